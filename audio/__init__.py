@@ -1,0 +1,1 @@
+"""Raw waveform models: readers, codecs and tasks on top of `seqmamba`."""
