@@ -1,9 +1,9 @@
 """The table of predictions: ``predictions.tsv`` of a run and what ``genomics predict`` writes.
 
-One row a sequence, tab-separated, with a header. The first four columns are ``name``, ``split``, ``label`` and
-``prediction``; then, for classification and multi-label tasks, one column of probabilities per class in the order of
-the classes. Several labels (multi-label classes, or regression targets) stand in one cell, separated by ``;``.
-An unknown label is an empty cell; a multi-label sequence without any class is ``-``.
+One row a sequence, tab-separated, with a header. The first four columns are ``name``, ``split``, ``label``
+and ``prediction``; then, for classification and multi-label tasks, one column of probabilities per class in the
+order of the classes. Several labels (multi-label classes, or regression targets) stand in one cell, separated by
+``;``. An unknown label is an empty cell; a multi-label sequence without any class is ``-``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from seqmamba.errors import UserError
 
@@ -34,7 +34,8 @@ class Predictions:
         classes: Class names, or target names for regression.
         names: Sequence names.
         splits: ``train``, ``validation``, ``test`` or empty, one a sequence.
-        labels: (n,) int64 class indices for classification; (n, k) float for the others. -1 or NaN is unknown.
+        labels: (n,) int64 class indices for classification, -1 where unknown; (n, k) float for the other
+            tasks, NaN where unknown.
         outputs: (n, k) probabilities, or predicted values for regression.
     """
 
@@ -42,7 +43,7 @@ class Predictions:
     classes: tuple[str, ...]
     names: list[str]
     splits: list[str]
-    labels: Shaped[np.ndarray, "n *targets"]
+    labels: np.ndarray
     outputs: Float[np.ndarray, "n k"]
 
     def __len__(self) -> int:

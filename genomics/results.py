@@ -3,9 +3,9 @@
 `genomics.evaluation` fills a `Results` after the test pass and `genomics.report` draws it, so the report is a
 pure function of files and can be drawn again at any time, on any machine, without the model or the data.
 
-Every part but the title, the task and the classes has a default that means "not known"; the report leaves such a
-part out. Numbers that do not exist (a correlation of one sequence) are NaN in memory and ``null`` in the file,
-because JSON has no NaN.
+Every part but the title, the task and the classes has a default that means "not known"; the report leaves such
+a part out. Numbers that do not exist (a correlation of one sequence) are NaN in memory and ``null`` in the
+file, because JSON has no NaN.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class SplitSummary:
     Attributes:
         by: ``column``, ``chromosome``, ``block``, ``similarity`` or ``random``.
         explanation: The sentence that `genomics.splits.assign` gave.
-        counts: Part (``train``, ``validation``, ``test``) to class name to number of sequences. Regression uses
-            the single key ``all``.
+        counts: Part (``train``, ``validation``, ``test``) to class name to number of sequences. Regression
+            uses the single key ``all``.
     """
 
     by: str = ""
@@ -248,7 +248,7 @@ def _number(value: float | None) -> float:
 
 
 def _to_json(value: Any) -> Any:
-    """Turn NaN and infinities into None, and arrays, tuples, paths and numpy numbers into plain JSON values."""
+    """Turn NaN and infinities into None; arrays, tuples, paths and numpy numbers into plain JSON."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
