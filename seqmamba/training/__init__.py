@@ -1,0 +1,1 @@
+"""Training: the task base class, the optimiser and its schedule, run folders, exact resume."""

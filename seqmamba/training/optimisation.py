@@ -1,0 +1,137 @@
+"""AdamW with parameter groups, linear warm-up and a decay that ends above zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from seqmamba.errors import UserError
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW and its learning-rate schedule.
+
+    Args:
+        lr: Peak learning rate, reached at the end of the warm-up.
+        weight_decay: Decoupled weight decay (Loshchilov & Hutter 2019), applied to matrices only.
+        betas: Decay rates of the two moment estimates.
+        eps: Added to the denominator of the update.
+        warmup_fraction: Part of all optimiser steps spent rising linearly to `lr`.
+        min_lr_fraction: The schedule ends at this fraction of `lr`.
+        schedule: Shape of the decay after the warm-up.
+        grad_clip: Largest global L2 norm of the gradient; 0 switches clipping off.
+
+    Raises:
+        UserError: When a value is out of range.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    warmup_fraction: float = 0.1
+    min_lr_fraction: float = 0.1
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    grad_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0 and math.isfinite(self.lr), "lr", "a positive number", self.lr)
+        _require(self.weight_decay >= 0, "weight_decay", "zero or more", self.weight_decay)
+        _require(
+            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
+            "betas",
+            "two numbers in [0, 1)",
+            self.betas,
+        )
+        _require(self.eps > 0, "eps", "a positive number", self.eps)
+        _require(0 <= self.warmup_fraction < 1, "warmup_fraction", "a number in [0, 1)", self.warmup_fraction)
+        _require(
+            0 <= self.min_lr_fraction <= 1, "min_lr_fraction", "a number in [0, 1]", self.min_lr_fraction
+        )
+        _require(self.schedule in _DECAYS, "schedule", f"one of {', '.join(_DECAYS)}", self.schedule)
+        _require(self.grad_clip >= 0, "grad_clip", "zero (off) or more", self.grad_clip)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split the trainable parameters into those that decay and those that do not.
+
+    Decay is for matrices. Vectors and scalars (biases, norm weights) and every parameter marked
+    ``_no_weight_decay`` (A_log, D and the delta bias of Mamba, where decay would drag the time scales towards
+    one value; Gu & Dao 2023, and the `mamba_ssm` code) are left alone.
+
+    Args:
+        model: Module whose parameters are to be optimised.
+        weight_decay: Decay of the first group.
+
+    Returns:
+        At most two groups in the form `torch.optim` takes, in the order of ``model.named_parameters()``.
+    """
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        exempt = getattr(parameter, "_no_weight_decay", False) or parameter.ndim < 2 or name.endswith(".bias")
+        (free if exempt else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def lr_factor(config: OptimiserConfig, total_steps: int) -> Callable[[int], float]:
+    """Return the multiplier of the peak learning rate as a function of the optimiser step.
+
+    Args:
+        config: Schedule settings.
+        total_steps: Number of optimiser steps of the whole training; at least 1.
+
+    Returns:
+        A pure function of the step (0-based), so that a resumed run follows the same curve.
+    """
+    warmup = round(config.warmup_fraction * total_steps)
+    decay = _DECAYS[config.schedule]
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+        return config.min_lr_fraction + (1.0 - config.min_lr_fraction) * decay(progress)
+
+    return factor
+
+
+def build_optimiser(model: nn.Module, config: OptimiserConfig, total_steps: int) -> tuple[AdamW, LambdaLR]:
+    """Build AdamW over `parameter_groups` and its per-step schedule.
+
+    Args:
+        model: Module to optimise.
+        config: Optimiser settings.
+        total_steps: Number of optimiser steps of the whole training.
+
+    Returns:
+        The optimiser and a scheduler to be stepped after every optimiser step.
+    """
+    groups = parameter_groups(model, config.weight_decay)
+    optimiser = AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    return optimiser, LambdaLR(optimiser, lr_factor(config, max(1, total_steps)))
+
+
+def _require(condition: bool, name: str, expected: str, got: object) -> None:
+    if not condition:
+        raise UserError(f"optimiser.{name} must be {expected}, got {got!r}")
+
+
+_DECAYS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+    "linear": lambda progress: 1.0 - progress,
+    "constant": lambda progress: 1.0,
+}

@@ -1,0 +1,88 @@
+"""The base of every LightningModule of the project."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, is_dataclass
+from pathlib import PurePath
+from typing import Any, ClassVar
+
+import lightning as L
+import numpy as np
+from torch import nn
+from torch.optim import Optimizer
+
+from seqmamba.training.optimisation import OptimiserConfig, build_optimiser
+
+
+class Task(L.LightningModule):
+    """A model, its loss and its metrics; subclasses write the steps, this class owns the optimiser.
+
+    A subclass logs ``train/loss`` and ``val/loss`` (and any other ``val/...``), sets `monitor` to the logged
+    quantity that decides which checkpoint is the best one, and overrides `exported` with the module
+    that users will load again.
+
+    Args:
+        optimiser: Optimiser settings; defaults apply when None.
+    """
+
+    monitor: ClassVar[str] = "val/loss"
+    """Name of the logged quantity that picks ``checkpoints/best.ckpt``."""
+
+    monitor_mode: ClassVar[str] = "min"
+    """Whether the smallest (``min``) or the largest (``max``) value of `monitor` is the best."""
+
+    def __init__(self, optimiser: OptimiserConfig | None = None) -> None:
+        super().__init__()
+        self.optimiser_config = optimiser or OptimiserConfig()
+
+    @property
+    def exported(self) -> nn.Module | None:
+        """The module whose ``save_pretrained(folder)`` fills ``RUN/pretrained``; None exports nothing."""
+        return None
+
+    def record_hyperparameters(self, **values: Any) -> None:
+        """Store the constructor's arguments in every checkpoint, as plain data.
+
+        Dataclasses become dictionaries: a class inside a checkpoint would make it unreadable under
+        ``weights_only`` loading, the only kind of loading there is here.
+
+        Args:
+            **values: Names and values; dataclasses, containers, numbers, strings and None.
+
+        Raises:
+            TypeError: When a value is none of these.
+        """
+        self.save_hyperparameters({name: _plain(value) for name, value in values.items()}, logger=False)
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimiser and its schedule over the estimated number of steps."""
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        optimiser, schedule = build_optimiser(self, self.optimiser_config, total_steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the global gradient norm to ``optimiser.grad_clip``; the trainer's settings win if given."""
+        limit = self.optimiser_config.grad_clip if gradient_clip_val is None else gradient_clip_val
+        if limit:
+            self.clip_gradients(optimizer, limit, gradient_clip_algorithm or "norm")
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a hyper-parameter must be plain data or a dataclass of it, got {type(value).__name__}")
