@@ -1,0 +1,12 @@
+"""Operators: functions on tensors, without parameters.
+
+Sequences are (batch, length, channels). Gradients flow through every tensor argument, initial and final
+states included; states and sums are float32. `impl="auto"` takes the fastest implementation that can run; a
+named one that cannot run raises. `explain` says what would run and why.
+"""
+
+from seqmamba.ops.causal_conv1d import causal_conv1d
+from seqmamba.ops.explanation import Explanation, explain
+from seqmamba.ops.selective_scan import selective_scan, selective_state_step
+
+__all__ = ["Explanation", "causal_conv1d", "explain", "selective_scan", "selective_state_step"]

@@ -1,0 +1,84 @@
+"""Choosing the implementation of an operator, and saying why."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqmamba.errors import UserError
+
+NUMBA_INSTALLED = importlib.util.find_spec("numba") is not None
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute an operator.
+
+    Attributes:
+        name: What `impl=` calls it.
+        summary: One line for `explain`.
+        run: The function that computes it, on validated arguments.
+        obstacle: Given the operator's tensors, says in words why this cannot run on them, or None if it can.
+        hint: What the user can do about an obstacle.
+    """
+
+    name: str
+    summary: str
+    run: Callable[..., Any]
+    obstacle: Callable[..., str | None]
+    hint: str
+
+
+def no_obstacle(*tensors: Tensor | None) -> str | None:
+    """The obstacle of an implementation that always runs."""
+    return None
+
+
+def numba_obstacle(*tensors: Tensor | None) -> str | None:
+    """Say why a numba kernel cannot run on these tensors: they need a CPU and compute in float32."""
+    if not NUMBA_INSTALLED:
+        return "the package numba is not installed"
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if tensor.device.type != "cpu":
+            return f"it runs on the CPU and the tensors are on {tensor.device}"
+        if tensor.is_complex():
+            return "it is real and an argument is complex"
+        if tensor.dtype == torch.float64:
+            return "it computes in float32 and an argument is float64"
+    return None
+
+
+def choose(
+    operator: str, implementations: Sequence[Implementation], impl: str, tensors: Sequence[Tensor | None]
+) -> Implementation:
+    """Pick the implementation called `impl`, or for "auto" the first of `implementations` that can run.
+
+    Args:
+        operator: Name of the operator, for messages.
+        implementations: In order of preference; the last one always runs.
+        impl: Name of an implementation, or "auto".
+        tensors: The operator's tensor arguments, for the implementations to judge.
+
+    Returns:
+        The chosen implementation.
+
+    Raises:
+        UserError: `impl` is unknown, or named and unable to run here: nothing falls back in silence.
+    """
+    for candidate in implementations:
+        if impl not in ("auto", candidate.name):
+            continue
+        obstacle = candidate.obstacle(*tensors)
+        if obstacle is None:
+            return candidate
+        if impl != "auto":
+            raise UserError(f"{operator}: impl={impl!r} cannot run here: {obstacle}", hint=candidate.hint)
+    names = ", ".join(["auto", *(candidate.name for candidate in implementations)])
+    raise UserError(f"{operator}: impl must be one of {names}, got {impl!r}")

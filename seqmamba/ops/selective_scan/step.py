@@ -1,0 +1,79 @@
+"""One step of the selective scan, for generation token by token."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Inexact
+from torch import Tensor
+
+from seqmamba.ops.selective_scan.reference import (
+    compute_dtype,
+    finish,
+    read_out,
+    spread_groups,
+    step_size,
+    widen,
+)
+from seqmamba.ops.validation import check_axes, check_shape, check_tensors
+
+_NAME = "selective_state_step"
+
+
+def selective_state_step(
+    state: Inexact[Tensor, "batch dim state"],
+    u: Float[Tensor, "batch dim"],
+    delta: Float[Tensor, "batch dim"],
+    A: Inexact[Tensor, "dim state"],
+    B: Inexact[Tensor, "batch *groups state"],
+    C: Inexact[Tensor, "batch *groups state"],
+    D: Float[Tensor, " dim"] | None = None,
+    z: Float[Tensor, "batch dim"] | None = None,
+    delta_bias: Float[Tensor, " dim"] | None = None,
+    *,
+    delta_softplus: bool = False,
+) -> tuple[Float[Tensor, "batch dim"], Inexact[Tensor, "batch dim state"]]:
+    """Advance the recurrence of `selective_scan` by one step; nothing is changed in place.
+
+    Args:
+        state: State before the step, float32 (complex where A is).
+        u: Input.
+        delta: Step size, before bias and softplus.
+        A: State matrix, real or complex.
+        B: Input projection, (batch, state) or (batch, groups, state).
+        C: Output projection, (batch, state) or (batch, groups, state).
+        D: Skip weight.
+        z: Gate.
+        delta_bias: Added to delta.
+        delta_softplus: Whether delta goes through softplus, after its bias.
+
+    Returns:
+        y in u's dtype, and the state after the step.
+
+    Raises:
+        UserError: A shape, dtype or device does not fit.
+    """
+    check_axes(_NAME, "u", u, ("batch", "dim"))
+    check_axes(_NAME, "A", A, ("dim", "state"))
+    (batch, dim), n_state = u.shape, A.shape[1]
+    channels = {"batch": batch, "dim": dim}
+    check_shape(_NAME, "state", state, {**channels, "state": n_state})
+    check_shape(_NAME, "delta", delta, channels)
+    check_shape(_NAME, "A", A, {"dim": dim, "state": n_state})
+    B, C = B[:, None] if B.ndim == 2 else B, C[:, None] if C.ndim == 2 else C
+    check_shape(_NAME, "B", B, {"batch": batch, "groups": B.shape[1], "state": n_state})
+    check_shape(_NAME, "C", C, {"batch": batch, "groups": B.shape[1], "state": n_state})
+    for name, tensor, shape in (
+        ("D", D, {"dim": dim}),
+        ("z", z, channels),
+        ("delta_bias", delta_bias, {"dim": dim}),
+    ):
+        if tensor is not None:
+            check_shape(_NAME, name, tensor, shape)
+    tensors = {"u": u, "state": state, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
+    check_tensors(_NAME, {**tensors, "delta_bias": delta_bias}, complex_allowed=("state", "A", "B", "C"))
+
+    dtype = compute_dtype(*tensors.values(), delta_bias)
+    x, dt, A = u.to(dtype), step_size(delta, delta_bias, delta_softplus, dtype)[..., None], widen(A, dtype)
+    B, C = spread_groups(B, dim, dtype), spread_groups(C, dim, dtype)
+    state = torch.exp(dt * A) * widen(state, dtype) + dt * B * x[..., None]
+    return finish(read_out(C, state), x, D, z, u.dtype), state
