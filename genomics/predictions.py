@@ -1,9 +1,9 @@
 """The table of predictions: ``predictions.tsv`` of a run and what ``genomics predict`` writes.
 
 One row a sequence, tab-separated, with a header. The first four columns are ``name``, ``split``, ``label``
-and ``prediction``; then, for classification and multi-label tasks, one column of probabilities per class in the
-order of the classes. Several labels (multi-label classes, or regression targets) stand in one cell, separated by
-``;``. An unknown label is an empty cell; a multi-label sequence without any class is ``-``.
+and ``prediction``; then, for classification and multi-label tasks, one column of probabilities per class in
+the order of the classes. Several labels (multi-label classes, or regression targets) stand in one cell,
+separated by ``;``. An unknown label is an empty cell; a multi-label sequence without any class is ``-``.
 """
 
 from __future__ import annotations

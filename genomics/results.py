@@ -3,9 +3,9 @@
 `genomics.evaluation` fills a `Results` after the test pass and `genomics.report` draws it, so the report is a
 pure function of files and can be drawn again at any time, on any machine, without the model or the data.
 
-Every part but the title, the task and the classes has a default that means "not known"; the report leaves such
-a part out. Numbers that do not exist (a correlation of one sequence) are NaN in memory and ``null`` in the
-file, because JSON has no NaN.
+Every part but the title, the task and the classes has a default that means "not known"; the report leaves
+such a part out. Numbers that do not exist (a correlation of one sequence) are NaN in memory and ``null`` in
+the file, because JSON has no NaN.
 """
 
 from __future__ import annotations
