@@ -1,0 +1,221 @@
+"""A sequence classifier or regressor: bases in, one logit a class (or one value a target) out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genomics.alphabet import PAD, UNK, VOCAB_SIZE, A, C, G, N, T
+from genomics.equivariance import conjoin
+from seqmamba.backbones import Backbone, BackboneConfig, HubModel
+from seqmamba.errors import UserError
+from seqmamba.nn.packing import length_mask, reset_from_lengths
+from seqmamba.nn.pooling import max_pool, mean_pool
+
+TaskName = Literal["classification", "multilabel", "regression"]
+Pooling = Literal["mean", "max", "mean_max"]
+Strand = Literal["forward", "augment", "conjoin", "equivariant"]
+
+POOLS = {"mean": (mean_pool,), "max": (max_pool,), "mean_max": (mean_pool, max_pool)}
+
+
+def _default_backbone() -> BackboneConfig:
+    return BackboneConfig(d_model=64, n_layers=2, direction="bidirectional", d_state=8)
+
+
+@dataclass(frozen=True)
+class SequenceModelConfig:
+    """What a `SequenceModel` is made of.
+
+    Args:
+        backbone: The stack of Mamba blocks.
+        task: ``classification`` (one of the classes), ``multilabel`` (any of them) or ``regression``. A
+            training run takes it from the data.
+        classes: Class names, or target names for regression. A training run takes them from the data.
+        stem_width: Bases that the first layer sees at once, odd. 1 is a plain embedding; a motif-wide stem
+            lets a shallow stack start from motifs instead of single bases.
+        pooling: How positions become one vector: ``mean``, ``max``, or ``mean_max``, both side by side. Only
+            true bases count.
+        strand: ``forward`` reads the strand as given; ``augment`` trains on random strands; ``conjoin`` also
+            averages both strands outside training; ``equivariant`` averages both strands always.
+        dropout: Probability of dropping a pooled feature in front of the head.
+        max_length: Longest sequence used in training, in bases; longer ones were cropped to their centre.
+            None when nothing was cropped.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    backbone: BackboneConfig = field(default_factory=_default_backbone)
+    task: TaskName = "classification"
+    classes: tuple[str, ...] = ()
+    stem_width: int = 9
+    pooling: Pooling = "mean_max"
+    strand: Strand = "conjoin"
+    dropout: float = 0.1
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))  # YAML delivers lists
+        for name, value, allowed in (
+            ("task", self.task, ("classification", "multilabel", "regression")),
+            ("pooling", self.pooling, tuple(POOLS)),
+            ("strand", self.strand, ("forward", "augment", "conjoin", "equivariant")),
+        ):
+            if value not in allowed:
+                raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+        if self.stem_width < 1 or self.stem_width % 2 == 0:
+            raise UserError(f"stem_width: expected a positive odd number of bases, got {self.stem_width}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout: expected at least 0 and less than 1, got {self.dropout}")
+        if self.max_length is not None and self.max_length < 1:
+            raise UserError(f"max_length: expected at least 1 base, got {self.max_length}")
+
+
+def one_hot_table() -> Float[Tensor, "vocabulary vocabulary"]:
+    """Return the row of input weights of every token id.
+
+    An unknown base (N, UNK) weighs a quarter on each of A, C, G and T, so it says nothing and is its own
+    complement even in a model that never saw one. Padding is all zero.
+    """
+    table = torch.eye(VOCAB_SIZE)
+    table[[N, UNK]] = table[[A, C, G, T]].mean(dim=0)
+    table[PAD] = 0
+    return table
+
+
+class SequenceStem(nn.Module):
+    """Turns bases into features: a convolution over one-hot rows, an embedding when it is one base wide.
+
+    Args:
+        d_model: Number of output features.
+        width: Number of bases seen at once, odd.
+    """
+
+    def __init__(self, d_model: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(VOCAB_SIZE, d_model, width, padding=width // 2)
+        # One-hot rows: the sum over width taps has unit variance when every weight has variance 1 / width.
+        nn.init.normal_(self.conv.weight, std=width**-0.5)
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        self.activation = nn.Identity() if width == 1 else nn.SiLU()
+
+    def forward(self, one_hot: Float[Tensor, "batch length vocabulary"]) -> Float[Tensor, "batch length dim"]:
+        """Map token weights to features; rows of zeros (padding) look like the end of the sequence."""
+        features: Tensor = self.activation(self.conv(one_hot.transpose(1, 2)))
+        return features.transpose(1, 2)
+
+
+class SequenceModel(nn.Module, HubModel):
+    """Stem, Mamba backbone, masked pooling and a linear head.
+
+    Padding never influences a result: the stem sees zeros there, the backbone starts a new packed sequence at
+    the first padded position, in both directions, and the pooling skips it.
+
+    Args:
+        config: What to build. ``classes`` must be filled.
+    """
+
+    config_class = SequenceModelConfig
+
+    target_mean: Tensor
+    target_scale: Tensor
+    token_weights: Tensor
+
+    def __init__(self, config: SequenceModelConfig) -> None:
+        super().__init__()
+        least = 2 if config.task == "classification" else 1
+        if len(config.classes) < least:
+            raise UserError(f"classes: {config.task} needs at least {least}, got {list(config.classes)}")
+        self.config = config
+        d_model = config.backbone.d_model
+        self.stem = SequenceStem(d_model, config.stem_width)
+        self.backbone = Backbone(config.backbone)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(d_model * len(POOLS[config.pooling]), len(config.classes))
+        self.register_buffer("token_weights", one_hot_table(), persistent=False)
+        # A regression head works on standardised targets; these take its values back to the user's units.
+        self.register_buffer("target_mean", torch.zeros(len(config.classes)))
+        self.register_buffer("target_scale", torch.ones(len(config.classes)))
+
+    def one_hot(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length vocabulary"]:
+        """Return the input weights of token ids: the input of `forward_embedded`."""
+        return F.embedding(tokens.long(), self.token_weights)
+
+    def forward(
+        self, tokens: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Score a batch of sequences.
+
+        Args:
+            tokens: Token ids (`genomics.alphabet`), padded on the right.
+            lengths: True lengths in bases, or None when every sequence fills the batch.
+
+        Returns:
+            Logits (float32); for regression, standardised values.
+        """
+        return self.forward_embedded(self.one_hot(tokens), lengths)
+
+    def forward_embedded(
+        self, one_hot: Float[Tensor, "batch length vocabulary"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Score sequences given as token weights, so that a gradient can be taken with respect to the bases.
+
+        Args:
+            one_hot: Output of `one_hot`, or any other weights of the same shape.
+            lengths: True lengths in bases, or None.
+
+        Returns:
+            Logits (float32).
+        """
+        if self._averages_strands:
+            return conjoin(self._strand_logits, one_hot, lengths)
+        return self._strand_logits(one_hot, lengths)
+
+    def embed(
+        self, tokens: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch features"]:
+        """Return the pooled features in front of the head (averaged over strands where the logits are)."""
+        one_hot = self.one_hot(tokens)
+        if self._averages_strands:
+            return conjoin(self._strand_features, one_hot, lengths)
+        return self._strand_features(one_hot, lengths)
+
+    def predict(
+        self, tokens: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Return class probabilities, or regression values in the units of the training targets."""
+        return self.to_predictions(self(tokens, lengths))
+
+    def to_predictions(self, logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch classes"]:
+        """Turn logits into probabilities (softmax or sigmoid) or values in the training targets' units."""
+        if self.config.task == "classification":
+            return logits.softmax(dim=-1)
+        if self.config.task == "multilabel":
+            return logits.sigmoid()
+        return logits * self.target_scale + self.target_mean
+
+    @property
+    def _averages_strands(self) -> bool:
+        return self.config.strand == "equivariant" or (self.config.strand == "conjoin" and not self.training)
+
+    def _strand_features(self, one_hot: Tensor, lengths: Tensor | None) -> Tensor:
+        reset = None
+        if lengths is not None:
+            length = one_hot.shape[1]
+            one_hot = one_hot * length_mask(lengths, length).unsqueeze(-1)
+            reset = reset_from_lengths(lengths, length)
+        hidden = self.backbone(self.stem(one_hot), reset=reset)
+        pools = {"mean": (mean_pool,), "max": (max_pool,), "mean_max": (mean_pool, max_pool)}[
+            self.config.pooling
+        ]
+        return torch.cat([pool(hidden, lengths) for pool in pools], dim=-1)
+
+    def _strand_logits(self, one_hot: Tensor, lengths: Tensor | None) -> Tensor:
+        logits: Tensor = self.head(self.dropout(self._strand_features(one_hot, lengths)))
+        return logits.float()
