@@ -1,0 +1,8 @@
+"""Stacks of layers and their files."""
+
+from seqmamba.backbones.config import BackboneConfig
+from seqmamba.backbones.hub import HubModel, from_pretrained
+from seqmamba.backbones.isotropic import Backbone
+from seqmamba.backbones.state import BackboneState
+
+__all__ = ["Backbone", "BackboneConfig", "BackboneState", "HubModel", "from_pretrained"]

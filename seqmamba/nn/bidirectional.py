@@ -1,0 +1,63 @@
+"""The bidirectional Mamba mixer."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from seqmamba.nn.config import MixerConfig
+from seqmamba.nn.mixer import Mixer, no_recurrent_state
+from seqmamba.nn.selective import SelectiveSSM
+
+
+class BidirectionalMamba(Mixer):
+    """Two selective scans, one a direction, between one input and one output projection.
+
+    This is BiMamba with tied projections (Schiff et al. 2024, "Caduceus", section 4.1): convolution,
+    selection and scan have their own weights in each direction. The reverse scan runs right to left over the
+    same tensors; nothing is flipped. With y_f and y_r the outputs of the two scans, ``combine`` is
+
+    - ``add``: ``out_proj(y_f + y_r)``, as published;
+    - ``concat``: ``out_proj([y_f, y_r])``;
+    - ``gate``: ``out_proj(g * y_f + (1 - g) * y_r)``, ``g = sigmoid(W x)``; W is a third part of ``in_proj``.
+
+    Args:
+        config: Sizes, initialisation and ``combine``.
+    """
+
+    def __init__(self, config: MixerConfig) -> None:
+        super().__init__()
+        self.combine = config.combine
+        self.n_projected = 3 if self.combine == "gate" else 2
+        n_outputs = 2 if self.combine == "concat" else 1
+        self.in_proj = nn.Linear(config.d_model, self.n_projected * config.d_inner, bias=False)
+        self.mamba_fwd = SelectiveSSM(config)
+        self.mamba_rev = SelectiveSSM(config)
+        self.out_proj = nn.Linear(n_outputs * config.d_inner, config.d_model, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        *,
+        reset: Bool[Tensor, "batch length"] | None = None,
+        state: None = None,
+        return_state: bool = False,
+    ) -> tuple[Float[Tensor, "batch length dim"], None]:
+        """Mix along the length; see `Mixer.forward`.
+
+        Raises:
+            UserError: If a state is given or asked for.
+        """
+        if state is not None or return_state:
+            raise no_recurrent_state()
+        inner, z, *gates = self.in_proj(x).chunk(self.n_projected, dim=-1)
+        y_forward, _ = self.mamba_fwd.scan(inner, z, reset=reset)
+        y_reverse, _ = self.mamba_rev.scan(inner, z, reset=reset, reverse=True)
+        if self.combine == "concat":
+            y = torch.cat((y_forward, y_reverse), dim=-1)
+        elif self.combine == "gate":
+            y = torch.lerp(y_reverse, y_forward, torch.sigmoid(gates[0]))
+        else:
+            y = y_forward + y_reverse
+        return self.out_proj(y), None

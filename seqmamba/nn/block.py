@@ -1,0 +1,50 @@
+"""The residual block around a mixer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from seqmamba.nn.mixer import Mixer
+from seqmamba.nn.norm import RMSNorm
+
+
+class Block(nn.Module):
+    """``x + dropout(mixer(norm(x)))``, with the sum kept in float32 or wider.
+
+    Args:
+        mixer: Moves information along the sequence.
+        dim: Channels.
+        norm_eps: Epsilon of the norm.
+        dropout: Probability of dropping a channel of the branch.
+    """
+
+    def __init__(self, mixer: Mixer, dim: int, norm_eps: float, dropout: float) -> None:
+        super().__init__()
+        self.norm = RMSNorm(dim, norm_eps)
+        self.mixer = mixer
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        *,
+        reset: Bool[Tensor, "batch length"] | None = None,
+        state: Any = None,
+        return_state: bool = False,
+    ) -> tuple[Float[Tensor, "batch length dim"], Any]:
+        """Add the mixer's output to the residual stream.
+
+        Args:
+            x: Residual stream, float32 or float64.
+            reset: See `Mixer.forward`.
+            state: See `Mixer.forward`.
+            return_state: See `Mixer.forward`.
+
+        Returns:
+            The residual stream in the dtype of ``x``, and the mixer's new state.
+        """
+        y, state = self.mixer(self.norm(x), reset=reset, state=state, return_state=return_state)
+        return x + self.dropout(y), state

@@ -1,0 +1,64 @@
+"""What the backbone asks of a mixer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from seqmamba.errors import UserError
+from seqmamba.nn.state import MixerState
+
+
+class Mixer(nn.Module, ABC):
+    """Moves information along the sequence and keeps its shape.
+
+    A subclass is built from a `MixerConfig` alone, names its last linear layer ``out_proj`` and, if causal,
+    gives the same numbers whole, in chunks and one step at a time.
+    """
+
+    out_proj: nn.Linear
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        *,
+        reset: Bool[Tensor, "batch length"] | None = None,
+        state: Any = None,
+        return_state: bool = False,
+    ) -> tuple[Float[Tensor, "batch length dim"], Any]:
+        """Mix along the length.
+
+        Args:
+            x: Input.
+            reset: True where a new packed sequence starts: nothing crosses that border.
+            state: What an earlier call returned; ``None`` starts from zero.
+            return_state: Whether to return the state after the last position.
+
+        Returns:
+            The output and the new state (``None`` unless asked for).
+        """
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MixerState:
+        """Return the state before the first position.
+
+        Args:
+            batch_size: Sequences that run side by side.
+            device: Where the state lives; the parameters' device by default.
+
+        Raises:
+            UserError: If the mixer is bidirectional and so has no such state.
+        """
+        raise no_recurrent_state()
+
+
+def no_recurrent_state() -> UserError:
+    """Return the error for a state asked of, or given to, a bidirectional layer."""
+    return UserError(
+        "a bidirectional layer has no recurrent state: it needs the whole sequence at once",
+        hint='build the backbone with direction="causal" to run it in chunks or step by step',
+    )

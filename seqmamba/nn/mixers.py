@@ -1,0 +1,35 @@
+"""The mixers by name. A new mixer is one file with a `Mixer` in it and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from seqmamba.errors import UserError
+from seqmamba.nn.bidirectional import BidirectionalMamba
+from seqmamba.nn.config import MixerConfig
+from seqmamba.nn.mamba import Mamba
+from seqmamba.nn.mixer import Mixer
+
+MIXERS: dict[str, dict[str, Callable[[MixerConfig], Mixer]]] = {
+    "mamba": {"causal": Mamba, "bidirectional": BidirectionalMamba},
+}
+
+
+def build_mixer(name: str, config: MixerConfig) -> Mixer:
+    """Build the mixer of that name for ``config.direction``.
+
+    Args:
+        name: A key of `MIXERS`.
+        config: Sizes and options.
+
+    Raises:
+        UserError: If there is no such mixer, or it lacks that direction.
+    """
+    if name not in MIXERS:
+        raise UserError(f"mixer: expected one of {', '.join(MIXERS)}, got {name!r}")
+    directions = MIXERS[name]
+    if config.direction not in directions:
+        raise UserError(
+            f"direction: mixer {name!r} offers {', '.join(directions)}, got {config.direction!r}",
+        )
+    return directions[config.direction](config)

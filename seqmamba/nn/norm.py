@@ -1,0 +1,45 @@
+"""Root-mean-square normalisation."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqmamba.nn.initialisers import protect
+from seqmamba.nn.precision import at_least_float32
+
+
+class RMSNorm(nn.Module):
+    """Scale each position to unit root mean square, then by a learned weight (Zhang & Sennrich 2019).
+
+    The arithmetic is float32 or wider whatever the input; the result has the weight's dtype, which is what
+    the linear layer behind it expects. The weight gets no weight decay.
+
+    Args:
+        dim: Channels.
+        eps: Added to the mean square.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = protect(nn.Parameter(torch.ones(dim)))
+
+    def forward(self, x: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
+        """Normalise the last axis.
+
+        Args:
+            x: Any floating dtype.
+
+        Returns:
+            The normalised tensor in the weight's dtype.
+        """
+        wide = at_least_float32(x)
+        weight = self.weight.to(wide.dtype)
+        return F.rms_norm(wide, (x.shape[-1],), weight, self.eps).to(self.weight.dtype)
+
+    def extra_repr(self) -> str:
+        """Show the size when printed."""
+        return f"{self.weight.shape[0]}, eps={self.eps}"

@@ -1,0 +1,125 @@
+"""The selective state space of one direction: convolution, selection, scan."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqmamba.nn.config import MixerConfig
+from seqmamba.nn.initialisers import initialise_delta_projection, protect, s4d_real
+from seqmamba.nn.precision import at_least_float32
+from seqmamba.nn.state import MambaState
+from seqmamba.ops import causal_conv1d, selective_scan
+
+
+class SelectiveSSM(nn.Module):
+    """Gu & Dao 2023, algorithm 2 and figure 3, between the input and the output projection.
+
+    Parameter names and shapes are those of the published checkpoints: ``conv1d`` (dim, 1, width), ``x_proj``,
+    ``dt_proj``, ``A_log`` (dim, state), ``D`` (dim,). It has no ``forward`` of its own: `Mamba` inherits from
+    it, which keeps these names flat, and `BidirectionalMamba` holds one a direction.
+
+    Args:
+        config: ``d_model``, ``expand``, ``d_state``, ``d_conv``, ``dt_*`` and ``scan_impl`` are read.
+    """
+
+    def __init__(self, config: MixerConfig) -> None:
+        super().__init__()
+        dim, self.d_state, self.delta_rank = config.d_inner, config.d_state, config.delta_rank
+        self.impl = config.scan_impl
+        # Conv1d and dt_proj hold parameters under their published names; their own forward is not used.
+        self.conv1d = nn.Conv1d(dim, dim, config.d_conv, groups=dim)
+        self.x_proj = nn.Linear(dim, self.delta_rank + 2 * self.d_state, bias=False)
+        self.dt_proj = nn.Linear(self.delta_rank, dim)
+        initialise_delta_projection(self.dt_proj, config.dt_min, config.dt_max)
+        self.A_log = protect(nn.Parameter(s4d_real(dim, self.d_state)))
+        self.D = protect(nn.Parameter(torch.ones(dim)))
+
+    def scan(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        z: Float[Tensor, "batch length dim"],
+        *,
+        reverse: bool = False,
+        reset: Bool[Tensor, "batch length"] | None = None,
+        state: MambaState | None = None,
+        return_state: bool = False,
+    ) -> tuple[Float[Tensor, "batch length dim"], MambaState | None]:
+        """Convolve, select, scan and gate.
+
+        Args:
+            x: The projected input.
+            z: The gate; the output is multiplied by ``silu(z)``.
+            reverse: Whether to run right to left, in place of flipping the input.
+            reset: True where a new packed sequence starts.
+            state: State to start from; ``None`` is zero.
+            return_state: Whether to return the state after the last position.
+
+        Returns:
+            The gated output and the new float32 state (``None`` unless asked for).
+        """
+        conv_state, scan_state = (None, None) if state is None else state
+        u, conv_state = self._convolve(x, conv_state, reverse, reset, return_state)
+        selected = self.x_proj(u)
+        low_rank_delta, B, C = selected.split([self.delta_rank, self.d_state, self.d_state], dim=-1)
+        # The bias goes to the scan, which adds it in float32 together with the softplus.
+        delta = F.linear(low_rank_delta, self.dt_proj.weight)
+        result = selective_scan(
+            u,
+            delta,
+            -torch.exp(at_least_float32(self.A_log)),
+            B,
+            C,
+            D=self.D,
+            z=z,
+            delta_bias=self.dt_proj.bias,
+            delta_softplus=True,
+            initial_state=scan_state,
+            return_final_state=return_state,
+            reverse=reverse,
+            reset=reset,
+            impl=self.impl,
+        )
+        if conv_state is None or isinstance(result, Tensor):
+            return cast(Tensor, result), None
+        y, scan_state = result
+        return y, MambaState(at_least_float32(conv_state), scan_state)
+
+    def _convolve(
+        self,
+        x: Tensor,
+        state: Tensor | None,
+        reverse: bool,
+        reset: Tensor | None,
+        return_state: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        result = causal_conv1d(
+            x,
+            self.conv1d.weight.squeeze(1),
+            self.conv1d.bias,
+            activation="silu",
+            initial_state=state,
+            return_final_state=return_state,
+            reverse=reverse,
+            reset=reset,
+            impl=self.impl,
+        )
+        return (result, None) if isinstance(result, Tensor) else result
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MambaState:
+        """Return the zero state.
+
+        Args:
+            batch_size: Sequences that run side by side.
+            device: Where the state lives; the parameters' device by default.
+        """
+        dim, state = self.A_log.shape
+        width = self.conv1d.kernel_size[0]
+        zeros = at_least_float32(self.A_log.new_zeros((), device=device))
+        return MambaState(
+            zeros.new_zeros(batch_size, width - 1, dim), zeros.new_zeros(batch_size, dim, state)
+        )

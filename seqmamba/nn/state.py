@@ -1,0 +1,32 @@
+"""What a causal layer carries from one chunk of a sequence to the next."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, Self
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class MixerState(Protocol):
+    """The state of any mixer: a tuple of tensors whose first axis is the batch."""
+
+    def detach(self) -> Self:
+        """Return the same values cut from the graph, for truncated backpropagation through time."""
+        ...
+
+
+class MambaState(NamedTuple):
+    """State of one Mamba layer, float32.
+
+    Attributes:
+        conv: The last ``d_conv - 1`` inputs of the convolution, oldest first.
+        scan: The hidden state h of the scan.
+    """
+
+    conv: Float[Tensor, "batch width dim"]
+    scan: Float[Tensor, "batch dim state"]
+
+    def detach(self) -> MambaState:
+        """Return the same values cut from the graph."""
+        return MambaState(self.conv.detach(), self.scan.detach())
