@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from genomics.alphabet import reverse_complement
+from genomics.intervals import chrom_key
 from genomics.similarity import most_alike
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class LeakReport:
         affected = self.counts["affected"]
         return (
             f"Leak: {affected:,} of {held_out:,} held-out sequences ({affected / held_out:.1%}) can be "
-            f"recognised from an earlier part: {', '.join(found)}. For example {first.name_a} ({first.split_a}) and "
+            f"recognised from an earlier part: {', '.join(found)}. "
+            f"For example {first.name_a} ({first.split_a}) and "
             f"{first.name_b} ({first.split_b})."
         )
 
@@ -166,17 +168,17 @@ def overlapping_pairs(intervals: Sequence[Interval], assignment: np.ndarray) -> 
         validation, validation after train. Sequences outside the three parts are ignored.
     """
     level = [_LEVEL.get(str(part), -1) for part in assignment]
+    chromosomes = [chrom_key(interval.chrom) for interval in intervals]
     order = sorted(
         (i for i in range(len(intervals)) if level[i] >= 0),
-        key=lambda i: (intervals[i].chrom.removeprefix("chr"), intervals[i].start, intervals[i].end),
+        key=lambda i: (chromosomes[i], intervals[i].start, intervals[i].end),
     )
     pairs: list[tuple[int, int, int]] = []
     active: list[int] = []
-    chromosome = None
-    for i in order:
+    for position, i in enumerate(order):
         here = intervals[i]
-        if here.chrom.removeprefix("chr") != chromosome:
-            active, chromosome = [], here.chrom.removeprefix("chr")
+        if position and chromosomes[i] != chromosomes[order[position - 1]]:
+            active = []
         active = [j for j in active if intervals[j].end > here.start]
         for j in active:
             if level[i] != level[j]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from seqmamba.errors import UserError
 
@@ -43,7 +43,7 @@ class Estimate:
 
 def evaluate(
     probabilities: Float[np.ndarray, "n k"],
-    labels: Shaped[np.ndarray, "..."],
+    labels: np.ndarray,
     task: str,
     classes: Sequence[str],
     *,
@@ -117,11 +117,10 @@ def _checked(
         raise UserError(f"labels: expected shape {expected}, got {targets.shape}")
     if len(predictions) == 0:
         raise UserError("metrics: expected at least one sequence, got none")
-    broken = ~np.isfinite(predictions).all(1)
-    if broken.any():
+    broken = np.flatnonzero(~np.isfinite(predictions).all(1))
+    if len(broken):
         raise UserError(
-            f"probabilities: {int(broken.sum()):,} of {len(broken):,} rows are not finite, the first is row "
-            f"{int(broken.argmax())}",
+            f"probabilities: {len(broken):,} of {len(predictions):,} rows are not finite, first row {broken[0]}",
             hint="the model has diverged; lower the learning rate",
         )
     if task == "regression":

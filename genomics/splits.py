@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from genomics.intervals import chrom_key
 from genomics.leaks import overlapping_pairs
 from genomics.similarity import similarity_clusters
 from genomics.stratify import deal_groups
@@ -20,16 +21,6 @@ PARTS = ("train", "validation", "test")
 
 SplitMethod = Literal["auto", "column", "chromosome", "block", "similarity", "random"]
 
-_SPELLINGS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 _MIN_CHROMOSOMES = 5
 _REGRESSION_BINS = 4
 
@@ -89,7 +80,7 @@ class SplitConfig:
                 f"split.test and split.validation name chromosomes, but split.by is {self.by!r}",
                 hint="set split.by to chromosome, or name none",
             )
-        both = {_bare(name) for name in self.test} & {_bare(name) for name in self.validation}
+        both = {chrom_key(name) for name in self.test} & {chrom_key(name) for name in self.validation}
         if both:
             raise UserError(f"split: {', '.join(sorted(both))} is named both in test and in validation")
 
@@ -150,14 +141,13 @@ def _method(records: LabelledSequences, config: SplitConfig) -> str:
 
 def _by_column(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray, str]:
     assert records.split is not None
-    parts = np.empty(len(records.split), dtype="<U10")
-    for i, value in enumerate(records.split):
-        spelling = str(value).strip().lower()
-        if spelling not in _SPELLINGS:
-            raise UserError(
-                f"{records.sources[i]}: split column: expected train, validation or test, got {str(value)!r}"
-            )
-        parts[i] = _SPELLINGS[spelling]
+    parts = np.asarray(records.split).astype("<U10")
+    strange = np.flatnonzero(~np.isin(parts, PARTS))
+    if len(strange):
+        raise UserError(
+            f"split column: expected train, validation or test, got {str(records.split[strange[0]])!r} "
+            f"for {records.names[strange[0]]}"
+        )
     for part in ("train", "test"):
         if not (parts == part).any():
             raise UserError(
@@ -174,16 +164,18 @@ def _by_column(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndar
 
 def _by_chromosome(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray, str]:
     assert records.intervals is not None
-    names, groups = np.unique([_bare(interval.chrom) for interval in records.intervals], return_inverse=True)
+    names, groups = np.unique(
+        [chrom_key(interval.chrom) for interval in records.intervals], return_inverse=True
+    )
     parts = np.full(len(groups), "train", dtype="<U10")
     for part, wanted in (("validation", config.validation), ("test", config.test)):
         for chromosome in wanted:
-            if _bare(chromosome) not in names:
+            if chrom_key(chromosome) not in names:
                 raise UserError(
                     f"split.{part}: no sequence lies on {chromosome!r}",
                     hint=f"the data have {', '.join(names[:30])}{', ...' if len(names) > 30 else ''}",
                 )
-            parts[groups == np.flatnonzero(names == _bare(chromosome))[0]] = part
+            parts[groups == np.flatnonzero(names == chrom_key(chromosome))[0]] = part
     if not config.test and not config.validation:
         parts = deal_groups(groups, _strata(records), _fractions(config), seed=config.seed)
     elif not config.test:
@@ -200,7 +192,7 @@ def _by_chromosome(records: LabelledSequences, config: SplitConfig) -> tuple[np.
 def _by_block(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray, str]:
     assert records.intervals is not None
     blocks = [
-        f"{_bare(interval.chrom)}:{(interval.start + interval.end) // 2 // config.block_size}"
+        f"{chrom_key(interval.chrom)}:{(interval.start + interval.end) // 2 // config.block_size}"
         for interval in records.intervals
     ]
     names, groups = np.unique(blocks, return_inverse=True)
@@ -225,7 +217,8 @@ def _by_group(records: LabelledSequences, config: SplitConfig, by: str) -> tuple
     sizes = np.bincount(groups)
     return parts, (
         f"By similarity: sequences that share at least {config.similarity:.0%} of their 12-mers, "
-        f"on either strand, stay together ({len(sizes):,} clusters, the largest of {sizes.max():,} sequences)."
+        "on either strand, stay together "
+        f"({len(sizes):,} clusters, the largest of {sizes.max():,} sequences)."
     )
 
 
@@ -305,8 +298,3 @@ def _class_sizes(records: LabelledSequences) -> str:
 def _fractions(config: SplitConfig) -> dict[str, float]:
     held_out = {"validation": config.validation_fraction, "test": config.test_fraction}
     return {"train": 1 - sum(held_out.values()), **held_out}
-
-
-def _bare(chromosome: str) -> str:
-    """Return a chromosome's name without ``chr``, so that ``chr8`` and ``8`` are the same."""
-    return chromosome.removeprefix("chr")
