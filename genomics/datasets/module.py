@@ -1,0 +1,227 @@
+"""The data module of the sequence tasks: reads any layout, splits it, checks the split, and makes batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from genomics.alphabet import PAD
+from genomics.datasets.bed import from_bed
+from genomics.datasets.class_fastas import from_class_fastas
+from genomics.datasets.headers import from_headers
+from genomics.datasets.records import LabelledSequences, Task
+from genomics.datasets.table import from_table
+from genomics.leaks import LeakReport, check_leaks
+from genomics.splits import SplitConfig, assign
+from seqmamba.errors import UserError
+from seqmamba.training.batching import LengthBucketBatchSampler
+
+_DEFAULT_SPLIT = SplitConfig()
+Batch = dict[str, Tensor]
+
+
+class SequenceDataModule(L.LightningDataModule):
+    """Labelled DNA sequences, split and batched.
+
+    After `setup`: ``records``, ``assignment`` (str (n,): train, validation, test or empty), ``explanation``
+    (how the split was made), ``leaks``, ``classes``, ``task`` and ``notes`` (what to tell the user).
+
+    Batches are dicts of ``tokens`` int64 (batch, length), right-padded with `PAD`; ``lengths`` int64
+    (batch,); ``labels`` int64 (batch,) or float32 (batch, k); ``index`` int64 (batch,), the place in
+    ``records``.
+
+    Args:
+        fasta: Class name to FASTA file or files; or one FASTA file or several, with `labels` or with headers
+            that read ``name|label|split``.
+        labels: Table of labels for `fasta`.
+        bed: BED file or files, or class name to BED file or files; needs `genome`.
+        genome: FASTA file of the genome for `bed`.
+        task: What the labels mean; "auto" guesses from the label table.
+        split: How to split the data.
+        batch_size: Sequences in a batch.
+        num_workers: Worker processes of the training loader.
+        max_length: Crop longer sequences to this many bases at their centre.
+        seed: Seed of the order of batches and of background windows.
+    """
+
+    def __init__(
+        self,
+        fasta: dict[str, str | list[str]] | str | list[str] | None = None,
+        labels: str | None = None,
+        bed: dict[str, str | list[str]] | str | list[str] | None = None,
+        genome: str | None = None,
+        task: Literal["auto", "classification", "multilabel", "regression"] = "auto",
+        split: SplitConfig = _DEFAULT_SPLIT,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        max_length: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"batch_size: expected a positive number, got {batch_size}")
+        if max_length is not None and max_length < 1:
+            raise UserError(f"max_length: expected a positive number of bases, got {max_length}")
+        _check_layout(fasta, labels, bed, genome, task)
+        self.fasta, self.labels, self.bed, self.genome = fasta, labels, bed, genome
+        self.requested_task = task
+        self.split = split
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.max_length = max_length
+        self.seed = seed
+        self._records: LabelledSequences | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, split and check the data, once."""
+        if self._records is not None:
+            return
+        records = self._read()
+        self.notes = list(records.notes)
+        self.assignment, self.explanation = assign(records, self.split)
+        self.leaks: LeakReport = check_leaks(records, self.assignment)
+        self._records = self._cropped(records)
+
+    @property
+    def records(self) -> LabelledSequences:
+        """The data set, in the order of its files.
+
+        Raises:
+            RuntimeError: Before `setup`.
+        """
+        if self._records is None:
+            raise RuntimeError("the data module has no records before setup()")
+        return self._records
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, or target names for regression."""
+        return self.records.classes
+
+    @property
+    def task(self) -> Task:
+        """What the labels mean."""
+        return self.records.task
+
+    def part(self, name: str) -> np.ndarray:
+        """Return the places in `records` of a part: "train", "validation" or "test"."""
+        return np.flatnonzero(self.assignment == name)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the training batches: similar lengths together, in a new order every epoch."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation batches."""
+        return self._loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the test batches."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return the test batches."""
+        return self._loader("test")
+
+    def _loader(self, part: str, shuffle: bool = False) -> DataLoader[Batch]:
+        indices = self.part(part)
+        sampler = LengthBucketBatchSampler(
+            self.records.tokens.lengths[indices], batch_size=self.batch_size, shuffle=shuffle, seed=self.seed
+        )
+        return DataLoader(
+            _BatchedRecords(self.records, indices),
+            batch_sampler=sampler,
+            collate_fn=_already_a_batch,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _read(self) -> LabelledSequences:
+        if self.bed is not None:
+            assert self.genome is not None
+            return from_bed(self.bed, self.genome, seed=self.seed)
+        assert self.fasta is not None
+        if isinstance(self.fasta, dict):
+            return from_class_fastas(self.fasta)
+        if self.labels is not None:
+            task: Task | None = None if self.requested_task == "auto" else self.requested_task
+            return from_table(self.fasta, self.labels, task)
+        return from_headers(self.fasta)
+
+    def _cropped(self, records: LabelledSequences) -> LabelledSequences:
+        if self.max_length is None:
+            return records
+        longer = int((records.tokens.lengths > self.max_length).sum())
+        if not longer:
+            return records
+        self.notes.append(
+            f"cropped {longer} of {len(records)} sequences to their central {self.max_length} bases"
+        )
+        return records.cropped(self.max_length)
+
+
+def collate(records: LabelledSequences, indices: np.ndarray) -> Batch:
+    """Make a batch of some records.
+
+    Args:
+        records: The data set.
+        indices: Places in it, shape (batch,).
+
+    Returns:
+        See `SequenceDataModule`.
+    """
+    lengths = records.tokens.lengths[indices]
+    tokens = np.full((len(indices), int(lengths.max())), PAD, dtype=np.int64)
+    for row, index in enumerate(indices.tolist()):
+        tokens[row, : lengths[row]] = records.tokens[index]
+    return {
+        "tokens": torch.from_numpy(tokens),
+        "lengths": torch.from_numpy(lengths.copy()),
+        "labels": torch.from_numpy(records.labels[indices]),
+        "index": torch.from_numpy(indices.astype(np.int64)),
+    }
+
+
+class _BatchedRecords(Dataset[Batch]):
+    """Some of the records; the loader asks for a whole batch at a time."""
+
+    def __init__(self, records: LabelledSequences, indices: np.ndarray) -> None:
+        self._records = records
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return collate(self._records, self._indices[indices])
+
+
+def _already_a_batch(batch: Any) -> Any:
+    return batch
+
+
+def _check_layout(
+    fasta: object, labels: str | None, bed: object, genome: str | Path | None, task: str
+) -> None:
+    if (fasta is None) == (bed is None):
+        raise UserError(
+            "expected either fasta or bed, got " + ("neither" if fasta is None else "both"),
+            hint="fasta: one file a class, or a file with labels; bed: intervals on a genome",
+        )
+    if bed is not None and genome is None:
+        raise UserError("bed needs genome, the FASTA file that the intervals lie on")
+    if genome is not None and bed is None:
+        raise UserError("genome is only used with bed")
+    if labels is not None and not isinstance(fasta, str | list):
+        raise UserError("labels is only used with a fasta that is one file or a list of files")
+    if labels is None and task not in ("auto", "classification"):
+        raise UserError(f"task {task!r} needs labels, a table with the values")

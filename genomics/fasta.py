@@ -1,0 +1,203 @@
+"""FASTA files: strict reading from start to end, and random access that survives forked workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyfaidx
+
+from genomics.alphabet import LEGAL_LETTERS, TokenArray, encode, illegal_letter, reverse_complement
+from genomics.fasta_index import ensure_index
+from genomics.files import check_file, decode_text, is_gzip, read_lines
+from genomics.intervals import match_chrom
+from seqmamba.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class FastaRecord:
+    """One FASTA entry.
+
+    Attributes:
+        name: The header's first word.
+        header: The whole header, without ``>``.
+        sequence: The letters as in the file, lines joined; every one is accepted by `encode`.
+        line: Line number of the header, from 1.
+    """
+
+    name: str
+    header: str
+    sequence: bytes
+    line: int
+
+
+def read_fasta(path: str | Path) -> Iterator[FastaRecord]:
+    """Read a FASTA file from start to end, plain or gzip, and check every line of it.
+
+    Blank lines, mixed line widths, Windows line endings, a byte order mark and a missing last newline are
+    fine.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The records in the order of the file.
+
+    Raises:
+        UserError: With file and line: no ``>`` first, a header without a name, an empty record, a name that
+            comes twice, or a letter that is no DNA; and for files that `read_lines` refuses.
+    """
+    seen: dict[str, int] = {}
+    header: str | None = None
+    header_line = 0
+    parts: list[bytes] = []
+
+    def finish() -> FastaRecord:
+        assert header is not None
+        if not parts:
+            raise UserError(
+                f"{path}:{header_line}: record {header.split()[0]!r} has no sequence",
+                hint="the file may be truncated; complete the record or remove it",
+            )
+        return FastaRecord(header.split()[0], header, b"".join(parts), header_line)
+
+    for number, line in read_lines(path):
+        if line.startswith(b">"):
+            if header is not None:
+                yield finish()
+            header, header_line, parts = decode_text(line[1:]).strip(), number, []
+            _check_name(header, number, seen, path)
+        elif not line:
+            continue
+        elif header is None:
+            raise UserError(
+                f"{path}:{number}: a FASTA file starts with '>', got {decode_text(line[:20])!r}",
+                hint="check that this is the right file",
+            )
+        else:
+            if line.translate(None, LEGAL_LETTERS):
+                raise _illegal(line, number, path)
+            parts.append(line)
+    if header is None:
+        raise UserError(f"{path}: holds no FASTA record, only blank lines")
+    yield finish()
+
+
+def _check_name(header: str, number: int, seen: dict[str, int], path: str | Path) -> None:
+    if not header:
+        raise UserError(f"{path}:{number}: the header has no name after '>'")
+    name = header.split()[0]
+    if name in seen:
+        raise UserError(
+            f"{path}:{number}: the name {name!r} was already used at line {seen[name]}",
+            hint="every sequence needs its own name (the header up to the first space)",
+        )
+    seen[name] = number
+
+
+def _illegal(line: bytes, number: int, path: str | Path) -> UserError:
+    text = decode_text(line)
+    legal = LEGAL_LETTERS.decode("ascii")
+    column = next(i for i, letter in enumerate(text) if letter not in legal)
+    return illegal_letter(text[column], f"{path}:{number}: column {column + 1}")
+
+
+class Fasta:
+    """Random access to the sequences of a FASTA file.
+
+    Reads through pyfaidx. A pyfaidx handle that crosses a fork shares its file position with the parent and
+    silently returns wrong bases (pyfaidx issues 92 and 211), so every process opens its own on first use; an
+    instance may be passed to workers by fork or by pickling. Gzip and bgzip files, and files whose lines are
+    too irregular for an index, are read once in full and copied, unpacked and re-wrapped, into the cache.
+
+    Args:
+        path: A plain, gzip or bgzip FASTA file. Its index (``.fai``) is checked and rebuilt when stale, and
+            goes to the cache where the folder cannot be written.
+
+    Raises:
+        UserError: If the file cannot be read or is not FASTA.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = check_file(path)
+        self._indexed, self._index_file, self._lengths = ensure_index(
+            self.path, rewrap=read_fasta, compressed=is_gzip(self.path)
+        )
+        self._reader: pyfaidx.Faidx | None = None
+        self._reader_pid = -1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all sequences, in the order of the file."""
+        return tuple(self._lengths)
+
+    def length(self, name: str) -> int:
+        """Return the number of bases of a sequence.
+
+        Raises:
+            UserError: If there is no sequence of that name.
+        """
+        return self._lengths[self.resolve(name)]
+
+    def resolve(self, name: str) -> str:
+        """Return the file's own spelling of a name: ``chr1`` finds ``1`` and the other way round.
+
+        Raises:
+            UserError: If there is no sequence of that name.
+        """
+        if name in self._lengths:
+            return name
+        found = match_chrom(name, self._lengths)
+        if found is None:
+            known = ", ".join(list(self._lengths)[:5]) + (", ..." if len(self._lengths) > 5 else "")
+            raise UserError(f"{self.path}: has no sequence named {name!r}", hint=f"it has {known}")
+        return found
+
+    def fetch(self, name: str, start: int, end: int, strand: str = "+") -> TokenArray:
+        """Read a stretch of a sequence.
+
+        Args:
+            name: Sequence name, with or without ``chr``.
+            start: First base, counted from 0.
+            end: One past the last base.
+            strand: "-" for the reverse complement; "+" and "." read forward.
+
+        Returns:
+            uint8 token ids, shape (end - start,).
+
+        Raises:
+            UserError: If the name is unknown, the coordinates are not inside the sequence, or the file
+                changed.
+        """
+        name = self.resolve(name)
+        if not 0 <= start < end <= self._lengths[name]:
+            raise UserError(
+                f"{self.path}: {name}:{start}-{end} lies outside the {self._lengths[name]} bases there are",
+                hint="coordinates are 0-based and half-open; check that the genome build is the right one",
+            )
+        try:
+            letters = self._open().from_file(name, start + 1, end).encode("ascii")
+            tokens = encode(letters)
+        except UnicodeError:
+            raise self._changed() from None
+        except UserError as error:
+            raise UserError(f"{self.path}: {name}:{start}-{end}: {error.message}", hint=error.hint) from None
+        if len(tokens) != end - start:
+            raise self._changed()
+        return reverse_complement(tokens) if strand == "-" else tokens
+
+    def _open(self) -> pyfaidx.Faidx:
+        if self._reader is None or self._reader_pid != os.getpid():
+            self._reader = pyfaidx.Faidx(
+                self._indexed, indexname=self._index_file, build_index=False, rebuild=False
+            )
+            self._reader_pid = os.getpid()
+        return self._reader
+
+    def _changed(self) -> UserError:
+        return UserError(f"{self.path}: changed while it was being read", hint="start again")
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_reader": None, "_reader_pid": -1}

@@ -1,0 +1,141 @@
+"""Opening the text files of the field: plain or gzip, with one clear sentence for whatever is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from seqmamba.errors import UserError
+from seqmamba.paths import expand
+
+_GZIP = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+_FOREIGN = {
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"\x43\x27\x41\x1a": "a 2bit file",
+    b"\x1a\x45\x27\x43": "a 2bit file",
+    b"%PDF": "a PDF",
+}
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+"""The empty block that ends every complete BGZF file (SAM specification, section 4.1.2)."""
+
+
+def check_file(path: str | Path) -> Path:
+    """Return the expanded path of a readable, non-empty regular file.
+
+    Raises:
+        UserError: If the path does not exist, is a folder, is empty or may not be read.
+    """
+    path = expand(path)
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such file", hint="check the path; a relative one starts at the current folder"
+        )
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, expected a file")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: may not be read (permission denied)")
+    if path.is_file() and path.stat().st_size == 0:
+        raise UserError(f"{path}: is empty (0 bytes)")
+    return path
+
+
+def is_gzip(path: Path) -> bool:
+    """Say whether a file starts with the gzip magic number (BGZF files do, too)."""
+    with path.open("rb") as handle:
+        return handle.read(2) == _GZIP
+
+
+def is_bgzf(path: Path) -> bool:
+    """Say whether a file is blocked gzip (bgzip), which allows random access."""
+    with path.open("rb") as handle:
+        head = handle.read(18)
+    return head[:4] == BGZF_END[:4] and head[12:14] == b"BC"
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a plain or gzip text file.
+
+    Accepts Unix and Windows line endings, a UTF-8 byte order mark and a last line without a newline.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Line number, from 1, and the line without trailing white space.
+
+    Raises:
+        UserError: If the file is missing, empty, binary, damaged, truncated gzip or in old Mac line endings.
+    """
+    path = check_file(path)
+    number = 0
+    with _open(path) as handle:
+        try:
+            for number, line in enumerate(handle, start=1):
+                if number == 1:
+                    line = line.removeprefix(_BOM)
+                line = line.rstrip()
+                if b"\0" in line:
+                    raise UserError(f"{path}:{number}: is not text (it holds NUL bytes)")
+                if b"\r" in line:
+                    raise UserError(
+                        f"{path}:{number}: has a carriage return inside a line",
+                        hint="the file has old Mac line endings; convert it with `tr '\\r' '\\n'`",
+                    )
+                yield number, line
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UserError(
+                f"{path}: the gzip data break off or are damaged after line {number} ({error})",
+                hint="copy or download the file again; `gzip -t` checks it",
+            ) from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read after line {number} ({error})") from error
+    if number == 0:
+        raise UserError(f"{path}: is empty once decompressed")
+
+
+def decode_text(line: bytes) -> str:
+    """Decode a header or a table row: UTF-8, or Latin-1 where the bytes are not valid UTF-8."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends well and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)  # noqa: SIM115
+    try:
+        with handle:
+            yield cast(BinaryIO, handle)
+        os.replace(handle.name, path)
+    except BaseException:
+        os.unlink(handle.name)
+        raise
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        with path.open("rb") as probe:
+            head = probe.read(8)
+        for magic, what in _FOREIGN.items():
+            if head.startswith(magic):
+                raise UserError(
+                    f"{path}: is {what}, expected plain or gzip text", hint="convert or unpack it first"
+                )
+        return cast(BinaryIO, gzip.open(path, "rb") if head.startswith(_GZIP) else path.open("rb"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error})") from error
