@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from seqmamba.errors import UserError
+from seqmamba.ops.causal_conv1d.chunked import causal_conv1d_chunked
 from seqmamba.ops.causal_conv1d.reference import causal_conv1d_reference
 from seqmamba.ops.dispatch import Implementation, choose, no_obstacle
 from seqmamba.ops.validation import check_axes, check_reset, check_shape, check_tensors
@@ -14,6 +15,13 @@ _NAME = "causal_conv1d"
 
 # In order of preference for impl="auto".
 IMPLEMENTATIONS = (
+    Implementation(
+        "chunked",
+        "vectorised PyTorch, any device and dtype, one tap at a time",
+        causal_conv1d_chunked,
+        no_obstacle,
+        hint="",
+    ),
     Implementation(
         "reference",
         "one step at a time in PyTorch, any device and dtype: the specification",

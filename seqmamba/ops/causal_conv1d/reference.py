@@ -34,7 +34,7 @@ def causal_conv1d_reference(
         reverse: Process from right to left.
 
     Returns:
-        y (batch, length, dim) in x's dtype, and the last width-1 inputs in processing order, zero before a reset.
+        y in x's dtype, and the last width-1 inputs in processing order; zero before a reset.
     """
     dtype = compute_dtype(x, weight, bias, initial_state)
     (batch, length, dim), width = x.shape, weight.shape[1]
@@ -42,12 +42,13 @@ def causal_conv1d_reference(
         window = torch.zeros(batch, width - 1, dim, dtype=dtype, device=x.device)
     else:
         window = initial_state.to(dtype)
+    inputs = x.to(dtype).unbind(1)  # indexing would make the backward quadratic in the length
     outputs: list[Tensor] = []
     for t in reversed(range(length)) if reverse else range(length):
         boundary = t + 1 if reverse else t  # where the window may end a packed sequence
         if reset is not None and boundary < length:
             window = torch.where(reset[:, boundary, None, None], 0, window)
-        window = torch.cat([window, x[:, t, None].to(dtype)], dim=1)
+        window = torch.cat([window, inputs[t][:, None]], dim=1)
         y = (window * weight.T.to(dtype)).sum(1)
         outputs.append(y if bias is None else y + bias.to(dtype))
         window = window[:, 1:]

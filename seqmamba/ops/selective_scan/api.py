@@ -7,6 +7,7 @@ from torch import Tensor
 
 from seqmamba.errors import UserError
 from seqmamba.ops.dispatch import Implementation, choose, no_obstacle
+from seqmamba.ops.selective_scan.chunked import selective_scan_chunked
 from seqmamba.ops.selective_scan.reference import selective_scan_reference
 from seqmamba.ops.validation import check_axes, check_reset, check_shape, check_tensors
 
@@ -14,6 +15,13 @@ _NAME = "selective_scan"
 
 # In order of preference for impl="auto".
 IMPLEMENTATIONS = (
+    Implementation(
+        "chunked",
+        "vectorised PyTorch, any device and dtype, complex A included",
+        selective_scan_chunked,
+        no_obstacle,
+        hint="",
+    ),
     Implementation(
         "reference",
         "one step at a time in PyTorch, any device and dtype: the specification",

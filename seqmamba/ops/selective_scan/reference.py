@@ -44,7 +44,7 @@ def keep_previous(reset: Tensor, reverse: bool) -> Tensor:
     """(batch, length) bool: whether step t continues from the step processed just before it.
 
     `reset[b, t]` starts a packed sequence at storage position t. Scanning left to right, h_{t-1} is dropped
-    at t; scanning right to left, h_{t+1} is dropped at t where reset[t+1]: the same boundary from its other side.
+    at t; right to left, h_{t+1} is dropped at t where reset[t+1]: the same boundary from its other side.
     """
     if not reverse:
         return ~reset
@@ -65,7 +65,7 @@ def selective_scan_reference(
     delta_softplus: bool,
     reverse: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Run h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t and y_t = (C_t . h_t + D u_t) silu(z_t) step by step.
+    """Run h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t, y_t = (C_t . h_t + D u_t) silu(z_t) step by step.
 
     Equation 2 of the Mamba paper, discretised as its published code does: zero-order hold for A, Euler for B.
 
@@ -94,15 +94,17 @@ def selective_scan_reference(
         state = A.new_zeros(batch, dim, A.shape[1])
     else:
         state = widen(initial_state, dtype).to(A.dtype)
-    keep = None if reset is None else keep_previous(reset, reverse)[:, :, None, None]
+    keep = None if reset is None else keep_previous(reset, reverse)[:, :, None, None].unbind(1)
 
+    # unbind, not indexing: the gradient of an index is a zero-filled copy of the sequence, every step
+    steps = list(zip(x[..., None].unbind(1), dt[..., None].unbind(1), B.unbind(1), C.unbind(1), strict=True))
     outputs: list[Tensor] = []
     for t in reversed(range(length)) if reverse else range(length):
+        x_t, dt_t, B_t, C_t = steps[t]
         if keep is not None:
-            state = torch.where(keep[:, t], state, 0)
-        step = dt[:, t, :, None]
-        state = torch.exp(step * A) * state + step * B[:, t] * x[:, t, :, None]
-        outputs.append(read_out(C[:, t], state))
+            state = torch.where(keep[t], state, 0)
+        state = torch.exp(dt_t * A) * state + dt_t * B_t * x_t
+        outputs.append(read_out(C_t, state))
     y = torch.stack(outputs[::-1] if reverse else outputs, dim=1)
     return finish(y, x, D, z, u.dtype), state
 

@@ -1,0 +1,103 @@
+"""The selective scan in vectorised PyTorch, chunk by chunk: any device, any dtype, complex A included."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from seqmamba.ops.selective_scan.reference import (
+    compute_dtype,
+    finish,
+    keep_previous,
+    read_out,
+    spread_groups,
+    step_size,
+    widen,
+)
+
+# Steps that are scanned together. Longer chunks mean fewer Python steps and more passes over more memory.
+CHUNK_SIZE = 32
+
+
+def selective_scan_chunked(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    delta_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """Compute what `selective_scan_reference` does, by parallel prefix scans over `CHUNK_SIZE` steps.
+
+    Chunks follow each other, so that memory holds the states of one chunk only; for the backward each
+    chunk is recomputed from the state before it.
+    """
+    dtype = compute_dtype(u, delta, A, B, C, D, z, delta_bias, initial_state)
+    batch, _, dim = u.shape
+    x, dt, A = u.to(dtype), step_size(delta, delta_bias, delta_softplus, dtype), widen(A, dtype)
+    B, C = widen(B, dtype), widen(C, dtype)
+    if initial_state is None:
+        state = A.new_zeros(batch, dim, A.shape[1])
+    else:
+        state = widen(initial_state, dtype).to(A.dtype)
+    keep = None if reset is None else keep_previous(reset, reverse)
+    recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (x, dt, A, B, C, state))
+
+    # split, not slicing: the gradient of a slice is a zero-filled copy of the whole sequence, for every chunk
+    x_c, dt_c, B_c, C_c = (sequence.split(CHUNK_SIZE, dim=1) for sequence in (x, dt, B, C))
+    keep_c = None if keep is None else keep.split(CHUNK_SIZE, dim=1)
+    outputs: list[Tensor] = []
+    for i in reversed(range(len(x_c))) if reverse else range(len(x_c)):
+        chunk = (state, x_c[i], dt_c[i], A, B_c[i], C_c[i])
+        kept = None if keep_c is None else keep_c[i]
+        if recompute:
+            y, state = checkpoint(_scan_chunk, *chunk, kept, reverse, use_reentrant=False)
+        else:
+            y, state = _scan_chunk(*chunk, kept, reverse)
+        outputs.append(y)
+    y = torch.cat(outputs[::-1] if reverse else outputs, dim=1)
+    return finish(y, x, D, z, u.dtype), state
+
+
+def _scan_chunk(
+    state: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, keep: Tensor | None, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Scan one chunk from `state`; gives C . h (batch, chunk, dim) and the state after the last step."""
+    dim = x.shape[2]
+    decay = torch.exp(dt[..., None] * A)
+    if keep is not None:
+        decay = torch.where(keep[:, :, None, None], decay, 0)
+    states = _prefix_scan(decay, (dt * x)[..., None] * spread_groups(B, dim, x.dtype), state, reverse)
+    return read_out(spread_groups(C, dim, x.dtype), states), states[:, 0 if reverse else -1]
+
+
+def _prefix_scan(decay: Tensor, states: Tensor, initial: Tensor, reverse: bool) -> Tensor:
+    """All h_t = decay_t h_{t-1} + states_t from h_{-1} = initial, by recursive doubling along axis 1.
+
+    Hillis and Steele 1986, "Data parallel algorithms". After the pass with a given stride, position t holds
+    the sum over its last 2 stride steps, and `decay` the product of their decays.
+    """
+    length, stride = states.shape[1], 1
+    while stride < length:
+        span = length - stride
+        if reverse:
+            near, far = slice(0, span), slice(stride, length)
+        else:
+            near, far = slice(stride, length), slice(0, span)
+        moved = states[:, near] + decay[:, near] * states[:, far]
+        product = decay[:, near] * decay[:, far]
+        edge = slice(span, length) if reverse else slice(0, stride)
+        pieces, products = [states[:, edge], moved], [decay[:, edge], product]
+        if reverse:
+            pieces.reverse()
+            products.reverse()
+        states, decay = torch.cat(pieces, dim=1), torch.cat(products, dim=1)
+        stride *= 2
+    return states + decay * initial[:, None]
