@@ -62,7 +62,7 @@ def build_config(config_class: type[Config], content: dict[str, Any], where: str
     Raises:
         UserError: If a key is unknown or missing, or a value is refused.
     """
-    written_by = content.get(VERSION, "another program")
+    writer = content.get(VERSION)
     values = {key: value for key, value in content.items() if key not in (ARCHITECTURE, VERSION)}
     known = {field.name: field for field in fields(config_class)}  # type: ignore[arg-type]
     required = {
@@ -72,7 +72,7 @@ def build_config(config_class: type[Config], content: dict[str, Any], where: str
         if names:
             raise UserError(
                 f"{where}: {problem} key {', '.join(sorted(names))} for {config_class.__name__}",
-                hint=f"written by {written_by}, read by seqmamba {seqmamba.__version__}",
+                hint=writer and f"written by seqmamba {writer}, read by {seqmamba.__version__}",
             )
     types = get_type_hints(config_class)
     try:

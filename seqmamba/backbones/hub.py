@@ -99,7 +99,7 @@ def from_pretrained(folder_or_repo: str | Path, *, map_location: str = "cpu", **
     config_path = _locate(where, constants.CONFIG_NAME, download)
     architecture = read_config(config_path).get(ARCHITECTURE)
     models = {point.name: point for point in entry_points(group=MODEL_GROUP)}
-    if architecture not in models:
+    if not isinstance(architecture, str) or architecture not in models:
         raise UserError(
             f"{config_path}: expected architecture out of {', '.join(sorted(models))}, got {architecture!r}",
             hint="the file must be one that save_pretrained wrote",
