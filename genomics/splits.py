@@ -100,7 +100,7 @@ def assign(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray,
     Raises:
         UserError: If the data lack what the method needs, or a class would be missing from a part.
     """
-    by = _method(records, config)
+    by = split_method(records, config)
     if by == "column":
         parts, explanation = _by_column(records, config)
     elif by == "chromosome":
@@ -113,7 +113,16 @@ def assign(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray,
     return parts, explanation
 
 
-def _method(records: LabelledSequences, config: SplitConfig) -> str:
+def split_method(records: LabelledSequences, config: SplitConfig) -> str:
+    """Return the method that `assign` uses: ``config.by``, or what ``auto`` means for these data.
+
+    Args:
+        records: The data set.
+        config: How to split it.
+
+    Raises:
+        UserError: If the data lack what the method needs.
+    """
     chromosomes = {interval.chrom for interval in records.intervals or []}
     if config.by == "auto":
         if config.test or config.validation:
