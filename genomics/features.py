@@ -1,0 +1,225 @@
+"""Annotated genomes: GenBank files, and the features of GFF3 files."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import numpy.typing as npt
+from Bio import SeqIO
+
+from genomics.alphabet import TokenArray, encode
+from genomics.files import decode_text, read_lines
+from seqmamba.errors import UserError
+
+_GFF_COLUMNS = 9
+_STRAND_OF = {1: "+", -1: "-"}
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """Something annotated on a sequence; coordinates are 0-based and half-open, whatever the file counts
+    from.
+
+    Attributes:
+        chrom: Name of the sequence.
+        kind: What it is: "CDS", "gene", "tRNA", ...
+        parts: (start, end) of every stretch, left to right: exons, or the two ends of a gene across the
+            origin.
+        strand: "+", "-" or ".".
+        partial: Whether an end lies outside the sequence (GenBank's ``<`` and ``>``).
+        qualifiers: Attributes such as "gene", "product", "ID" or "Parent"; several values are joined with
+            ``;``.
+    """
+
+    chrom: str
+    kind: str
+    parts: tuple[tuple[int, int], ...]
+    strand: str
+    partial: bool
+    qualifiers: Mapping[str, str]
+
+    @property
+    def start(self) -> int:
+        """First base of the leftmost part."""
+        return self.parts[0][0]
+
+    @property
+    def end(self) -> int:
+        """One past the last base of the rightmost part."""
+        return max(end for _, end in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedSequence:
+    """One GenBank record: its name (accession and version), token ids, features, and whether it is a
+    circle."""
+
+    name: str
+    description: str
+    tokens: TokenArray
+    features: tuple[Feature, ...]
+    circular: bool
+
+
+def covered(features: Iterable[Feature], length: int) -> npt.NDArray[np.bool_]:
+    """Mark the bases that at least one of the features covers.
+
+    Args:
+        features: Features of one sequence.
+        length: Bases of that sequence.
+
+    Returns:
+        bool, shape (length,).
+    """
+    mask = np.zeros(length, dtype=np.bool_)
+    for feature in features:
+        for start, end in feature.parts:
+            mask[start:end] = True
+    return mask
+
+
+def read_genbank(path: str | Path) -> Iterator[AnnotatedSequence]:
+    """Read a GenBank file with sequences, plain or gzip.
+
+    Args:
+        path: The file, usually ``.gb``, ``.gbk`` or ``.gbff``, possibly gzipped.
+
+    Yields:
+        Its records.
+
+    Raises:
+        UserError: If the file is no GenBank, breaks off, has a record without a sequence or one of another
+            length than its LOCUS line says, or letters that are no DNA.
+    """
+    lines = [decode_text(line) for _, line in read_lines(path)]
+    first = next((line for line in lines if line.strip()), "")
+    if not first.startswith("LOCUS") and not any(line.startswith("LOCUS ") for line in lines):
+        raise UserError(f"{path}: is no GenBank file (it has no LOCUS line), it starts with {first[:20]!r}")
+    if next((line for line in reversed(lines) if line.strip()), "") != "//":
+        raise UserError(
+            f"{path}:{len(lines)}: the last record does not end with '//'",
+            hint="the file is truncated; download it again",
+        )
+    parser = SeqIO.parse(io.StringIO("\n".join(lines) + "\n"), "genbank")
+    number = 0
+    while (record := _next_record(parser, path, number + 1)) is not None:
+        number += 1
+        yield _annotated(record, path)
+    if number == 0:
+        raise UserError(f"{path}: holds no GenBank record")
+
+
+def _next_record(parser: Iterator[Any], path: str | Path, number: int) -> Any:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            record = next(parser, None)
+        except UserError:
+            raise
+        except Exception as error:  # Biopython raises many types for malformed text
+            raise UserError(f"{path}: record {number} cannot be read as GenBank ({error})") from error
+    for warning in caught:
+        if "Expected sequence length" in str(warning.message):
+            raise UserError(
+                f"{path}: record {number}: {warning.message}", hint="the file is damaged; download it again"
+            )
+    return record
+
+
+def _annotated(record: Any, path: str | Path) -> AnnotatedSequence:
+    if not record.seq.defined:
+        raise UserError(
+            f"{path}: record {record.id!r} has annotations but no sequence",
+            hint="download the full record, 'GenBank (full)' on the NCBI site",
+        )
+    try:
+        tokens = encode(bytes(record.seq))
+    except UserError as error:
+        raise UserError(f"{path}: record {record.id!r}: {error.message}", hint=error.hint) from None
+    return AnnotatedSequence(
+        name=record.id,
+        description=record.description,
+        tokens=tokens,
+        features=tuple(
+            _from_biopython(feature, record.id) for feature in record.features if feature.location
+        ),
+        circular=record.annotations.get("topology") == "circular",
+    )
+
+
+def _from_biopython(feature: Any, chrom: str) -> Feature:
+    location = feature.location
+    ends = [position for part in location.parts for position in (part.start, part.end)]
+    return Feature(
+        chrom=chrom,
+        kind=feature.type,
+        parts=tuple(sorted((int(part.start), int(part.end)) for part in location.parts)),
+        strand=_STRAND_OF.get(location.strand, "."),
+        partial=any(type(position).__name__ in ("BeforePosition", "AfterPosition") for position in ends),
+        qualifiers={key: ";".join(map(str, values)) for key, values in feature.qualifiers.items()},
+    )
+
+
+def read_gff3(path: str | Path) -> Iterator[Feature]:
+    """Read the features of a GFF3 file, plain or gzip, one a line (exons of a transcript are not joined).
+
+    GFF3 counts from 1 and includes the end; features come out 0-based and half-open. A ``##FASTA`` section
+    is skipped.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The features in the order of the file.
+
+    Raises:
+        UserError: With file and line, for a line without nine columns, or with impossible coordinates or
+            strand; and for a file without any feature.
+    """
+    found = False
+    for number, raw in read_lines(path):
+        if raw.startswith((b"##FASTA", b">")):
+            break
+        if not raw or raw.startswith(b"#"):
+            continue
+        found = True
+        yield _gff3_feature(decode_text(raw), f"{path}:{number}")
+    if not found:
+        raise UserError(f"{path}: holds no GFF3 feature")
+
+
+def _gff3_feature(line: str, where: str) -> Feature:
+    fields = line.split("\t")
+    if len(fields) == _GFF_COLUMNS - 1:
+        fields.append(".")  # trailing white space was stripped with an empty last column
+    if len(fields) != _GFF_COLUMNS:
+        raise UserError(f"{where}: expected {_GFF_COLUMNS} columns separated by tabs, got {len(fields)}")
+    chrom, _, kind, start_text, end_text, _, strand, _, attributes = fields
+    try:
+        start, end = int(start_text) - 1, int(end_text)
+    except ValueError:
+        raise UserError(
+            f"{where}: start and end must be whole numbers, got {start_text!r} and {end_text!r}"
+        ) from None
+    if not 0 <= start < end:
+        raise UserError(f"{where}: expected 1 <= start <= end, got {start + 1} and {end}")
+    if strand not in ("+", "-", ".", "?"):
+        raise UserError(f"{where}: strand must be +, -, . or ?, got {strand!r}")
+    pairs = (pair.partition("=") for pair in attributes.split(";") if "=" in pair)
+    return Feature(
+        chrom=unquote(chrom),
+        kind=kind,
+        parts=((start, end),),
+        strand="." if strand == "?" else strand,
+        partial=False,
+        qualifiers={
+            unquote(key.strip()): unquote(value.strip()).replace(",", ";") for key, _, value in pairs
+        },
+    )
