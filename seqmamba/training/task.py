@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, is_dataclass
 from pathlib import PurePath
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
+from seqmamba.errors import UserError
 from seqmamba.training.optimisation import OptimiserConfig, build_optimiser
 
 
@@ -55,9 +57,18 @@ class Task(L.LightningModule):
         self.save_hyperparameters({name: _plain(value) for name, value in values.items()}, logger=False)
 
     def configure_optimizers(self) -> Any:
-        """Build the optimiser and its schedule over the estimated number of steps."""
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        optimiser, schedule = build_optimiser(self, self.optimiser_config, total_steps)
+        """Build the optimiser and its schedule over the trainer's number of steps.
+
+        Raises:
+            UserError: When the trainer would train for ever, so that there is no schedule.
+        """
+        total_steps = self.trainer.estimated_stepping_batches
+        if not 0 < total_steps < math.inf:
+            raise UserError(
+                "the length of the training is unknown, and the learning-rate schedule needs it",
+                hint="set trainer.max_epochs, or trainer.max_steps for an endless data set",
+            )
+        optimiser, schedule = build_optimiser(self, self.optimiser_config, int(total_steps))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(

@@ -1,0 +1,63 @@
+"""``seqmamba fit | validate | test | predict``: run a recipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqmamba.cli.config_errors import explain_config_error
+from seqmamba.errors import UserError
+
+
+def run_lightning(argv: Sequence[str]) -> int:
+    """Run a recipe as the command line would.
+
+    Args:
+        argv: ``fit``, ``validate``, ``test`` or ``predict`` and its options, e.g.
+            ``["fit", "--config", "recipe.yaml", "--run", "runs/mine", "--ckpt_path", "last"]``.
+
+    Returns:
+        0.
+
+    Raises:
+        UserError: When the recipe does not parse or cannot run.
+        KeyboardInterrupt: After an interrupt; its argument says how to go on.
+    """
+    words = [*argv[:1], *_config_of_run(argv), *argv[1:]]
+    for file in _config_files(words):
+        if not file.is_file():
+            raise UserError(
+                f"--config {file}: there is no such file", hint="`seqmamba recipes ls` lists the recipes"
+            )
+    from jsonargparse import ArgumentError
+
+    from seqmamba.training.recipe import run_recipe
+
+    try:
+        run_recipe(words)
+    except ArgumentError as error:
+        raise explain_config_error(str(error), argv[0]) from error
+    return 0
+
+
+def _config_files(words: Sequence[str]) -> list[Path]:
+    return [Path(value).expanduser() for value in _values(words, "-c", "--config")]
+
+
+def _config_of_run(words: Sequence[str]) -> list[str]:
+    """Name RUN/config.yaml where a run is named and no recipe is."""
+    runs = _values(words, "-o", "--run")
+    if not runs or _values(words, "-c", "--config"):
+        return []
+    config = Path(runs[-1]).expanduser() / "config.yaml"
+    if not config.is_file():
+        return []
+    print(f"recipe: {config}", file=sys.stderr)
+    return ["--config", str(config)]
+
+
+def _values(words: Sequence[str], *names: str) -> list[str]:
+    following = [words[i + 1] for i, word in enumerate(words[:-1]) if word in names]
+    joined = [word.split("=", 1)[1] for word in words if word.split("=", 1)[0] in names and "=" in word]
+    return following + joined

@@ -1,0 +1,130 @@
+"""What happens around the steps: seeds, the export of the best model, a line an epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+import time
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from seqmamba.atomic import atomic_folder
+from seqmamba.errors import UserError
+from seqmamba.training.checkpoints import read_checkpoint
+from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.task import Task
+
+
+class EpochSeeds(L.Callback):
+    """Makes every epoch a pure function of the state at its start.
+
+    All random number generators (torch on every device, numpy, Python) are set from (seed, epoch, rank) when
+    an epoch begins. So an epoch that a killed run left unfinished is replayed exactly, whatever the random numbers
+    of start-up (initialisation, sanity check) did before, and no generator states need to be stored.
+
+    Args:
+        seed: The run's seed. The one in the checkpoint wins on resume.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seed, to be kept in the checkpoint."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the seed of the run that goes on."""
+        self.seed = state_dict["seed"]
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Set all generators; on resume, restart the loader under this epoch's order and seeds."""
+        seed_everything(epoch_seed(self.seed, trainer.current_epoch, trainer.global_rank))
+        if trainer.fit_loop.is_resuming:
+            # Lightning made the loader's iterator before it told the sampler which epoch it is, and keeps it
+            # for the first epoch after a resume. Worker processes would already be busy with the
+            # batches of epoch 0.
+            iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+
+
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """Return a 32-bit seed that mixes its arguments, so that neighbouring seeds share no epoch's numbers."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{rank}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
+def seed_everything(seed: int) -> None:
+    """Set the generators of Python, numpy (the legacy global one) and torch on all devices."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  libraries draw from this one
+    torch.manual_seed(seed)
+
+
+class PretrainedExport(L.Callback):
+    """Writes the best model to ``RUN/pretrained`` (safetensors and config.json) when training is complete.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Load the best weights and export them; the module keeps them."""
+        # on_fit_end and not on_train_end, which Lightning skips when a resumed run has nothing left to train.
+        if not isinstance(pl_module, Task) or pl_module.exported is None or not self.folder.best.exists():
+            return
+        pl_module.load_state_dict(read_checkpoint(self.folder.best)["state_dict"])
+        if trainer.is_global_zero:
+            with atomic_folder(self.folder.pretrained) as part:
+                pl_module.exported.save_pretrained(part)  # type: ignore[operator]
+
+
+class FiniteLoss(L.Callback):
+    """Stops a run whose loss is no longer a number, with a sentence instead of hours of nothing."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Check the loss at the steps where it is logged, so that a GPU is not made to wait at every step."""
+        if (batch_idx + 1) % trainer.log_every_n_steps and not trainer.is_last_batch:
+            return
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if isinstance(loss, torch.Tensor) and not torch.isfinite(loss).all():
+            raise UserError(
+                f"the training loss became {float(loss.sum())} at step {trainer.global_step}",
+                hint="lower model.init_args.optimiser.lr, or train with --trainer.precision 32-true",
+            )
+
+
+class EpochLines(L.Callback):
+    """Prints a line an epoch to stderr; stands in for a progress bar where nobody watches one."""
+
+    def __init__(self) -> None:
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.monotonic()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the metrics of the epoch."""
+        values = "  ".join(
+            f"{name} {float(value):.4g}"
+            for name, value in sorted(trainer.callback_metrics.items())
+            if not name.endswith(("_step", "_epoch"))
+        )
+        seconds = time.monotonic() - self._start
+        total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
+        print(
+            f"epoch {trainer.current_epoch + 1}{total}  {values}  {seconds:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,49 @@
+"""How many threads to use, and what a run ran on."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+
+def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return the number of CPU cores this process may use.
+
+    PyTorch counts the machine's cores. In a container that may use two of 64 it would start 64 threads and
+    run many times slower, so affinity and the control group's quota are honoured.
+
+    Args:
+        quota_file: cgroup v2's ``cpu.max`` ("quota period" or "max period", microseconds).
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = quota_file.read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+
+
+def limit_threads() -> int:
+    """Give PyTorch and numba a thread for every usable core, unless OMP_NUM_THREADS says otherwise.
+
+    Returns:
+        The number of threads that PyTorch uses.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        cores = available_cores()
+        torch.set_num_threads(min(cores, torch.get_num_threads()))
+        os.environ.setdefault("NUMBA_NUM_THREADS", str(cores))
+    return torch.get_num_threads()
+
+
+def describe_device(device: torch.device) -> str:
+    """Name a device and what stands behind it, for logs and reports."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return device.type

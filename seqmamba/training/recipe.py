@@ -1,0 +1,218 @@
+"""Running a recipe: Lightning's CLI, bound to a run folder."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from seqmamba.atomic import atomic_path
+from seqmamba.errors import UserError
+from seqmamba.training.callbacks import EpochLines, EpochSeeds, FiniteLoss, PretrainedExport
+from seqmamba.training.checkpoints import DataOnlyCheckpointIO, RunCheckpoint, read_checkpoint
+from seqmamba.training.hardware import describe_device, limit_threads
+from seqmamba.training.metrics_csv import MetricsCSV
+from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.task import Task
+
+_NOT_IN_CONFIG = ("ckpt_path", "weights_only", "overwrite", "verbose", "return_predictions", "config")
+"""Options of one invocation, which a run's config.yaml does not keep."""
+
+_IRRELEVANT_WARNINGS = (
+    r".*does not have many workers.*",
+    r".*smaller than the logging interval.*",
+    r".*`tensorboardX` has been removed.*",
+    r".*LightningCLI's args parameter.*",
+    r".*Trying to infer the `batch_size`.*",
+    r".*found in eval mode.*|.*in eval mode at the start of training.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*The `srun` command is available.*",
+    r".*was called with.*multiple `ModelCheckpoint`.*",
+)
+
+
+class RecipeCLI(LightningCLI):
+    """LightningCLI whose runs live in a folder: logs, checkpoints, exact resume, no code in checkpoints.
+
+    Args:
+        argv: The subcommand (fit, validate, test or predict) and its options.
+    """
+
+    folder: RunFolder
+    resume_step: int | None = None
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        super().__init__(
+            model_class=Task,
+            datamodule_class=L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=1,
+            trainer_defaults={"max_epochs": 10},
+            save_config_callback=None,  # config.yaml is written atomically below
+            auto_configure_optimizers=False,  # a Task owns its optimiser
+            load_from_checkpoint_support=False,  # checkpoints hold weights, config.yaml the recipe
+            parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()}
+            | {"exit_on_error": False},
+            args=list(argv),
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of the run folder."""
+        parser.add_argument("-o", "--run", type=str, default="runs/latest", help="the run folder")
+        parser.add_argument(
+            "--overwrite", type=bool, default=False, help="let `fit` replace the run that the folder holds"
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Merge no hyper-parameters from the checkpoint: what the user wrote is what runs."""
+
+    def before_instantiate_classes(self) -> None:
+        """Resolve the run folder and the checkpoint, and refuse what cannot work before anything is built."""
+        options = self.config[self.subcommand]
+        self.folder = RunFolder(Path(options.run).expanduser())
+        fitting = self.subcommand == "fit"
+        if fitting:
+            self._check_resume(options)
+            if self._get(self.config, "trainer")["fast_dev_run"]:
+                return
+            self.folder.prepare(resume=bool(options.ckpt_path), overwrite=options.overwrite)
+            self._write_config()
+        else:
+            options.ckpt_path = str(self.folder.checkpoint(options.ckpt_path or "best"))
+            read_checkpoint(options.ckpt_path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Build the trainer with the run folder's loggers, callbacks and checkpoint format."""
+        options = dict(self._get(self.config_init, "trainer"))
+        keeps_files = self.subcommand == "fit" and not options["fast_dev_run"]
+        attended = sys.stderr.isatty() and options["enable_progress_bar"] is not False
+        callbacks: list[L.Callback] = [*_as_list(options["callbacks"]), EpochSeeds(self._seed())]
+        if not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            callbacks.append(RichProgressBar(leave=True) if attended else EpochLines())
+        if self.subcommand == "fit":
+            callbacks.append(FiniteLoss())
+        if keeps_files:
+            callbacks += [RunCheckpoint(self.folder), PretrainedExport(self.folder)]
+        bound = {
+            "default_root_dir": str(self.folder.path),
+            "logger": [*self._loggers(), *_as_list(options["logger"])] if keeps_files else False,
+            "callbacks": callbacks,
+            "plugins": [*_as_list(options["plugins"]), DataOnlyCheckpointIO()],
+            "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+            "enable_checkpointing": keeps_files,
+            "enable_model_summary": bool(options["enable_model_summary"]),
+        }
+        return self.trainer_class(**{**options, **bound, **kwargs})
+
+    def before_fit(self) -> None:
+        """Say what is about to run."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        device = describe_device(self.trainer.strategy.root_device)
+        state = "from the start" if self.resume_step is None else f"resumed at step {self.resume_step}"
+        print(
+            f"run {self.folder.path}: {parameters:,} parameters, {device}, seed {self._seed()}, {state}",
+            file=sys.stderr,
+        )
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run, and turn Lightning's way of ending after a signal into an exception that says how to go on."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SIGTERMException:
+            print(f"terminated; {self._how_to_resume()}", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGTERM) from None
+        except SystemExit as request:
+            if isinstance(request.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt(self._how_to_resume() if subcommand == "fit" else "") from None
+            raise
+
+    def _how_to_resume(self) -> str:
+        return f"go on with: seqmamba fit --config {self.folder.config} --ckpt_path last"
+
+    def _check_resume(self, options: Any) -> None:
+        """Turn ``--ckpt_path last`` into the file, or into a fresh start where no epoch was finished yet."""
+        if not options.ckpt_path:
+            return
+        if options.ckpt_path == "last" and not self.folder.last.exists():
+            print(
+                f"{self.folder.last} does not exist yet: training starts from the beginning", file=sys.stderr
+            )
+            options.ckpt_path = None
+            return
+        path = self.folder.checkpoint(options.ckpt_path)
+        checkpoint = read_checkpoint(path)
+        if "optimizer_states" not in checkpoint:
+            raise UserError(
+                f"--ckpt_path {options.ckpt_path}: {path} holds weights only; training cannot go on from it",
+                hint="resume with --ckpt_path last",
+            )
+        self.resume_step = int(checkpoint["global_step"])
+        options.ckpt_path = str(path)
+
+    def _write_config(self) -> None:
+        self._dump_config()
+        recipe = {key: value for key, value in self.config_dump.items() if key not in _NOT_IN_CONFIG}
+        with atomic_path(self.folder.config) as part:
+            part.write_text(yaml.safe_dump(recipe, sort_keys=False))
+
+    def _loggers(self) -> list[Any]:
+        board = TensorBoardLogger(
+            save_dir=self.folder.path,
+            name=self.folder.tensorboard.name,
+            version="",
+            default_hp_metric=False,
+            purge_step=self.resume_step,
+        )
+        return [MetricsCSV(self.folder.metrics, self.resume_step), board]
+
+    def _seed(self) -> int:
+        return int(self.config[self.subcommand]["seed_everything"] or 0)
+
+
+def run_recipe(argv: Sequence[str]) -> RecipeCLI:
+    """Run a subcommand of `RecipeCLI` to its end.
+
+    Args:
+        argv: The subcommand and its options.
+
+    Returns:
+        The finished command line, with ``model``, ``datamodule``, ``trainer`` and ``folder``.
+
+    Raises:
+        KeyboardInterrupt: After an interrupt; its argument says how to go on.
+        UserError: When the recipe cannot run.
+    """
+    _quieten()
+    limit_threads()
+    return RecipeCLI(argv)
+
+
+def _quieten() -> None:
+    """Keep Lightning's advertising, and advice that does not apply here, out of the output."""
+    for name in (
+        "lightning",
+        "lightning.pytorch",
+        "lightning.fabric",
+        "lightning.pytorch.utilities.rank_zero",
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in _IRRELEVANT_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

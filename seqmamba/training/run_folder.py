@@ -1,0 +1,122 @@
+"""The layout of a run folder."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seqmamba.atomic import remove_parts
+from seqmamba.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its files.
+
+    Args:
+        path: The folder; it need not exist.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> RunFolder:
+        """Return the run folder that a trainer of `seqmamba fit` writes to."""
+        return cls(Path(trainer.default_root_dir))
+
+    @property
+    def config(self) -> Path:
+        """The complete recipe of the run; `seqmamba fit --config` takes it."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """Everything that was logged, a row a logging step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the two checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the epoch with the best monitored value."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """Complete state at the end of the last finished epoch; training resumes here."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def pretrained(self) -> Path:
+        """Folder with the best model as safetensors and config.json."""
+        return self.path / "pretrained"
+
+    @property
+    def predictions(self) -> Path:
+        """Predictions for the test part."""
+        return self.path / "predictions.tsv"
+
+    @property
+    def results(self) -> Path:
+        """Metrics of the test part, baselines, split and data summaries."""
+        return self.path / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained page."""
+        return self.path / "report.html"
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the path that ``--ckpt_path`` means.
+
+        Args:
+            name: ``best``, ``last``, or the path of a checkpoint file.
+
+        Raises:
+            UserError: When there is no such file.
+        """
+        path = {"best": self.best, "last": self.last}.get(name, Path(name).expanduser())
+        if not path.is_file():
+            raise UserError(
+                f"--ckpt_path {name}: there is no file {path}",
+                hint=f"train first, or name the run with --run; {self.path} holds the checkpoints of a run",
+            )
+        return path
+
+    def prepare(self, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready for training.
+
+        Args:
+            resume: Training goes on from `last`: keep everything.
+            overwrite: Allow the files of an earlier run to be removed.
+
+        Raises:
+            UserError: When the folder holds an earlier run that nobody allowed to be removed, or is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"--run {self.path} is a file, expected a folder", hint="name another folder")
+        if not resume:
+            if self.last.exists() and not overwrite:
+                raise UserError(
+                    f"--run {self.path} already holds a run",
+                    hint="--ckpt_path last goes on with it, --overwrite true replaces it",
+                )
+            for file in (self.metrics, self.predictions, self.results, self.report):
+                file.unlink(missing_ok=True)
+            for folder in (self.checkpoints, self.tensorboard, self.pretrained):
+                shutil.rmtree(folder, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.path)
