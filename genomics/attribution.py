@@ -1,8 +1,8 @@
 """Which bases made a model answer as it did.
 
-Both methods explain one number a sequence: the log-odds of a class (against all others for classification, against
-its absence for multi-label), or the predicted value in the targets' units for regression. Log-odds, unlike
-probabilities, do not flatten where the model is certain.
+Both methods explain one number a sequence: the log-odds of a class (against all others for classification,
+against its absence for multi-label), or the predicted value in the targets' units for regression. Log-odds,
+unlike probabilities, do not flatten where the model is certain.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def gradient_x_input(
 
     The gradient at a position is centred over A, C, G and T, which removes the direction off the simplex of
     one-hot inputs that training never constrains (Majdandzic et al. 2023, "Correcting gradient-based
-    interpretations of deep neural networks for genomics"). A score is therefore the slope from "any base" to the
-    base that is there; N and padding score 0. One forward and one backward pass.
+    interpretations of deep neural networks for genomics"). A score is therefore the slope from "any base" to
+    the base that is there; N and padding score 0. One forward and one backward pass.
 
     Args:
         model: A trained model; its mode and its parameters' gradients are left as they were.
@@ -82,8 +82,8 @@ def in_silico_mutagenesis(
         batch_size: Mutants scored at once.
 
     Returns:
-        Change of the explained output with A, C, G and T at each position; 0 for the base that is there and for
-        padding. `base_importance` turns it into one score a base.
+        Change of the explained output with A, C, G and T at each position; 0 for the base that is there,
+        for N and for padding. `base_importance` turns it into one score a base.
 
     Raises:
         UserError: The window or ``target`` is outside of what there is.
@@ -150,6 +150,7 @@ def _mutants(tokens: Tensor, start: int, end: int) -> tuple[Tensor, Tensor, Tens
     """All single substitutions of one sequence, with the place and the new letter (0 to 3) of each."""
     nucleotides = torch.tensor(NUCLEOTIDES, dtype=tokens.dtype, device=tokens.device)
     differs = tokens[start:end, None] != nucleotides
+    differs &= ~differs.all(dim=-1, keepdim=True)  # an unknown base has no "instead of"
     places, letters = differs.nonzero(as_tuple=True)
     places = places + start
     mutants = tokens.repeat(len(places), 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -176,9 +177,9 @@ def curves(
     if band is not None:
         axes.fill_between(band.x, band.low, band.high, color=LIGHT[SERIES[0]], alpha=0.18, lw=0)
     for (name, curve), colour in zip(named.items(), SERIES, strict=False):
-        style = {} if kind == "roc" else {"drawstyle": "steps-pre"}
+        style = "default" if kind == "roc" else "steps-pre"
         label = f"{_short(name, 22)} ({curve.area:.3f})"
-        axes.plot(curve.x, curve.y, color=LIGHT[colour], lw=2, label=label, **style)
+        axes.plot(curve.x, curve.y, color=LIGHT[colour], lw=2, label=label, drawstyle=style)
     if kind == "roc":
         axes.set(xlabel="false positive rate", ylabel="true positive rate")
     else:
@@ -241,7 +242,7 @@ def predicted_against_true(
     both = np.concatenate([labels[some], outputs[some]])
     ends = [both.min(), both.max()]
     axes.plot(ends, ends, color=LIGHT["chance"], lw=1.2, ls=(0, (4, 3)), label="perfect")
-    axes.set(xlabel=f"true {target}", ylabel=f"predicted {target}")
+    axes.set(xlabel=f"true {_short(target, 30)}", ylabel=f"predicted {_short(target, 30)}")
     _legend(axes, "upper left")
     return figure
 
@@ -260,7 +261,7 @@ def residuals(labels: Float[np.ndarray, " n"], outputs: Float[np.ndarray, " n"],
     figure, axes = _blank(4.3)
     axes.hist(outputs - labels, bins="auto" if len(labels) < 5000 else 60, color=LIGHT["model"], alpha=0.6)
     axes.axvline(0, color=LIGHT["chance"], lw=1.2, ls=(0, (4, 3)))
-    axes.set(xlabel=f"predicted minus true {target}", ylabel="sequences")
+    axes.set(xlabel=f"predicted minus true {_short(target, 30)}", ylabel="sequences")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     return figure
 
@@ -286,8 +287,10 @@ def _dress(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(axes: Axes, where: str = "best") -> None:
-    legend = axes.legend(loc=where, frameon=True, fontsize=TEXT - 1, labelcolor=LIGHT["ink"], borderpad=0.5)
+def _legend(axes: Axes, where: Any = "best") -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    legend = axes.legend(handles, labels, fontsize=TEXT - 1, labelcolor=LIGHT["ink"], borderpad=0.5)
+    legend.set_loc(where)
     legend.get_frame().set(facecolor=LIGHT["surface"], edgecolor="none", alpha=0.85)
 
 
@@ -304,4 +307,6 @@ def _cell_text(axes: Axes, i: int, j: int, count: int, fraction: float, k: int) 
 
 
 def _short(name: str, length: int) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    """Cut a user's name, and keep matplotlib from reading it as a formula or a hidden label."""
+    cut = name if len(name) <= length else f"{name[: length - 1]}…"
+    return cut.replace("$", r"\$") if not cut.startswith("_") else " " + cut.replace("$", r"\$")

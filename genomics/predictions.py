@@ -9,13 +9,14 @@ separated by ``;``. An unknown label is an empty cell; a multi-label sequence wi
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from jaxtyping import Float
 
+from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
 
 FILE_NAME = "predictions.tsv"
@@ -71,17 +72,20 @@ class Predictions:
             The path written.
         """
         target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        header = [*FIXED_COLUMNS, *(() if self.task == "regression" else self.classes)]
-        try:
-            with partial.open("w", encoding="utf-8", newline="") as handle:
-                handle.write("\t".join(map(_cell, header)) + "\n")
-                for i in range(len(self)):
-                    handle.write("\t".join(self._row(i)) + "\n")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_path(target) as partial, partial.open("w", encoding="utf-8", newline="") as handle:
+            self.write_header(handle)
+            self.write_rows(handle)
         return target
+
+    def write_header(self, handle: TextIO) -> None:
+        """Write the line of column names."""
+        header = [*FIXED_COLUMNS, *(() if self.task == "regression" else self.classes)]
+        handle.write("\t".join(map(_cell, header)) + "\n")
+
+    def write_rows(self, handle: TextIO) -> None:
+        """Write a line a sequence; tables too large for memory are written in pieces."""
+        for i in range(len(self)):
+            handle.write("\t".join(self._row(i)) + "\n")
 
     def _row(self, i: int) -> list[str]:
         outputs = self.outputs[i]

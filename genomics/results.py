@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from genomics.metrics import Estimate
+from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
 
 FORMAT_VERSION = 1
@@ -171,12 +171,8 @@ class Results:
         """
         target = Path(path)
         text = json.dumps({"format": FORMAT_VERSION, **_to_json(asdict(self))}, indent=1, allow_nan=False)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
+        with atomic_path(target) as partial:
             partial.write_text(text + "\n", encoding="utf-8")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
         return target
 
     @classmethod

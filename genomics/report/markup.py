@@ -1,0 +1,78 @@
+"""HTML from Python values: everything is escaped unless it is already `Html`."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+VOID = frozenset({"meta", "br", "hr", "img"})
+
+
+class Html(str):
+    """Text that is safe to put into a page as it is."""
+
+    __slots__ = ()
+
+
+def tag(name: str, /, *children: object, **attributes: object) -> Html:
+    """Write one element.
+
+    Args:
+        name: Element name.
+        *children: Contents; anything but `Html` is escaped, None and empty strings are left out.
+        **attributes: Attributes; a trailing underscore is dropped (``class_``), other underscores become
+            hyphens, and None leaves the attribute out.
+
+    Returns:
+        The element.
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value), quote=True)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inside = join(children)
+    return Html(f"<{name}{written}>" if name in VOID else f"<{name}{written}>{inside}</{name}>")
+
+
+def join(children: Iterable[object]) -> Html:
+    """Concatenate pieces, escaping those that are not `Html`."""
+    return Html("".join(escape(child) for child in children if child is not None))
+
+
+def escape(value: object) -> Html:
+    """Return a value as safe text; control characters that HTML forbids become the replacement character."""
+    if isinstance(value, Html):
+        return value
+    text = "".join(
+        c if c in "\t\n" or (ord(c) >= 32 and not 127 <= ord(c) < 160) else "\ufffd" for c in str(value)
+    )
+    return Html(html.escape(text, quote=True))
+
+
+def table(
+    header: Sequence[object], rows: Iterable[Sequence[object]], *, numeric_from: int = 1, caption: str = ""
+) -> Html:
+    """Write a table that scrolls sideways on narrow screens.
+
+    Args:
+        header: Column titles.
+        rows: Cells; the first of a row is its heading.
+        numeric_from: First column that is set flush right.
+        caption: Title for screen readers.
+
+    Returns:
+        The table.
+    """
+
+    def cell(kind: str, value: object, column: int, scope: str | None = None) -> Html:
+        return tag(kind, value, class_="number" if column >= numeric_from else None, scope=scope)
+
+    head = tag("tr", *(cell("th", title, i, "col") for i, title in enumerate(header)))
+    body = [
+        tag("tr", *(cell("td" if i else "th", v, i, None if i else "row") for i, v in enumerate(row)))
+        for row in rows
+    ]
+    name = tag("caption", caption, class_="unseen") if caption else None
+    whole = tag("table", name, tag("thead", head), tag("tbody", *body))
+    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption or "table")

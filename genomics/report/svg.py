@@ -1,0 +1,89 @@
+"""Matplotlib figures as inline SVG that follows the page's colours and fonts."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from genomics.palette import LIGHT
+from genomics.report.markup import Html, escape, tag
+
+_VARIABLES = {colour: f"var(--{name.replace('_', '-')})" for name, colour in LIGHT.items()}
+_COLOUR = re.compile("(?<=: )(" + "|".join(_VARIABLES) + ")")
+_REFERENCE = re.compile(r'(?:url\(#|href="#)([^)"]+)')
+_IDENTITY = re.compile(r' id="([^"]+)"')
+_LONG_NUMBER = re.compile(r"(?<![\w#.])(-?\d+\.\d{2})\d+")
+_TAG = re.compile(r"<[^>]+>")
+_STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "seqmamba", "path.simplify_threshold": 0.3}
+
+
+def figure_html(figure: Figure, key: str, *, title: str, caption: object = "", wide: bool = False) -> Html:
+    """Return a figure element with an inline drawing.
+
+    Args:
+        figure: What to draw, in the colours of `genomics.palette`.
+        key: Unique on the page; prefixes the identifiers inside the drawing.
+        title: What the drawing shows, for those who cannot see it.
+        caption: Text below.
+        wide: Keep the drawing's natural width and let it scroll on narrow screens.
+
+    Returns:
+        The element.
+    """
+    drawing = inline_svg(figure, key, title=title)
+    holder = (
+        tag("div", drawing, class_="scroll", tabindex="0", role="region", aria_label=title)
+        if wide
+        else drawing
+    )
+    return tag(
+        "figure", holder, tag("figcaption", caption) if caption else None, class_="wide" if wide else None
+    )
+
+
+def inline_svg(figure: Figure, key: str, *, title: str) -> Html:
+    """Return a figure as an SVG element without metadata, fixed size, fixed colours or colliding identifiers.
+
+    Args:
+        figure: What to draw.
+        key: Prefix of the identifiers.
+        title: Accessible name.
+
+    Returns:
+        The element.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # The browser has fonts for the names that matplotlib's own font cannot spell.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    body = text[text.index("<svg") :]
+    view_box = re.search(r'viewBox="([^"]+)"', body)
+    assert view_box is not None, "matplotlib writes a viewBox"
+    width = float(view_box[1].split()[2])
+    inside = body[body.index(">") + 1 : body.rindex("</svg>")]
+    inside = re.sub(
+        r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", inside, flags=re.DOTALL
+    )
+    referenced = set(_REFERENCE.findall(inside))
+
+    def rewrite(match: re.Match[str]) -> str:
+        written = _IDENTITY.sub(lambda m: f' id="{key}-{m[1]}"' if m[1] in referenced else "", match[0])
+        written = _REFERENCE.sub(lambda m: m[0].replace(f"#{m[1]}", f"#{key}-{m[1]}"), written)
+        written = _LONG_NUMBER.sub(r"\1", written.replace("xlink:href", "href"))
+        return re.sub(r"\s*\n\s*", " ", _COLOUR.sub(lambda m: _VARIABLES[m[0]], written))
+
+    # Only inside tags: what stands between them is the user's text.
+    inside = _TAG.sub(rewrite, inside)
+    inside = re.sub(r">\s*\n\s*<", "><", inside)
+    return Html(
+        f'<svg role="img" viewBox="{view_box[1]}" style="--natural:{width:.0f}px" '
+        f'aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{inside}</svg>"
+    )
