@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
 from safetensors import SafetensorError
@@ -16,6 +16,7 @@ from seqmamba.backbones.config_file import ARCHITECTURE, build_config, read_conf
 from seqmamba.errors import UserError
 
 MODEL_GROUP = "seqmamba.models"
+Model = TypeVar("Model", bound="HubModel")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _CARD = """---
@@ -50,12 +51,12 @@ class HubModel(
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[Model],
         pretrained_model_name_or_path: str | Path,
         *,
         map_location: str = "cpu",
         **download: Any,
-    ) -> Self:
+    ) -> Model:
         """Build the model that a folder or repository describes, with its weights, in evaluation mode.
 
         Args:
@@ -78,7 +79,7 @@ class HubModel(
         weights = _locate(where, constants.SAFETENSORS_SINGLE_FILE, download)
         module = cast(nn.Module, cls(build_config(cls.config_class, content, str(config_path))))
         _load_weights(module, weights)
-        return cast(Self, module.to(map_location).eval())
+        return cast(Model, module.to(map_location).eval())
 
 
 def from_pretrained(folder_or_repo: str | Path, *, map_location: str = "cpu", **download: Any) -> nn.Module:

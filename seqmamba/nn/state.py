@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class MixerState(Protocol):
     """The state of any mixer: a tuple of tensors whose first axis is the batch."""
 
-    def detach(self) -> Self:
+    def detach(self) -> MixerState:
         """Return the same values cut from the graph, for truncated backpropagation through time."""
         ...
 
