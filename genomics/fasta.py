@@ -11,7 +11,7 @@ import pyfaidx
 
 from genomics.alphabet import LEGAL_LETTERS, TokenArray, encode, illegal_letter, reverse_complement
 from genomics.fasta_index import ensure_index
-from genomics.files import check_file, decode_text, is_gzip, read_lines
+from genomics.files import check_file, decode_text, read_lines
 from genomics.intervals import match_chrom
 from seqmamba.errors import UserError
 
@@ -33,7 +33,7 @@ class FastaRecord:
     line: int
 
 
-def read_fasta(path: str | Path) -> Iterator[FastaRecord]:
+def read_fasta(path: str | Path, *, unique_names: bool = True) -> Iterator[FastaRecord]:
     """Read a FASTA file from start to end, plain or gzip, and check every line of it.
 
     Blank lines, mixed line widths, Windows line endings, a byte order mark and a missing last newline are
@@ -41,6 +41,8 @@ def read_fasta(path: str | Path) -> Iterator[FastaRecord]:
 
     Args:
         path: The file.
+        unique_names: Refuse a name that comes twice; this remembers every name, which a stream of any
+            length cannot.
 
     Yields:
         The records in the order of the file.
@@ -68,7 +70,7 @@ def read_fasta(path: str | Path) -> Iterator[FastaRecord]:
             if header is not None:
                 yield finish()
             header, header_line, parts = decode_text(line[1:]).strip(), number, []
-            _check_name(header, number, seen, path)
+            _check_name(header, number, seen if unique_names else {}, path)
         elif not line:
             continue
         elif header is None:
@@ -122,9 +124,8 @@ class Fasta:
 
     def __init__(self, path: str | Path) -> None:
         self.path = check_file(path)
-        self._indexed, self._index_file, self._lengths = ensure_index(
-            self.path, rewrap=read_fasta, compressed=is_gzip(self.path)
-        )
+        self._indexed, self._index_file, self._lengths = ensure_index(self.path, rewrap=read_fasta)
+        self._identity = _identity(self._indexed)
         self._reader: pyfaidx.Faidx | None = None
         self._reader_pid = -1
 
@@ -177,9 +178,9 @@ class Fasta:
                 f"{self.path}: {name}:{start}-{end} lies outside the {self._lengths[name]} bases there are",
                 hint="coordinates are 0-based and half-open; check that the genome build is the right one",
             )
+        reader = self._open()
         try:
-            letters = self._open().from_file(name, start + 1, end).encode("ascii")
-            tokens = encode(letters)
+            tokens = encode(reader.from_file(name, start + 1, end))
         except UnicodeError:
             raise self._changed() from None
         except UserError as error:
@@ -190,9 +191,14 @@ class Fasta:
 
     def _open(self) -> pyfaidx.Faidx:
         if self._reader is None or self._reader_pid != os.getpid():
-            self._reader = pyfaidx.Faidx(
-                self._indexed, indexname=self._index_file, build_index=False, rebuild=False
-            )
+            try:
+                if _identity(self._indexed) != self._identity:
+                    raise self._changed()
+                self._reader = pyfaidx.Faidx(
+                    self._indexed, indexname=self._index_file, build_index=False, rebuild=False
+                )
+            except OSError as error:
+                raise UserError(f"{self.path}: can no longer be opened ({error})") from error
             self._reader_pid = os.getpid()
         return self._reader
 
@@ -201,3 +207,8 @@ class Fasta:
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_reader": None, "_reader_pid": -1}
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from genomics.alphabet import LEGAL_LETTERS
-from genomics.files import atomic_writer
+from genomics.files import atomic_writer, is_gzip
 from seqmamba.errors import UserError
 from seqmamba.paths import data_dir
 
 _LINE_WIDTH = 80
+_COMPRESSED_SUFFIXES = (".gz", ".bgz", ".bz2", ".zip")
 _LEGAL_LINE = LEGAL_LETTERS + b"\r\n"
 
 
@@ -46,14 +47,13 @@ class Entry(NamedTuple):
 
 
 def ensure_index(
-    path: Path, *, rewrap: Callable[[Path], Iterator[_Record]], compressed: bool
+    path: Path, *, rewrap: Callable[[Path], Iterator[_Record]]
 ) -> tuple[Path, Path, dict[str, int]]:
     """Make sure that a FASTA file can be read at random.
 
     Args:
         path: The file.
         rewrap: Reads the file strictly from start to end; used when it is compressed or irregular.
-        compressed: Whether the file is gzip or bgzip.
 
     Returns:
         The file to read (`path`, or its regular copy in the cache), its index, and the length of every
@@ -62,7 +62,8 @@ def ensure_index(
     Raises:
         UserError: If the file is not valid FASTA, or neither its folder nor the cache can be written.
     """
-    if not compressed:
+    # pyfaidx goes by the name of a file where this module goes by its first bytes.
+    if not is_gzip(path) and path.suffix.lower() not in _COMPRESSED_SUFFIXES:
         beside = path.with_name(path.name + ".fai")
         for index in (beside, _cached(path, ".fa.fai")):
             if (entries := _load(index, path)) is not None:

@@ -24,8 +24,7 @@ _STRAND_OF = {1: "+", -1: "-"}
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """Something annotated on a sequence; coordinates are 0-based and half-open, whatever the file counts
-    from.
+    """Something annotated on a sequence, in 0-based, half-open coordinates in either format.
 
     Attributes:
         chrom: Name of the sequence.
@@ -58,8 +57,7 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedSequence:
-    """One GenBank record: its name (accession and version), token ids, features, and whether it is a
-    circle."""
+    """One GenBank record; its name is the accession with version, `circular` its topology."""
 
     name: str
     description: str

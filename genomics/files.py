@@ -27,8 +27,8 @@ _FOREIGN = {
     b"\x1a\x45\x27\x43": "a 2bit file",
     b"%PDF": "a PDF",
 }
-BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-"""The empty block that ends every complete BGZF file (SAM specification, section 4.1.2)."""
+# The empty block that ends every complete BGZF file (SAM specification, section 4.1.2).
+_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
 def check_file(path: str | Path) -> Path:
@@ -61,7 +61,7 @@ def is_bgzf(path: Path) -> bool:
     """Say whether a file is blocked gzip (bgzip), which allows random access."""
     with path.open("rb") as handle:
         head = handle.read(18)
-    return head[:4] == BGZF_END[:4] and head[12:14] == b"BC"
+    return head[:4] == _BGZF_END[:4] and head[12:14] == b"BC"
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
@@ -127,6 +127,17 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def _check_bgzf_end(path: Path) -> None:
+    """Notice a bgzip file that was cut between two blocks, which gzip readers take for its end."""
+    with path.open("rb") as handle:
+        handle.seek(-min(len(_BGZF_END), path.stat().st_size), os.SEEK_END)
+        if handle.read() != _BGZF_END:
+            raise UserError(
+                f"{path}: is truncated (the block that ends every bgzip file is missing)",
+                hint="copy or download the file again; `bgzip --test` checks it",
+            )
+
+
 def _open(path: Path) -> BinaryIO:
     try:
         with path.open("rb") as probe:
@@ -136,6 +147,8 @@ def _open(path: Path) -> BinaryIO:
                 raise UserError(
                     f"{path}: is {what}, expected plain or gzip text", hint="convert or unpack it first"
                 )
+        if head.startswith(_GZIP) and is_bgzf(path):
+            _check_bgzf_end(path)
         return cast(BinaryIO, gzip.open(path, "rb") if head.startswith(_GZIP) else path.open("rb"))
     except OSError as error:
         raise UserError(f"{path}: cannot be opened ({error})") from error
