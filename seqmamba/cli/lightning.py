@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqmamba.cli.config_errors import explain_config_error
+from seqmamba.cli.config_errors import check_yaml, explain_config_error
 from seqmamba.errors import UserError
 
 
@@ -25,11 +25,8 @@ def run_lightning(argv: Sequence[str]) -> int:
         KeyboardInterrupt: After an interrupt; its argument says how to go on.
     """
     words = [*argv[:1], *_config_of_run(argv), *argv[1:]]
-    for file in _config_files(words):
-        if not file.is_file():
-            raise UserError(
-                f"--config {file}: there is no such file", hint="`seqmamba recipes ls` lists the recipes"
-            )
+    files = _config_files(words)
+    check_yaml(files)
     from jsonargparse import ArgumentError
 
     from seqmamba.training.recipe import run_recipe
@@ -37,7 +34,7 @@ def run_lightning(argv: Sequence[str]) -> int:
     try:
         run_recipe(words)
     except ArgumentError as error:
-        raise explain_config_error(str(error), argv[0]) from error
+        raise explain_config_error(str(error), words, files) from error
     return 0
 
 
@@ -52,7 +49,9 @@ def _config_of_run(words: Sequence[str]) -> list[str]:
         return []
     config = Path(runs[-1]).expanduser() / "config.yaml"
     if not config.is_file():
-        return []
+        if words[0] == "fit":
+            return []
+        raise UserError(f"--run {runs[-1]}: there is no run in this folder", hint="`seqmamba fit` makes one")
     print(f"recipe: {config}", file=sys.stderr)
     return ["--config", str(config)]
 

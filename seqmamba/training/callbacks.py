@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from seqmamba.atomic import atomic_folder
 from seqmamba.errors import UserError
@@ -19,12 +19,14 @@ from seqmamba.training.checkpoints import read_checkpoint
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
 
+_LOOK_EVERY = 50
+
 
 class EpochSeeds(L.Callback):
     """Makes every epoch a pure function of the state at its start.
 
-    All random number generators (torch on every device, numpy, Python) are set from (seed, epoch, rank) when
-    an epoch begins. So an epoch that a killed run left unfinished is replayed exactly, whatever the random numbers
+    All random number generators (torch on every device, numpy, Python) are set from (seed, epoch, rank)
+    when an epoch begins. So an epoch that a killed run left unfinished is replayed exactly, whatever the random numbers
     of start-up (initialisation, sanity check) did before, and no generator states need to be stored.
 
     Args:
@@ -92,8 +94,8 @@ class FiniteLoss(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check the loss at the steps where it is logged, so that a GPU is not made to wait at every step."""
-        if (batch_idx + 1) % trainer.log_every_n_steps and not trainer.is_last_batch:
+        """Check the loss; on a GPU only now and then, because looking at it makes the device wait."""
+        if pl_module.device.type != "cpu" and batch_idx % _LOOK_EVERY and not trainer.is_last_batch:
             return
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, torch.Tensor) and not torch.isfinite(loss).all():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from seqmamba.atomic import atomic_path
 
@@ -30,7 +30,8 @@ class MetricsCSV(Logger):
         super().__init__()
         self.path = path
         self._columns: list[str] = list(_KEYS)
-        self._start(resume_step)
+        self._resume_step = resume_step
+        self._started = False
 
     @property
     def name(self) -> str:
@@ -59,23 +60,23 @@ class MetricsCSV(Logger):
             metrics: Names and values; ``epoch`` among them.
             step: Optimiser steps done before the values were taken.
         """
+        if not self._started:
+            self._start()
         row = {name: _text(value) for name, value in metrics.items()}
         row["step"] = str(step or 0)
-        if self._add_columns(row) or not self.path.exists():
+        if self._add_columns(row):
             self._rewrite([*read_rows(self.path), row])
         else:
             self._append(row)
 
-    @rank_zero_only
-    def _start(self, resume_step: int | None) -> None:
-        if not self.path.exists():
-            return
-        rows = [
-            row for row in read_rows(self.path) if resume_step is not None and int(row["step"]) < resume_step
-        ]
+    def _start(self) -> None:
+        """Take up the rows that stay, when the first new one comes."""
+        end = self._resume_step or 0
+        rows = [row for row in read_rows(self.path) if int(row["step"]) < end]
         for row in rows:
             self._add_columns(row)
         self._rewrite(rows)
+        self._started = True
 
     def _add_columns(self, row: Mapping[str, str]) -> bool:
         new = [name for name in row if name not in self._columns]

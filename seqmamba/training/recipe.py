@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -63,8 +64,10 @@ class RecipeCLI(LightningCLI):
             save_config_callback=None,  # config.yaml is written atomically below
             auto_configure_optimizers=False,  # a Task owns its optimiser
             load_from_checkpoint_support=False,  # checkpoints hold weights, config.yaml the recipe
-            parser_kwargs={name: {"exit_on_error": False} for name in self.subcommands()}
-            | {"exit_on_error": False},
+            parser_kwargs={
+                name: {"exit_on_error": False, "allow_abbrev": False} for name in self.subcommands()
+            }
+            | {"exit_on_error": False, "allow_abbrev": False},
             args=list(argv),
         )
 
@@ -82,13 +85,9 @@ class RecipeCLI(LightningCLI):
         """Resolve the run folder and the checkpoint, and refuse what cannot work before anything is built."""
         options = self.config[self.subcommand]
         self.folder = RunFolder(Path(options.run).expanduser())
-        fitting = self.subcommand == "fit"
-        if fitting:
+        if self.subcommand == "fit":
             self._check_resume(options)
-            if self._get(self.config, "trainer")["fast_dev_run"]:
-                return
-            self.folder.prepare(resume=bool(options.ckpt_path), overwrite=options.overwrite)
-            self._write_config()
+            self.folder.check(resume=bool(options.ckpt_path), overwrite=options.overwrite)
         else:
             options.ckpt_path = str(self.folder.checkpoint(options.ckpt_path or "best"))
             read_checkpoint(options.ckpt_path)
@@ -96,7 +95,7 @@ class RecipeCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer with the run folder's loggers, callbacks and checkpoint format."""
         options = dict(self._get(self.config_init, "trainer"))
-        keeps_files = self.subcommand == "fit" and not options["fast_dev_run"]
+        keeps_files = self.keeps_files = self.subcommand == "fit" and not options["fast_dev_run"]
         attended = sys.stderr.isatty() and options["enable_progress_bar"] is not False
         callbacks: list[L.Callback] = [*_as_list(options["callbacks"]), EpochSeeds(self._seed())]
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):
@@ -114,10 +113,16 @@ class RecipeCLI(LightningCLI):
             "enable_checkpointing": keeps_files,
             "enable_model_summary": bool(options["enable_model_summary"]),
         }
-        return self.trainer_class(**{**options, **bound, **kwargs})
+        try:
+            return self.trainer_class(**{**options, **bound, **kwargs})
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UserError(f"trainer: {str(error).strip().splitlines()[0]}") from error
 
     def before_fit(self) -> None:
-        """Say what is about to run."""
+        """Make the folder ready, now that everything else is known to be in order, and say what will run."""
+        if self.keeps_files:
+            self.folder.prepare(resume=self.resume_step is not None)
+            self._write_config()
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         device = describe_device(self.trainer.strategy.root_device)
         state = "from the start" if self.resume_step is None else f"resumed at step {self.resume_step}"

@@ -92,31 +92,39 @@ class RunFolder:
         if not path.is_file():
             raise UserError(
                 f"--ckpt_path {name}: there is no file {path}",
-                hint=f"train first, or name the run with --run; {self.path} holds the checkpoints of a run",
+                hint="train first, or name the folder of the run with --run",
             )
         return path
 
-    def prepare(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready for training.
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse to train where that would cost the user something.
 
         Args:
-            resume: Training goes on from `last`: keep everything.
-            overwrite: Allow the files of an earlier run to be removed.
+            resume: Training goes on from `last`.
+            overwrite: The files of an earlier run may be removed.
 
         Raises:
             UserError: When the folder holds an earlier run that nobody allowed to be removed, or is a file.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"--run {self.path} is a file, expected a folder", hint="name another folder")
+        if self.last.exists() and not (resume or overwrite):
+            raise UserError(
+                f"--run {self.path} already holds a run",
+                hint="--ckpt_path last goes on with it, --overwrite true replaces it",
+            )
+
+    def prepare(self, *, resume: bool) -> None:
+        """Make the folder ready for training; clear what an earlier run left in it.
+
+        Args:
+            resume: Training goes on from `last`: keep everything.
+        """
         if not resume:
-            if self.last.exists() and not overwrite:
-                raise UserError(
-                    f"--run {self.path} already holds a run",
-                    hint="--ckpt_path last goes on with it, --overwrite true replaces it",
-                )
-            for file in (self.metrics, self.predictions, self.results, self.report):
-                file.unlink(missing_ok=True)
+            # The state goes first: without it the rest can never be mistaken for a run to resume.
             for folder in (self.checkpoints, self.tensorboard, self.pretrained):
                 shutil.rmtree(folder, ignore_errors=True)
+            for file in (self.metrics, self.predictions, self.results, self.report):
+                file.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
         remove_parts(self.path)
