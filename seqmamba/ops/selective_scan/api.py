@@ -6,15 +6,23 @@ from jaxtyping import Bool, Float, Inexact
 from torch import Tensor
 
 from seqmamba.errors import UserError
-from seqmamba.ops.dispatch import Implementation, choose, no_obstacle
+from seqmamba.ops.dispatch import Implementation, choose, no_obstacle, numba_obstacle
 from seqmamba.ops.selective_scan.chunked import selective_scan_chunked
 from seqmamba.ops.selective_scan.reference import selective_scan_reference
+from seqmamba.ops.selective_scan.registration import selective_scan_numba
 from seqmamba.ops.validation import check_axes, check_reset, check_shape, check_tensors
 
 _NAME = "selective_scan"
 
 # In order of preference for impl="auto".
 IMPLEMENTATIONS = (
+    Implementation(
+        "numba",
+        "vectorised CPU kernels, forward and backward, in float32",
+        selective_scan_numba,
+        numba_obstacle,
+        hint='use impl="auto" or impl="chunked"',
+    ),
     Implementation(
         "chunked",
         "vectorised PyTorch, any device and dtype, complex A included",

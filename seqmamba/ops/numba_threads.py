@@ -1,0 +1,40 @@
+"""Running a numba kernel on PyTorch's number of threads.
+
+Not numba's own parallel loops: its thread layers abort a process that forks or calls from two threads, and their
+compilation takes several times longer. The kernels release the GIL, so plain threads do.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+
+def run_tasks(kernel: Callable[..., Any], tasks: int, *arguments: Any) -> None:
+    """Call `kernel(first, last, *arguments)` over [0, tasks) in one contiguous part a thread.
+
+    The tasks must be independent, so that the result does not depend on the number of threads.
+    """
+    threads = min(torch.get_num_threads(), tasks)
+    bounds = [tasks * i // threads for i in range(threads + 1)]
+    if threads == 1:
+        kernel(0, tasks, *arguments)
+        return
+    pool = _pool(os.getpid(), threads - 1)
+    parts = [pool.submit(kernel, bounds[i], bounds[i + 1], *arguments) for i in range(1, threads)]
+    try:
+        kernel(bounds[0], bounds[1], *arguments)
+    finally:
+        for part in parts:
+            part.result()
+
+
+@functools.cache
+def _pool(process: int, workers: int) -> ThreadPoolExecutor:
+    """The threads of one process: a forked child inherits the object but not its threads, so it gets its own."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="seqmamba-ops")

@@ -1,0 +1,147 @@
+"""The selective scan on the CPU: tensors in, tensors out, around the numba kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmamba.ops.numba_threads import run_tasks
+from seqmamba.ops.selective_scan.layout import SEGMENT, channel_tiles
+from seqmamba.ops.selective_scan.numba_kernels import Gradients, Inputs, Options, scan_backward, scan_forward
+
+LOG2_E = 1.4426950408889634
+
+
+def forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    delta_softplus: bool,
+    reverse: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run `selective_scan_reference` in float32; also gives the states saved for `backward` (none without `save`)."""
+    (batch, length, dim), n_state = u.shape, A.shape[1]
+    inputs = _inputs(u, delta, A, B, C, D, z, delta_bias, reset)
+    options, tasks = _options(u, B, z, reset, delta_softplus, reverse)
+    segments = -(-length // SEGMENT) if save else 0
+    initial = (
+        u.new_zeros(batch, dim, n_state, dtype=torch.float32) if initial_state is None else initial_state
+    )
+    y = torch.empty(batch, length, dim)
+    final, saved = torch.empty(batch, dim, n_state), torch.empty(batch, segments, n_state, dim)
+    run_tasks(
+        scan_forward,
+        tasks,
+        inputs,
+        options,
+        _float32(initial).numpy(),
+        y.numpy(),
+        final.numpy(),
+        saved.numpy(),
+    )
+    return y.to(u.dtype), final, saved
+
+
+def backward(
+    grad_y: Tensor,
+    grad_final: Tensor,
+    saved: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    reset: Tensor | None,
+    delta_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, ...]:
+    """Gradients of u, delta, A, B, C, D, z, delta_bias (each in its dtype, empty if absent) and initial_state."""
+    (batch, length, dim), (groups, n_state) = u.shape, B.shape[2:]
+    inputs = _inputs(u, delta, A, B, C, D, z, delta_bias, reset)
+    options, tasks = _options(u, B, z, reset, delta_softplus, reverse)
+    tiles = tasks // (batch * groups)
+    grads = (
+        torch.empty(batch, length, dim),
+        torch.empty(batch, length, dim),
+        torch.empty(batch, dim, n_state),
+        torch.empty(tiles, batch, length, groups, n_state),
+        torch.empty(tiles, batch, length, groups, n_state),
+        torch.empty(batch, dim),
+        torch.empty((0, 0, 0) if z is None else (batch, length, dim)),
+        torch.empty(batch, dim),
+        torch.empty(batch, dim, n_state),
+    )
+    arrays = Gradients(*(grad.numpy() for grad in grads))
+    run_tasks(
+        scan_backward,
+        tasks,
+        inputs,
+        options,
+        saved.numpy(),
+        _float32(grad_y).numpy(),
+        _float32(grad_final).numpy(),
+        arrays,
+    )
+    d_u, d_delta, d_A, d_B, d_C, d_D, d_z, d_bias, d_initial = grads
+    return (
+        d_u.to(u.dtype),
+        d_delta.to(delta.dtype),
+        d_A.sum(0).to(A.dtype),
+        d_B.sum(0).to(B.dtype),
+        d_C.sum(0).to(C.dtype),
+        u.new_empty(0) if D is None else d_D.sum(0).to(D.dtype),
+        u.new_empty(0) if z is None else d_z.to(z.dtype),
+        u.new_empty(0) if delta_bias is None else d_bias.sum(0).to(delta_bias.dtype),
+        d_initial,
+    )
+
+
+def _float32(x: Tensor) -> Tensor:
+    return x.detach().to(torch.float32).contiguous()
+
+
+def _inputs(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    reset: Tensor | None,
+) -> Inputs:
+    """The kernels' view of the operands."""
+    zeros = torch.zeros(u.shape[2])
+    return Inputs(
+        u=_float32(u).numpy(),
+        delta=_float32(delta).numpy(),
+        A=(_float32(A) * LOG2_E).numpy(),
+        B=_float32(B).numpy(),
+        C=_float32(C).numpy(),
+        D=(zeros if D is None else _float32(D)).numpy(),
+        z=(torch.empty(0, 0, 0) if z is None else _float32(z)).numpy(),
+        delta_bias=(zeros if delta_bias is None else _float32(delta_bias)).numpy(),
+        reset=(torch.empty(0, 0, dtype=torch.bool) if reset is None else reset.contiguous()).numpy(),
+    )
+
+
+def _options(
+    u: Tensor, B: Tensor, z: Tensor | None, reset: Tensor | None, delta_softplus: bool, reverse: bool
+) -> tuple[Options, int]:
+    """The kernels' options, and the number of tasks."""
+    (batch, _, dim), groups = u.shape, B.shape[2]
+    tile, tiles = channel_tiles(batch, groups, dim // groups)
+    options = Options(z is not None, reset is not None, delta_softplus, reverse, tile, SEGMENT)
+    return options, batch * groups * tiles

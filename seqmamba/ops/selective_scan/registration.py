@@ -1,0 +1,93 @@
+"""The selective scan as PyTorch operators: the only file of the folder that touches torch.library.
+
+`seqmamba::selective_scan_forward` and `_backward` are opaque to torch.compile, which needs no more than their fake
+versions (output shapes); the autograd.Function around them is traced through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqmamba.ops.selective_scan.layout import SEGMENT
+
+_OPERANDS = "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
+_LIBRARY = torch.library.Library("seqmamba", "FRAGMENT")
+_LIBRARY.define(
+    f"selective_scan_forward({_OPERANDS}Tensor? initial_state, Tensor? reset, bool delta_softplus, bool reverse, "
+    "bool save) -> (Tensor, Tensor, Tensor)"
+)
+_LIBRARY.define(
+    f"selective_scan_backward(Tensor grad_y, Tensor grad_final, Tensor saved, {_OPERANDS}Tensor? reset, "
+    "bool delta_softplus, bool reverse) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+@torch.library.impl(_LIBRARY, "selective_scan_forward", "CPU")
+def _forward_cpu(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    from seqmamba.ops.selective_scan.numba_cpu import forward  # numba takes long to import: at first use
+
+    return forward(*arguments)
+
+
+@torch.library.impl(_LIBRARY, "selective_scan_backward", "CPU")
+def _backward_cpu(*arguments: Any) -> tuple[Tensor, ...]:
+    from seqmamba.ops.selective_scan.numba_cpu import backward
+
+    return backward(*arguments)
+
+
+@torch.library.register_fake("seqmamba::selective_scan_forward", lib=_LIBRARY)
+def _forward_fake(u: Tensor, delta: Tensor, A: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    (batch, length, dim), n_state, save = u.shape, A.shape[1], rest[-1]
+    segments = (length + SEGMENT - 1) // SEGMENT if save else 0
+    final = u.new_empty(batch, dim, n_state, dtype=torch.float32)
+    saved = u.new_empty(batch, segments, n_state, dim, dtype=torch.float32)
+    return u.new_empty(u.shape), final, saved
+
+
+@torch.library.register_fake("seqmamba::selective_scan_backward", lib=_LIBRARY)
+def _backward_fake(
+    grad_y: Tensor, grad_final: Tensor, saved: Tensor, u: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    operands = (u, *rest[:7])
+    grads = (u.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands)
+    return (*grads, u.new_empty(grad_final.shape, dtype=torch.float32))
+
+
+class _SelectiveScan(torch.autograd.Function):
+    """Ties the two operators together; takes the arguments of `selective_scan_reference` in their order."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        y, final, saved = torch.ops.seqmamba.selective_scan_forward(*arguments, True)
+        ctx.save_for_backward(saved, *arguments[:8], arguments[9])
+        ctx.initial_dtype = None if arguments[8] is None else arguments[8].dtype
+        ctx.flags = arguments[10:]
+        return y, final
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
+        if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+            raise NotImplementedError(
+                'selective_scan: impl="numba" has no second derivative; use impl="chunked" where create_graph=True'
+            )
+        saved, *operands = ctx.saved_tensors
+        *grads, d_initial = torch.ops.seqmamba.selective_scan_backward(
+            grad_y, grad_final, saved, *operands, *ctx.flags
+        )
+        present = [None if x is None else grad for x, grad in zip(operands, grads, strict=False)]
+        initial = None if ctx.initial_dtype is None else d_initial.to(ctx.initial_dtype)
+        return (*present, initial, None, None, None)
+
+
+def selective_scan_numba(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Run the registered operator, saving states for the backward only if a gradient can be asked for."""
+    tensors = arguments[:9]
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
+        return _SelectiveScan.apply(*arguments)
+    y, final, _ = torch.ops.seqmamba.selective_scan_forward(*arguments, False)
+    return y, final
