@@ -46,8 +46,15 @@ class HubModel(
     config: Any
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_config(save_directory / constants.CONFIG_NAME, type(self).__name__, self.config)
-        save_model(cast(nn.Module, self), str(save_directory / constants.SAFETENSORS_SINGLE_FILE))
+        config_path = save_directory / constants.CONFIG_NAME
+        weights_path = save_directory / constants.SAFETENSORS_SINGLE_FILE
+        write_config(config_path, type(self).__name__, self.config)
+        try:
+            save_model(cast(nn.Module, self), str(weights_path))
+        except SafetensorError as error:  # a full disk among others
+            raise UserError(f"{weights_path}: could not be written: {error}") from error
+        # safetensors makes the file private to its owner; models are shared, so let the umask decide.
+        weights_path.chmod(config_path.stat().st_mode)
 
     @classmethod
     def from_pretrained(

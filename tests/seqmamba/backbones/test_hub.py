@@ -72,6 +72,20 @@ def test_saved_files(saved):
     assert content["d_model"] == 8
 
 
+def test_weights_are_as_readable_as_the_config(saved):
+    _, folder = saved
+    modes = {(folder / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1
+
+
+def test_a_failed_write_is_one_sentence(saved):
+    backbone, folder = saved
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+    with pytest.raises(UserError, match=r"model\.safetensors: could not be written"):
+        backbone.save_pretrained(folder)
+
+
 def test_saving_again_replaces(saved):
     _, folder = saved
     other = Backbone(BackboneConfig(d_model=4, n_layers=1))
