@@ -1,0 +1,1 @@
+"""Protein-coding against intergenic windows of bacterial genomes."""

@@ -1,0 +1,1 @@
+"""Oct4 against MafK: human ChIP-seq peaks."""

@@ -1,0 +1,1 @@
+"""Seven prokaryotes told apart by a thousand bases."""

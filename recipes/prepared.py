@@ -1,0 +1,109 @@
+"""Turning a source file into a prepared data set: all of it, or nothing that could be taken for it.
+
+A set is built in a hidden folder beside its place and renamed into it, manifest included. So a kill at any
+moment leaves no set or a whole one, a second call finds the whole one and returns at once, and two processes
+do not collide.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipes.archives import unpack
+from recipes.locks import exclusive
+from recipes.sources import Source, file_sha256, obtain
+from seqmamba.atomic import PART_SUFFIX, atomic_folder
+
+MANIFEST = "manifest.json"
+DOWNLOADS = "downloads"
+
+Build = Callable[[Path, Path], dict[str, Any]]
+"""Reads the folder of unpacked members, writes the set into the second folder, returns counts."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a recipe's data come about.
+
+    Attributes:
+        name: Folder of the set in the data folder.
+        version: Raised whenever `build` changes what it writes, so that old sets are rebuilt.
+        source: The file that everything comes from.
+        members: Files to take out of it.
+        build: Writes the set.
+    """
+
+    name: str
+    version: int
+    source: Source
+    members: tuple[str, ...]
+    build: Build
+
+
+def prepare_set(preparation: Preparation, cache: Path, copy: Path | None = None) -> Path:
+    """Make a recipe's data set unless a whole one is there.
+
+    Args:
+        preparation: What to make.
+        cache: The data folder (`seqmamba.paths.data_dir`).
+        copy: A copy of the source file already on disk.
+
+    Returns:
+        The folder of the set: its files and ``manifest.json``, which has the sha256 of the source and of
+        every file.
+
+    Raises:
+        UserError: If the source cannot be had or is not what the recipe expects.
+    """
+    target = cache / preparation.name
+    with exclusive(cache / f".{preparation.name}.lock"):
+        if is_whole(target, preparation):
+            return target
+        for leftover in cache.glob(f".{preparation.name}.*{PART_SUFFIX}"):  # of a process that was killed
+            shutil.rmtree(leftover)
+        archive = obtain(preparation.source, cache / DOWNLOADS, copy)
+        print(f"preparing {target}", file=sys.stderr)
+        with atomic_folder(target) as folder:
+            unpacked = folder / "unpacked"
+            unpacked.mkdir()
+            unpack(archive, preparation.members, unpacked)
+            summary = preparation.build(unpacked, folder)
+            shutil.rmtree(unpacked)
+            _write_manifest(folder, preparation, summary)
+    return target
+
+
+def is_whole(folder: Path, preparation: Preparation) -> bool:
+    """Say whether a folder holds this set as it was written, down to every byte of every file."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        expected = _identity(preparation)
+        return {key: manifest[key] for key in expected} == expected and all(
+            file_sha256(folder / name) == entry["sha256"] for name, entry in manifest["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # absent or tampered with: made anew
+
+
+def _identity(preparation: Preparation) -> dict[str, Any]:
+    source = preparation.source
+    return {
+        "name": preparation.name,
+        "version": preparation.version,
+        "source": {"origin": source.origin, "file": source.filename, "sha256": source.sha256},
+    }
+
+
+def _write_manifest(folder: Path, preparation: Preparation, summary: dict[str, Any]) -> None:
+    files = {
+        path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.iterdir())
+    }
+    content = {**_identity(preparation), "summary": summary, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
