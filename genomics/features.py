@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 from Bio import SeqIO
+from Bio.SeqFeature import AfterPosition, BeforePosition
 
 from genomics.alphabet import TokenArray, encode
 from genomics.files import decode_text, read_lines
@@ -32,7 +33,7 @@ class Feature:
         parts: (start, end) of every stretch, left to right: exons, or the two ends of a gene across the
             origin.
         strand: "+", "-" or ".".
-        partial: Whether an end lies outside the sequence (GenBank's ``<`` and ``>``).
+        partial: Whether an end lies outside the sequence (GenBank's ``<`` and ``>``, or another record).
         qualifiers: Attributes such as "gene", "product", "ID" or "Parent"; several values are joined with
             ``;``.
     """
@@ -132,35 +133,47 @@ def _next_record(parser: Iterator[Any], path: str | Path, number: int) -> Any:
 
 
 def _annotated(record: Any, path: str | Path) -> AnnotatedSequence:
+    where = f"{path}: record {record.id!r}"
     if not record.seq.defined:
         raise UserError(
-            f"{path}: record {record.id!r} has annotations but no sequence",
+            f"{where} has annotations but no sequence",
             hint="download the full record, 'GenBank (full)' on the NCBI site",
         )
     try:
         tokens = encode(bytes(record.seq))
     except UserError as error:
-        raise UserError(f"{path}: record {record.id!r}: {error.message}", hint=error.hint) from None
+        raise UserError(f"{where}: {error.message}", hint=error.hint) from None
+    features = [_from_biopython(feature, record.id, len(tokens), where) for feature in record.features]
     return AnnotatedSequence(
         name=record.id,
         description=record.description,
         tokens=tokens,
-        features=tuple(
-            _from_biopython(feature, record.id) for feature in record.features if feature.location
-        ),
+        features=tuple(feature for feature in features if feature is not None),
         circular=record.annotations.get("topology") == "circular",
     )
 
 
-def _from_biopython(feature: Any, chrom: str) -> Feature:
-    location = feature.location
-    ends = [position for part in location.parts for position in (part.start, part.end)]
+def _from_biopython(feature: Any, chrom: str, length: int, where: str) -> Feature | None:
+    """Convert a feature; None if it lies on another record altogether."""
+    if feature.location is None:
+        raise UserError(f"{where}: the location of a {feature.type!r} feature cannot be read")
+    here = [part for part in feature.location.parts if part.ref is None]
+    if not here:
+        return None
+    parts = tuple(sorted((int(part.start), int(part.end)) for part in here))
+    if any(not 0 <= start < end <= length for start, end in parts):
+        raise UserError(
+            f"{where}: a {feature.type!r} feature at {feature.location} lies outside the {length} bases",
+            hint="the file is damaged or annotates another sequence",
+        )
+    ends = [position for part in here for position in (part.start, part.end)]
+    fuzzy = any(isinstance(position, BeforePosition | AfterPosition) for position in ends)
     return Feature(
         chrom=chrom,
         kind=feature.type,
-        parts=tuple(sorted((int(part.start), int(part.end)) for part in location.parts)),
-        strand=_STRAND_OF.get(location.strand, "."),
-        partial=any(type(position).__name__ in ("BeforePosition", "AfterPosition") for position in ends),
+        parts=parts,
+        strand=_STRAND_OF.get(feature.location.strand, "."),
+        partial=fuzzy or len(here) < len(feature.location.parts),
         qualifiers={key: ";".join(map(str, values)) for key, values in feature.qualifiers.items()},
     )
 

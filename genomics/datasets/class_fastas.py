@@ -54,10 +54,11 @@ def from_class_fastas(files: Mapping[str, PathOrPaths]) -> LabelledSequences:
     classes = tuple(files)
     label_array = np.array(labels, dtype=np.int64)
     check_classes(label_array, classes, sources)
-    intervals, notes = header_intervals(records)
+    tokens = TokenStore.from_letters([record.sequence for record in records])
+    intervals, notes = header_intervals([record.header for record in records], tokens.lengths)
     return LabelledSequences(
         names=_names(records, labels, classes, sources),
-        tokens=TokenStore.from_letters([record.sequence for record in records]),
+        tokens=tokens,
         labels=label_array,
         classes=classes,
         task="classification",

@@ -57,15 +57,11 @@ def from_headers(paths: PathOrPaths) -> LabelledSequences:
             )
     labels, classes = class_numbers([row[label_column].strip() for row in fields], sources)
     names = unique_names(["|".join(row[:label_column]).split()[0] for row in fields], sources)
-    intervals, notes = header_intervals(
-        [
-            FastaRecord(r.name, "|".join(row[:label_column]), r.sequence, r.line)
-            for r, row in zip(records, fields, strict=True)
-        ]
-    )
+    tokens = TokenStore.from_letters([record.sequence for record in records])
+    intervals, notes = header_intervals(["|".join(row[:label_column]) for row in fields], tokens.lengths)
     return LabelledSequences(
         names=names,
-        tokens=TokenStore.from_letters([record.sequence for record in records]),
+        tokens=tokens,
         labels=labels,
         classes=classes,
         task="classification",

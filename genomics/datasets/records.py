@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from genomics.alphabet import TokenArray, encode
-from genomics.fasta import FastaRecord
 from genomics.intervals import Interval, parse_header
 from seqmamba.errors import UserError
 
@@ -153,26 +152,30 @@ def _crop_interval(interval: Interval, length: int) -> Interval:
     return replace(interval, start=interval.start + left, end=interval.start + left + length)
 
 
-def header_intervals(records: Sequence[FastaRecord]) -> tuple[list[Interval] | None, tuple[str, ...]]:
-    """Read the place of every record from its header.
+def header_intervals(
+    headers: Sequence[str], lengths: npt.NDArray[np.int64]
+) -> tuple[list[Interval] | None, tuple[str, ...]]:
+    """Read the place of every sequence from its header.
+
+    Args:
+        headers: FASTA headers, or the parts of them that may hold coordinates.
+        lengths: Number of bases of every sequence.
 
     Returns:
         The intervals, or None unless every header has one; and a note if only some have.
     """
     intervals: list[Interval] = []
-    for record in records:
-        interval = parse_header(record.header, len(record.sequence))
+    for header, length in zip(headers, lengths.tolist(), strict=True):
+        interval = parse_header(header, length)
         if interval is not None:
             intervals.append(interval)
-        elif len(intervals) == 0 and len(records) > 1000:
-            break  # a large file without coordinates: one look is enough
-    if records and len(intervals) == len(records):
+    if headers and len(intervals) == len(headers):
         return intervals, ()
     if not intervals:
         return None, ()
-    missing = len(records) - len(intervals)
+    missing = len(headers) - len(intervals)
     return None, (
-        f"{missing} of {len(records)} headers carry no coordinates that fit their sequence, "
+        f"{missing} of {len(headers)} headers carry no coordinates that fit their sequence, "
         "so the coordinates of the others are not used",
     )
 

@@ -84,13 +84,14 @@ def from_table(fasta: PathOrPaths, table: str | Path, task: Task | None = None) 
         values, classes = multilabel_matrix(columns, labels.targets, sources)
     else:
         values = regression_matrix(columns, labels.targets, sources)
-    intervals, notes = header_intervals(records)
+    tokens = TokenStore.from_letters([record.sequence for record in records])
+    intervals, notes = header_intervals([record.header for record in records], tokens.lengths)
     split = None
     if labels.parts is not None:
         split = np.array([normalise_part(labels.parts[row], f"{table}:{labels.lines[row]}") for row in rows])
     return LabelledSequences(
         names=[record.name for record in records],
-        tokens=TokenStore.from_letters([record.sequence for record in records]),
+        tokens=tokens,
         labels=values,
         classes=classes,
         task=task,
