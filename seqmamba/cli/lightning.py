@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqmamba.cli.config_errors import check_yaml, explain_config_error
+from seqmamba.cli.recipes import find_config
 from seqmamba.errors import UserError
+
+_CONFIG = ("-c", "--config")
 
 
 def run_lightning(argv: Sequence[str]) -> int:
@@ -24,7 +27,7 @@ def run_lightning(argv: Sequence[str]) -> int:
         UserError: When the recipe does not parse or cannot run.
         KeyboardInterrupt: After an interrupt; its argument says how to go on.
     """
-    words = [*argv[:1], *_config_of_run(argv), *argv[1:]]
+    words = _with_recipe_files([*argv[:1], *_config_of_run(argv), *argv[1:]])
     files = _config_files(words)
     check_yaml(files)
     from jsonargparse import ArgumentError
@@ -38,14 +41,29 @@ def run_lightning(argv: Sequence[str]) -> int:
     return 0
 
 
+def _with_recipe_files(words: Sequence[str]) -> list[str]:
+    """Put the file in the place of a recipe's name, as in ``--config genomics/oct4_mafk``."""
+    replaced = list(words)
+    for i, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if i and words[i - 1] in _CONFIG:
+            option, value = "", word
+        elif not (equals and option in _CONFIG):
+            continue
+        found = None if Path(value).expanduser().is_file() else find_config(value)
+        if found is not None:
+            replaced[i] = f"{option}{equals}{found}" if option else str(found)
+    return replaced
+
+
 def _config_files(words: Sequence[str]) -> list[Path]:
-    return [Path(value).expanduser() for value in _values(words, "-c", "--config")]
+    return [Path(value).expanduser() for value in _values(words, *_CONFIG)]
 
 
 def _config_of_run(words: Sequence[str]) -> list[str]:
     """Name RUN/config.yaml where a run is named and no recipe is."""
     runs = _values(words, "-o", "--run")
-    if not runs or _values(words, "-c", "--config"):
+    if not runs or _values(words, *_CONFIG):
         return []
     config = Path(runs[-1]).expanduser() / "config.yaml"
     if not config.is_file():
