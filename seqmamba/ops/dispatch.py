@@ -82,3 +82,16 @@ def choose(
             raise UserError(f"{operator}: impl={impl!r} cannot run here: {obstacle}", hint=candidate.hint)
     names = ", ".join(["auto", *(candidate.name for candidate in implementations)])
     raise UserError(f"{operator}: impl must be one of {names}, got {impl!r}")
+
+
+def refuse_second_derivative(operator: str) -> None:
+    """Called in a numba backward: under create_graph=True its result would lack a graph, in silence.
+
+    Raises:
+        UserError: A second derivative is asked for.
+    """
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+        raise UserError(
+            f'{operator}: impl="numba" has no second derivative (create_graph=True)',
+            hint='use impl="chunked"',
+        )

@@ -1,7 +1,7 @@
 """Running a numba kernel on PyTorch's number of threads.
 
-Not numba's own parallel loops: its thread layers abort a process that forks or calls from two threads, and their
-compilation takes several times longer. The kernels release the GIL, so plain threads do.
+Not numba's own parallel loops: its thread layers abort a process that forks or calls from two threads, and
+their compilation takes several times longer. The kernels release the GIL, so plain threads do.
 """
 
 from __future__ import annotations
@@ -13,6 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch import Tensor
+
+
+def float32(x: Tensor) -> Tensor:
+    """What a kernel can read: detached, float32, contiguous; a copy only where it must be."""
+    return x.detach().to(torch.float32).contiguous()
 
 
 def run_tasks(kernel: Callable[..., Any], tasks: int, *arguments: Any) -> None:
@@ -36,5 +42,5 @@ def run_tasks(kernel: Callable[..., Any], tasks: int, *arguments: Any) -> None:
 
 @functools.cache
 def _pool(process: int, workers: int) -> ThreadPoolExecutor:
-    """The threads of one process: a forked child inherits the object but not its threads, so it gets its own."""
+    """The threads of one process; a forked child would inherit the object without its threads."""
     return ThreadPoolExecutor(workers, thread_name_prefix="seqmamba-ops")

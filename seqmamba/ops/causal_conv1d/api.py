@@ -8,13 +8,21 @@ from torch import Tensor
 from seqmamba.errors import UserError
 from seqmamba.ops.causal_conv1d.chunked import causal_conv1d_chunked
 from seqmamba.ops.causal_conv1d.reference import causal_conv1d_reference
-from seqmamba.ops.dispatch import Implementation, choose, no_obstacle
+from seqmamba.ops.causal_conv1d.registration import causal_conv1d_numba
+from seqmamba.ops.dispatch import Implementation, choose, no_obstacle, numba_obstacle
 from seqmamba.ops.validation import check_axes, check_reset, check_shape, check_tensors
 
 _NAME = "causal_conv1d"
 
 # In order of preference for impl="auto".
 IMPLEMENTATIONS = (
+    Implementation(
+        "numba",
+        "vectorised CPU kernels, forward and backward, in float32",
+        causal_conv1d_numba,
+        numba_obstacle,
+        hint='use impl="auto" or impl="chunked"',
+    ),
     Implementation(
         "chunked",
         "vectorised PyTorch, any device and dtype, one tap at a time",

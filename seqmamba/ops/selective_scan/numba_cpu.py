@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqmamba.ops.numba_threads import run_tasks
+from seqmamba.ops.numba_threads import float32, run_tasks
 from seqmamba.ops.selective_scan.layout import SEGMENT, channel_tiles
 from seqmamba.ops.selective_scan.numba_kernels import Gradients, Inputs, Options, scan_backward, scan_forward
 
@@ -27,7 +27,7 @@ def forward(
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run `selective_scan_reference` in float32; also gives the states saved for `backward` (none without `save`)."""
+    """Compute `selective_scan_reference` in float32; the third result serves `backward`."""
     (batch, length, dim), n_state = u.shape, A.shape[1]
     inputs = _inputs(u, delta, A, B, C, D, z, delta_bias, reset)
     options, tasks = _options(u, B, z, reset, delta_softplus, reverse)
@@ -42,7 +42,7 @@ def forward(
         tasks,
         inputs,
         options,
-        _float32(initial).numpy(),
+        float32(initial).numpy(),
         y.numpy(),
         final.numpy(),
         saved.numpy(),
@@ -66,7 +66,7 @@ def backward(
     delta_softplus: bool,
     reverse: bool,
 ) -> tuple[Tensor, ...]:
-    """Gradients of u, delta, A, B, C, D, z, delta_bias (each in its dtype, empty if absent) and initial_state."""
+    """Gradients of u, delta, A, B, C, D, z, delta_bias, each in its dtype, empty if absent; initial_state."""
     (batch, length, dim), (groups, n_state) = u.shape, B.shape[2:]
     inputs = _inputs(u, delta, A, B, C, D, z, delta_bias, reset)
     options, tasks = _options(u, B, z, reset, delta_softplus, reverse)
@@ -83,16 +83,8 @@ def backward(
         torch.empty(batch, dim, n_state),
     )
     arrays = Gradients(*(grad.numpy() for grad in grads))
-    run_tasks(
-        scan_backward,
-        tasks,
-        inputs,
-        options,
-        saved.numpy(),
-        _float32(grad_y).numpy(),
-        _float32(grad_final).numpy(),
-        arrays,
-    )
+    given = (saved.numpy(), float32(grad_y).numpy(), float32(grad_final).numpy())
+    run_tasks(scan_backward, tasks, inputs, options, *given, arrays)
     d_u, d_delta, d_A, d_B, d_C, d_D, d_z, d_bias, d_initial = grads
     return (
         d_u.to(u.dtype),
@@ -105,10 +97,6 @@ def backward(
         u.new_empty(0) if delta_bias is None else d_bias.sum(0).to(delta_bias.dtype),
         d_initial,
     )
-
-
-def _float32(x: Tensor) -> Tensor:
-    return x.detach().to(torch.float32).contiguous()
 
 
 def _inputs(
@@ -125,14 +113,14 @@ def _inputs(
     """The kernels' view of the operands."""
     zeros = torch.zeros(u.shape[2])
     return Inputs(
-        u=_float32(u).numpy(),
-        delta=_float32(delta).numpy(),
-        A=(_float32(A) * LOG2_E).numpy(),
-        B=_float32(B).numpy(),
-        C=_float32(C).numpy(),
-        D=(zeros if D is None else _float32(D)).numpy(),
-        z=(torch.empty(0, 0, 0) if z is None else _float32(z)).numpy(),
-        delta_bias=(zeros if delta_bias is None else _float32(delta_bias)).numpy(),
+        u=float32(u).numpy(),
+        delta=float32(delta).numpy(),
+        A=(float32(A) * LOG2_E).numpy(),
+        B=float32(B).numpy(),
+        C=float32(C).numpy(),
+        D=(zeros if D is None else float32(D)).numpy(),
+        z=(torch.empty(0, 0, 0) if z is None else float32(z)).numpy(),
+        delta_bias=(zeros if delta_bias is None else float32(delta_bias)).numpy(),
         reset=(torch.empty(0, 0, dtype=torch.bool) if reset is None else reset.contiguous()).numpy(),
     )
 

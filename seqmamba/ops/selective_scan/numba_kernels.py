@@ -1,13 +1,15 @@
 """The selective scan's CPU kernels.
 
-A task is one batch element and one tile of channels. Time runs serially; the innermost loops run over the channels of
-the tile, which LLVM turns into vectors, with the states of the tile in the first-level cache. Tiles are padded with
-channels whose values are all zero (decay one, input zero), so these loops have no remainder.
+A task is one batch element and one tile of channels. Time runs serially; the innermost loops run over the
+channels of the tile, which LLVM turns into vectors, with the states of the tile in the first-level cache.
+Tiles are padded with channels whose values are all zero (decay one, input zero), so these loops have no
+remainder.
 
-The forward saves the state before every `segment` steps. The backward walks the segments from the last processed one
-back: it replays a segment from its saved state, keeping that segment's decays and states, then sweeps it in reverse
-with the adjoint lambda_t = C_t g_t + a_{t+1} lambda_{t+1}, where a_t = exp(delta_t A) and g_t is the gradient of C_t . h_t.
-Sums over channels (for dB and dC) are stored tile by tile and added outside, in a fixed order.
+The forward saves the state before every `segment` steps. The backward walks the segments from the last
+processed one back: it replays a segment from its saved state, keeping that segment's decays and states,
+then sweeps it in reverse with the adjoint lambda_t = C_t g_t + a_{t+1} lambda_{t+1}, where a_t =
+exp(delta_t A) and g_t is the gradient of C_t . h_t. Sums over channels (for dB and dC) are stored tile by
+tile and added outside, in a fixed order.
 
 `s` counts steps in processing order and `t` is the storage position; A arrives multiplied by log2(e).
 """
@@ -54,7 +56,7 @@ class Options(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What the backward writes; those of parameters for each batch element, those of B and C for each tile."""
+    """What the backward writes: of parameters for each batch element, of B and C for each tile."""
 
     u: Array  # (batch, length, dim)
     delta: Array  # (batch, length, dim)
@@ -123,8 +125,10 @@ def scan_forward(
     final: Array,
     saved: Array,
 ) -> None:
-    """Scan the tasks [first, last): y, the final state (batch, dim, state), and if `saved` (batch, segments, state,
-    dim) has segments the state before each.
+    """Scan the tasks [first, last).
+
+    Writes y, the final state (batch, dim, state), and the state before each segment unless `saved` (batch,
+    segments, state, dim) is empty.
     """
     prefer_wide_vectors()
     length, n_state, tile = inputs.u.shape[1], inputs.B.shape[3], options.tile

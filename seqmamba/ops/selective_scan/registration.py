@@ -1,7 +1,7 @@
 """The selective scan as PyTorch operators: the only file of the folder that touches torch.library.
 
-`seqmamba::selective_scan_forward` and `_backward` are opaque to torch.compile, which needs no more than their fake
-versions (output shapes); the autograd.Function around them is traced through.
+`seqmamba::selective_scan_forward` and `_backward` are opaque to torch.compile, which needs no more than their
+fake versions (output shapes); the autograd.Function around them is traced through.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqmamba.ops.dispatch import refuse_second_derivative
 from seqmamba.ops.selective_scan.layout import SEGMENT
 
 _OPERANDS = "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
 _LIBRARY = torch.library.Library("seqmamba", "FRAGMENT")
 _LIBRARY.define(
-    f"selective_scan_forward({_OPERANDS}Tensor? initial_state, Tensor? reset, bool delta_softplus, bool reverse, "
-    "bool save) -> (Tensor, Tensor, Tensor)"
+    f"selective_scan_forward({_OPERANDS}Tensor? initial_state, Tensor? reset, "
+    "bool delta_softplus, bool reverse, bool save) -> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
     f"selective_scan_backward(Tensor grad_y, Tensor grad_final, Tensor saved, {_OPERANDS}Tensor? reset, "
@@ -71,10 +72,7 @@ class _SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
-        if not torch.compiler.is_compiling() and torch.is_grad_enabled():
-            raise NotImplementedError(
-                'selective_scan: impl="numba" has no second derivative; use impl="chunked" where create_graph=True'
-            )
+        refuse_second_derivative("selective_scan")
         saved, *operands = ctx.saved_tensors
         *grads, d_initial = torch.ops.seqmamba.selective_scan_backward(
             grad_y, grad_final, saved, *operands, *ctx.flags

@@ -1,0 +1,72 @@
+"""The causal convolution as PyTorch operators: the only file of the folder that touches torch.library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqmamba.ops.dispatch import refuse_second_derivative
+
+_OPERANDS = (
+    "Tensor x, Tensor weight, Tensor? bias, Tensor? initial_state, Tensor? reset, bool silu, bool reverse"
+)
+_LIBRARY = torch.library.Library("seqmamba", "FRAGMENT")
+_LIBRARY.define(f"causal_conv1d_forward({_OPERANDS}) -> (Tensor, Tensor)")
+_LIBRARY.define(
+    f"causal_conv1d_backward(Tensor grad_y, Tensor grad_final, {_OPERANDS}) -> "
+    "(Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+@torch.library.impl(_LIBRARY, "causal_conv1d_forward", "CPU")
+def _forward_cpu(*arguments: Any) -> tuple[Tensor, Tensor]:
+    from seqmamba.ops.causal_conv1d.numba_cpu import forward  # numba takes long to import: at first use
+
+    return forward(*arguments)
+
+
+@torch.library.impl(_LIBRARY, "causal_conv1d_backward", "CPU")
+def _backward_cpu(*arguments: Any) -> tuple[Tensor, ...]:
+    from seqmamba.ops.causal_conv1d.numba_cpu import backward
+
+    return backward(*arguments)
+
+
+@torch.library.register_fake("seqmamba::causal_conv1d_forward", lib=_LIBRARY)
+def _forward_fake(x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    batch, _, dim = x.shape
+    return x.new_empty(x.shape), x.new_empty(batch, weight.shape[1] - 1, dim, dtype=torch.float32)
+
+
+@torch.library.register_fake("seqmamba::causal_conv1d_backward", lib=_LIBRARY)
+def _backward_fake(grad_y: Tensor, grad_final: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    x, weight, bias, initial_state = rest[:4]
+    operands = (x, weight, bias, initial_state)
+    return tuple(x.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape) for tensor in operands)
+
+
+class _CausalConv1d(torch.autograd.Function):
+    """Ties the two operators together; takes the arguments of `causal_conv1d_reference` in their order."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(*arguments[:5])
+        ctx.flags = arguments[5:]
+        return torch.ops.seqmamba.causal_conv1d_forward(*arguments)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative("causal_conv1d")
+        operands = ctx.saved_tensors
+        grads = torch.ops.seqmamba.causal_conv1d_backward(grad_y, grad_final, *operands, *ctx.flags)
+        present = [None if x is None else grad for x, grad in zip(operands, grads, strict=False)]
+        return (*present, None, None, None)
+
+
+def causal_conv1d_numba(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Run the registered operator, through autograd if a gradient can be asked for."""
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in arguments[:4]):
+        return _CausalConv1d.apply(*arguments)
+    return torch.ops.seqmamba.causal_conv1d_forward(*arguments)
