@@ -43,7 +43,7 @@ def glyph(letter: str) -> GlyphPath:
 
 
 def best_window(scores: Float[np.ndarray, " length"], width: int = WINDOW) -> tuple[int, int]:
-    """Find the window with the largest sum of absolute scores.
+    """Find the window that holds the largest absolute scores near its middle.
 
     Args:
         scores: One score a base.
@@ -54,8 +54,9 @@ def best_window(scores: Float[np.ndarray, " length"], width: int = WINDOW) -> tu
     """
     if len(scores) <= width:
         return 0, len(scores)
-    total = np.concatenate([[0.0], np.cumsum(np.abs(np.nan_to_num(scores)))])
-    start = int(np.argmax(total[width:] - total[:-width]))
+    # Weights that fall towards the ends keep what matters off the edge of the drawing.
+    weight = np.hanning(width + 2)[1:-1] + 0.05
+    start = int(np.argmax(np.convolve(np.abs(np.nan_to_num(scores)), weight, mode="valid")))
     return start, start + width
 
 
@@ -108,7 +109,11 @@ def logo(
     room = 0.06 * ((high - low) or 1.0)
     axes.set(xlim=(start - 0.5, max(end, start + 10) + 0.5), ylim=(low - room, high + room), ylabel=ylabel)
     axes.axhline(0, color=LIGHT["muted"], lw=0.8)
-    ticks = [tick for tick in MaxNLocator(8, integer=True).tick_values(start, end) if start <= tick < end]
+    ticks = [
+        tick
+        for tick in MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]).tick_values(start, end)
+        if start <= tick < end
+    ]
     axes.set_xticks([tick + 0.5 for tick in ticks], [f"{int(tick)}" for tick in ticks])
     return figure
 

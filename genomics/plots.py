@@ -21,8 +21,9 @@ from genomics.curves import Band, Calibration, Curve
 from genomics.metrics import Estimate
 from genomics.palette import LIGHT, SERIES
 
-WIDTH = 6.2  # inches; one column of the report
-TEXT = 12.5
+WIDTH = 5.8  # inches; one column of the report
+TEXT = 12.0
+DASHED: Any = (0, (4, 3))
 MAX_WRITTEN_CLASSES = 12  # more than this and the counts in a confusion matrix cannot be read
 MAX_SCATTER = 2000
 
@@ -60,7 +61,7 @@ def learning_curves(lines: Sequence[Line], *, ylabel: str, best_epoch: float | N
             line.x, line.y, color=LIGHT[colour], lw=2, marker="o" if few else None, ms=4, label=line.label
         )
     if best_epoch is not None:
-        axes.axvline(best_epoch, color=LIGHT["muted"], lw=1, ls=(0, (4, 3)), label="lowest validation loss")
+        axes.axvline(best_epoch, color=LIGHT["muted"], lw=1, ls=DASHED, label="lowest validation loss")
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=max(line.x.max() for line in lines) > 2))
@@ -70,51 +71,41 @@ def learning_curves(lines: Sequence[Line], *, ylabel: str, best_epoch: float | N
 
 
 def comparison(
-    estimates: Mapping[str, Estimate],
-    colours: Mapping[str, str],
-    *,
-    xlabel: str,
-    chance: float | None = None,
+    estimates: Mapping[str, Estimate], colours: Mapping[str, str], *, chance: float | None = None
 ) -> Figure:
-    """Draw estimates with their 95 % intervals below each other.
+    """Draw estimates of one metric with their 95 % intervals below each other.
 
     Args:
         estimates: Row name to estimate, in the order from top to bottom.
         colours: Row name to a colour of `genomics.palette`.
-        xlabel: Name of the metric.
         chance: Value that guessing reaches, drawn as a vertical line.
 
     Returns:
         The figure.
     """
-    figure, axes = _blank(1.15 + 0.52 * len(estimates))
+    figure, axes = _blank(0.9 + 0.52 * len(estimates))
+    near: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": TEXT}
     for row, (name, estimate) in enumerate(estimates.items()):
         colour = LIGHT[colours[name]]
-        axes.plot(
-            [estimate.low, estimate.high], [row, row], color=colour, lw=5, alpha=0.35, solid_capstyle="butt"
-        )
+        ends = [estimate.low, estimate.high]
+        axes.plot(ends, [row, row], color=colour, lw=6, alpha=0.35, solid_capstyle="butt")
         axes.plot(estimate.value, row, "o", color=colour, ms=9)
         right = max(v for v in (estimate.high, estimate.value) if np.isfinite(v))
-        axes.annotate(
-            f"{estimate.value:.3f}",
-            (right, row),
-            (7, 0),
-            textcoords="offset points",
-            va="center",
-            color=LIGHT["ink"],
-        )
+        axes.annotate(f"{estimate.value:.3f}", (right, row), (8, 0), color=LIGHT["ink"], **near)
     if chance is not None:
-        axes.axvline(chance, color=LIGHT["chance"], lw=1.2, ls=(0, (4, 3)))
-        axes.annotate(
-            "chance", (chance, -0.62), (4, 0), textcoords="offset points", color=LIGHT["muted"], va="center"
-        )
+        axes.axvline(chance, color=LIGHT["chance"], lw=1.2, ls=DASHED)
+        axes.annotate("guessing", (chance, -0.62), (5, 0), color=LIGHT["muted"], **near)
     axes.set_yticks(range(len(estimates)), list(estimates))
     axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
-    axes.set_ylim(len(estimates) - 0.4, -0.85)
+    axes.set_ylim(len(estimates) - 0.4, -0.9)
     axes.grid(axis="y", visible=False)
-    axes.margins(x=0.12)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.set_xlabel(xlabel)
+    axes.margins(x=0.14)
+    low, high = axes.get_xlim()
+    places = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    # Room for the numbers reaches past 1, but no metric of that scale does.
+    most = 1.0 if all(estimate.value <= 1 for estimate in estimates.values()) else high
+    axes.set_xticks([place for place in places if low <= place <= most + 1e-9])
+    axes.set_xlim(low, high)
     return figure
 
 
@@ -171,9 +162,9 @@ def curves(
     """
     figure, axes = _blank(4.3)
     if kind == "roc":
-        axes.plot([0, 1], [0, 1], color=LIGHT["chance"], lw=1.2, ls=(0, (4, 3)))
+        axes.plot([0, 1], [0, 1], color=LIGHT["chance"], lw=1.2, ls=DASHED)
     elif prevalence is not None:
-        axes.axhline(prevalence, color=LIGHT["chance"], lw=1.2, ls=(0, (4, 3)))
+        axes.axhline(prevalence, color=LIGHT["chance"], lw=1.2, ls=DASHED)
     if band is not None:
         axes.fill_between(band.x, band.low, band.high, color=LIGHT[SERIES[0]], alpha=0.18, lw=0)
     for (name, curve), colour in zip(named.items(), SERIES, strict=False):
@@ -206,7 +197,7 @@ def calibration(bins: Calibration, *, xlabel: str, ylabel: str) -> Figure:
     for panel in (axes, below):
         _dress(panel)
     start = float(bins.edges[0])
-    axes.plot([start, 1], [start, 1], color=LIGHT["chance"], lw=1.2, ls=(0, (4, 3)))
+    axes.plot([start, 1], [start, 1], color=LIGHT["chance"], lw=1.2, ls=DASHED)
     error = np.maximum([bins.frequency - bins.low, bins.high - bins.frequency], 0)
     colour = LIGHT["model"]
     axes.errorbar(bins.confidence, bins.frequency, error, color=colour, lw=2, elinewidth=2, marker="o", ms=6)
@@ -241,7 +232,7 @@ def predicted_against_true(
     axes.plot(labels[some], outputs[some], "o", color=LIGHT["model"], ms=5, alpha=alpha, mew=0)
     both = np.concatenate([labels[some], outputs[some]])
     ends = [both.min(), both.max()]
-    axes.plot(ends, ends, color=LIGHT["chance"], lw=1.2, ls=(0, (4, 3)), label="perfect")
+    axes.plot(ends, ends, color=LIGHT["chance"], lw=1.2, ls=DASHED, label="perfect")
     axes.set(xlabel=f"true {_short(target, 30)}", ylabel=f"predicted {_short(target, 30)}")
     _legend(axes, "upper left")
     return figure
@@ -260,7 +251,7 @@ def residuals(labels: Float[np.ndarray, " n"], outputs: Float[np.ndarray, " n"],
     """
     figure, axes = _blank(4.3)
     axes.hist(outputs - labels, bins="auto" if len(labels) < 5000 else 60, color=LIGHT["model"], alpha=0.6)
-    axes.axvline(0, color=LIGHT["chance"], lw=1.2, ls=(0, (4, 3)))
+    axes.axvline(0, color=LIGHT["chance"], lw=1.2, ls=DASHED)
     axes.set(xlabel=f"predicted minus true {_short(target, 30)}", ylabel="sequences")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     return figure

@@ -92,7 +92,7 @@ class Attribution:
     Attributes:
         name: Sequence name.
         label: True label in words.
-        prediction: Predicted label in words; the scores explain this output.
+        prediction: Name of the class or target that the scores explain.
         probability: The model's probability of ``prediction``, or the predicted value for regression.
         sequence: Bases, upper case.
         scores: One number a base, positive where the base supports ``prediction``.

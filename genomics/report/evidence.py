@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 
 from genomics import logos
+from genomics.predictions import SEPARATOR
 from genomics.report.markup import Html, join, table, tag
 from genomics.report.svg import figure_html
 from genomics.report.words import count, number
@@ -18,6 +20,13 @@ LEAK_KINDS = {
     "reverse_complement": "Reverse-complement copies",
     "overlaps": "Overlapping coordinates",
     "similar": "Similar sequences",
+}
+SPLIT_NAMES = {
+    "column": "Split as given",
+    "chromosome": "Split by chromosome",
+    "block": "Split by genome block",
+    "similarity": "Split by sequence similarity",
+    "random": "Random split",
 }
 MAX_NAMED = 20
 MAX_CLASS_ROWS = 60
@@ -71,11 +80,14 @@ def reproduction(results: Results, config: str | None) -> Html | None:
     if results.command:
         pieces += [tag("h3", "Command"), tag("pre", tag("code", results.command), tabindex="0")]
     if results.versions:
-        rows = [[name, version] for name, version in results.versions.items()]
-        pieces += [tag("h3", "Versions"), table(["Package", "Version"], rows, caption="Versions")]
-    if config:
-        text = tag("pre", tag("code", config.strip()), tabindex="0")
-        pieces.append(tag("details", tag("summary", "Complete configuration (config.yaml)"), text))
+        items = (tag("li", f"{name} {version}") for name, version in results.versions.items())
+        pieces += [tag("h3", "Versions"), tag("ul", *items, class_="facts")]
+    name, text = "config.yaml", config
+    if not text and results.model.config:
+        name, text = "the model's", json.dumps(results.model.config, indent=2)
+    if text:
+        listing = tag("pre", tag("code", text.strip()), tabindex="0")
+        pieces.append(tag("details", tag("summary", f"Complete configuration ({name})"), listing))
     return tag("section", tag("h2", "Make it again"), *pieces) if pieces else None
 
 
@@ -86,7 +98,11 @@ def _split_card(results: Results) -> Html | None:
     parts = [part for part in PARTS if part in counts] + [part for part in counts if part not in PARTS]
     classes = list(dict.fromkeys(name for part in parts for name in counts[part]))
     rows: list[list[object]] = [
-        [name, *(f"{counts[part].get(name, 0):,}" for part in parts)] for name in classes[:MAX_CLASS_ROWS]
+        [
+            "Sequences" if results.task == "regression" else name,
+            *(f"{counts[p].get(name, 0):,}" for p in parts),
+        ]
+        for name in classes[:MAX_CLASS_ROWS]
     ]
     totals = [sum(counts[part].values()) for part in parts]
     if len(classes) > MAX_CLASS_ROWS:
@@ -97,8 +113,8 @@ def _split_card(results: Results) -> Html | None:
     if len(classes) > 1 and results.task != "multilabel":
         share = [f"{total:,} ({total / max(sum(totals), 1):.0%})" for total in totals]
         rows.append([tag("strong", "All"), *(tag("strong", text) for text in share)])
-    first = {"regression": "Sequences", "multilabel": "Label"}.get(results.task, "Class")
-    title = f"Split by {results.split.by}" if results.split.by else "Split"
+    first = {"regression": "Part", "multilabel": "Label"}.get(results.task, "Class")
+    title = SPLIT_NAMES.get(results.split.by, "Split")
     return tag("div", tag("h3", title), table([first, *parts], rows, caption=title), class_="card")
 
 
@@ -166,8 +182,10 @@ def _logo_card(entry: Attribution, index: int, task: str) -> Html:
 
 def _answer(entry: Attribution, task: str) -> Html:
     if task == "regression":
-        return tag("p", f"True {entry.label}, predicted {entry.prediction}", class_="note")
-    right = entry.label == entry.prediction
+        text = f"True {entry.label}, predicted {entry.prediction} {number(entry.probability)}"
+        return tag("p", text, class_="note")
+    # Several labels stand in one text, separated as in predictions.tsv.
+    right = entry.prediction in (part.strip() for part in [entry.label, *entry.label.split(SEPARATOR)])
     mark = tag("span", "right" if right else "wrong", class_=f"badge {'good' if right else 'bad'}")
     facts = f"True {entry.label}, predicted {entry.prediction} with probability {number(entry.probability)} "
     return tag("p", facts, mark, class_="note")

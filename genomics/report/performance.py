@@ -61,15 +61,15 @@ def mistakes(test: Predictions) -> Html | None:
     ]
     total = count(int(known.sum()), "test sequence")
     intro = (
-        f"{len(wrong):,} of {total} were called wrongly. These are the errors that the model was most certain "
-        "of: look here first for wrong labels."
+        f"{len(wrong):,} of {total} were called wrongly. These are the errors that the model was most "
+        "certain of: look here first for wrong labels."
     )
     return tag(
         "section",
         tag("h2", "Most certain mistakes"),
         tag("p", intro, class_="note"),
         table(
-            ["Sequence", "True", "Predicted", "Probability"],
+            ["Sequence", "True", "Predicted", "Stated probability"],
             rows,
             numeric_from=3,
             caption="Most certain mistakes",
@@ -105,7 +105,11 @@ def _classification(test: Predictions) -> list[Html]:
         caption = "Of the sequences called with a given certainty, how many were called correctly."
     cards.append(_calibration_card(stated, right, start, xlabel, ylabel, caption))
     if not binary:
-        cards.append(_per_class_card(test, positives, columns, labels, outputs.argmax(axis=1)))
+        predicted = outputs.argmax(axis=1)
+        rows = [
+            _class_row(name, labels == i, predicted == i, columns[name]) for i, name in enumerate(columns)
+        ]
+        cards.append(_class_table(rows, full=len(cards) % 2 == 0))
     return cards
 
 
@@ -127,7 +131,7 @@ def _multilabel(test: Predictions) -> list[Html]:
     for name, present in positives.items():
         called = columns[name] > THRESHOLD
         rows.append(_class_row(name, present, called, columns[name]))
-    cards.append(_class_table(rows))
+    cards.append(_class_table(rows, full=len(cards) % 2 == 0))
     return cards
 
 
@@ -212,17 +216,6 @@ def _calibration_card(
     )
 
 
-def _per_class_card(
-    test: Predictions,
-    positives: dict[str, np.ndarray],
-    columns: dict[str, np.ndarray],
-    labels: np.ndarray,
-    predicted: np.ndarray,
-) -> Html:
-    rows = [_class_row(name, labels == i, predicted == i, columns[name]) for i, name in enumerate(positives)]
-    return _class_table(rows)
-
-
 def _class_row(name: str, present: np.ndarray, called: np.ndarray, scores: np.ndarray) -> list[object]:
     hits = float((present & called).sum())
     precision = hits / called.sum() if called.any() else float("nan")
@@ -231,11 +224,10 @@ def _class_row(name: str, present: np.ndarray, called: np.ndarray, scores: np.nd
     return [name, f"{int(present.sum()):,}", number(precision), number(recall), number(area)]
 
 
-def _class_table(rows: list[list[object]]) -> Html:
-    header = ["Class", "Test sequences", "Precision", "Recall", "AUROC"]
-    return tag(
-        "div", tag("h3", "Class by class"), table(header, rows, caption="Class by class"), class_="card full"
-    )
+def _class_table(rows: list[list[object]], *, full: bool) -> Html:
+    header = ["Class", "Sequences", "Precision", "Recall", "AUROC"]
+    listing = table(header, rows, caption="Class by class")
+    return tag("div", tag("h3", "Class by class"), listing, class_="card full" if full else "card")
 
 
 def _card(title: str, *inside: Html) -> Html:

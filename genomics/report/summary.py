@@ -84,7 +84,7 @@ def tiles(results: Results) -> Html | None:
     cards = [_tile(name, results.metrics[name]) for name in order]
     note = (
         "Measured on the test set, which took no part in training or in choosing the model. "
-        "Intervals are 95 % bootstrap intervals over test sequences."
+        "Intervals are 95\u00a0% bootstrap intervals over test sequences."
     )
     return tag(
         "section",
@@ -116,9 +116,8 @@ def baselines(results: Results) -> Html | None:
         rows.append([name, *(_estimate_cell(metrics.get(key)) for key in order), duration(seconds)])
     header = ["Model", *(metric_name(key) for key in order), "Time"]
     intro = (
-        "The same training and test sequences, given to simpler models: one that sees only length and GC "
-        "content, one on k-mer counts, and a small convolutional network. Overlapping bars mean that the test "
-        "set cannot tell two models apart."
+        "Simpler models, trained and tested on the same sequences. Where intervals overlap, the test set cannot "
+        "tell two models apart."
     )
     return tag(
         "section",
@@ -138,7 +137,7 @@ def _comparison_figure(results: Results, metric: str) -> Html:
             estimates[BASELINE_NAMES.get(name, name)] = estimate
             colours[BASELINE_NAMES.get(name, name)] = name if name in BASELINE_NAMES else "length_gc"
     spoken = "; ".join(f"{name} {number(e.value)} ({interval(e)})" for name, e in estimates.items())
-    figure = comparison(estimates, colours, xlabel=metric_name(metric), chance=chance_level(metric, results))
+    figure = comparison(estimates, colours, chance=chance_level(metric, results))
     return tag(
         "div",
         tag("h3", metric_name(metric)),

@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from genomics.curves import wilson
 from genomics.metrics import LOWER_IS_BETTER, Estimate
 from genomics.predictions import Predictions
 from genomics.report.words import BASELINE_NAMES, listed, metric_name, number, with_interval
@@ -19,6 +22,7 @@ SHORTCUT = 0.15  # length and GC alone this far above guessing is worth a warnin
 FEW_SEQUENCES = 100
 FEW_IN_CLASS = 20
 POOR_CALIBRATION = 0.1
+RELATIONS = {"better": "better than", "worse": "worse than", "same": "not distinguishable from"}
 WORDS = {"length_gc": "length and GC content alone", "kmer": "a k-mer model", "cnn": "a small CNN"}
 
 
@@ -74,19 +78,21 @@ def chance_level(metric: str, results: Results) -> float | None:
     return {"auroc": 0.5, "mcc": 0.0, "pearson": 0.0, "spearman": 0.0, "r2": 0.0}.get(metric)
 
 
-def compare(model: Estimate, other: Estimate, metric: str) -> str:
+def compare(model: Estimate, other: Estimate, metric: str, n: int = 0) -> str:
     """Say how two estimates relate.
 
     Args:
         model: The model's estimate.
         other: The baseline's.
         metric: Metric name, which tells whether more is better.
+        n: Size of the test set, where known; it widens intervals that the bootstrap cannot see.
 
     Returns:
         ``better``, ``worse`` or ``same``; ``same`` when the intervals overlap or one is missing.
     """
     if not all(math.isfinite(v) for v in (model.low, model.high, other.low, other.high)):
         return "same"
+    model, other = _widened(model, metric, n), _widened(other, metric, n)
     above, below = model.low > other.high, model.high < other.low
     if metric in LOWER_IS_BETTER:
         above, below = below, above
@@ -106,14 +112,16 @@ def judge(results: Results, test: Predictions | None = None) -> list[Finding]:
     metric = primary_metric(results)
     if metric is None:
         return [Finding("info", "No test results yet.", "Run `seqmamba test` to fill this page.")]
-    findings = [_leaks(results), _baselines(results, metric), _shortcut(results, metric)]
-    findings += [_size(results, test), _calibration(results)]
+    n = sum(results.split.counts.get("test", {}).values()) if results.task == "classification" else 0
+    n = n if test is None else len(test)
+    findings = [_leaks(results), _baselines(results, metric, n), _shortcut(results, metric)]
+    findings += [_size(results, n), _flawless(results, n), _calibration(results)]
     findings += [Finding("info", note) for note in results.notes]
     others = [finding for finding in findings if finding is not None]
-    return [_overall(results, metric), *others]
+    return [_overall(results, metric, n), *others]
 
 
-def _overall(results: Results, metric: str) -> Finding:
+def _overall(results: Results, metric: str, n: int) -> Finding:
     value = results.metrics[metric]
     words = f"{metric_name(metric)} on the test set is {with_interval(value)}."
     if results.leaks and not results.leaks.get("ok", True):
@@ -128,7 +136,7 @@ def _overall(results: Results, metric: str) -> Finding:
             f"{words} Guessing reaches {number(chance)}.",
         )
     outcome = {
-        name: compare(value, summary.metrics[metric], metric)
+        name: compare(value, summary.metrics[metric], metric, n)
         for name, summary in results.baselines.items()
         if metric in summary.metrics
     }
@@ -146,9 +154,7 @@ def _overall(results: Results, metric: str) -> Finding:
     if "length_gc" in outcome and outcome["length_gc"] == "same":
         return Finding("bad", "Length and GC content alone do as well as the model.", words)
     start = f"The model beats {listed(better)}, but is" if better else "The model is"
-    return Finding(
-        "warn" if not better else "good", f"{start} not distinguishable from {listed(same)}.", words
-    )
+    return Finding("info" if better else "warn", f"{start} not distinguishable from {listed(same)}.", words)
 
 
 def _leaks(results: Results) -> Finding | None:
@@ -161,18 +167,17 @@ def _leaks(results: Results) -> Finding | None:
     return Finding("bad", "The parts share sequences.", _after_colon(summary))
 
 
-def _baselines(results: Results, metric: str) -> Finding | None:
+def _baselines(results: Results, metric: str, n: int) -> Finding | None:
     model = results.metrics[metric]
     rows = []
     for name in BASELINE_NAMES:
         if name in results.baselines and metric in results.baselines[name].metrics:
             other = results.baselines[name].metrics[metric]
-            verb = {"better": "beats", "worse": "loses to", "same": "is not distinguishable from"}
-            relation = verb[compare(model, other, metric)]
-            rows.append(f"{relation} {WORDS[name]} at {with_interval(other)}")
+            relation = RELATIONS[compare(model, other, metric, n)]
+            rows.append(f"{relation} {WORDS[name]}, {with_interval(other)}")
     if not rows:
         return None
-    text = f"By {metric_name(metric)}, {with_interval(model)}, the model {'; '.join(rows)}."
+    text = f"{metric_name(metric)} {with_interval(model)}: {'; '.join(rows)}."
     return Finding("info", "Against simple models on the same split", text)
 
 
@@ -193,11 +198,10 @@ def _shortcut(results: Results, metric: str) -> Finding | None:
     return Finding("warn", headline, text)
 
 
-def _size(results: Results, test: Predictions | None) -> Finding | None:
-    counts = results.split.counts.get("test", {})
-    total = sum(counts.values()) or (len(test) if test is not None else 0)
+def _size(results: Results, total: int) -> Finding | None:
     if not total:
         return None
+    counts = results.split.counts.get("test", {})
     rare = [name for name, n in counts.items() if n < FEW_IN_CLASS] if results.task != "regression" else []
     if total >= FEW_SEQUENCES and not rare:
         return None
@@ -221,6 +225,23 @@ def _calibration(results: Results) -> Finding | None:
         f"Stated and observed frequencies differ by {with_interval(error)} on average; use them to rank, not "
         "as odds.",
     )
+
+
+def _flawless(results: Results, n: int) -> Finding | None:
+    accuracy = results.metrics.get("accuracy")
+    if results.task != "classification" or accuracy is None or accuracy.value < 1 or not n:
+        return None
+    low = _widened(accuracy, "accuracy", n).low
+    text = f"A bootstrap cannot see beyond that; by Wilson's interval the accuracy is at least {number(low)}."
+    return Finding("info", f"No error in {n:,} test sequences.", text)
+
+
+def _widened(estimate: Estimate, metric: str, n: int) -> Estimate:
+    """Give an accuracy of 0 or 1, whose bootstrap interval has no width, its Wilson interval."""
+    if metric not in ("accuracy", "balanced_accuracy") or not n or estimate.low < estimate.high:
+        return estimate
+    low, high = wilson(np.array([estimate.value]), np.array([n]))
+    return Estimate(estimate.value, float(low[0]), float(high[0]))
 
 
 def _largest_share(results: Results) -> float:
