@@ -26,8 +26,8 @@ class EpochSeeds(L.Callback):
     """Makes every epoch a pure function of the state at its start.
 
     All random number generators (torch on every device, numpy, Python) are set from (seed, epoch, rank)
-    when an epoch begins. So an epoch that a killed run left unfinished is replayed exactly, whatever the random numbers
-    of start-up (initialisation, sanity check) did before, and no generator states need to be stored.
+    when an epoch begins. So an epoch that a killed run left unfinished is replayed exactly, whatever start-up
+    (initialisation, sanity check) drew before, and no generator states need to be stored.
 
     Args:
         seed: The run's seed. The one in the checkpoint wins on resume.

@@ -99,6 +99,22 @@ class RunCheckpoint(Checkpoint):
         """Path of the best checkpoint, where Lightning looks for it."""
         return str(self.folder.best) if self.folder.best.exists() else ""
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """On resume, begin the next epoch, also under ``max_steps``.
+
+        There Lightning takes every checkpoint for one from the middle of an epoch, ends the finished epoch a
+        second time and so counts it twice. Ours always stand at the end of an epoch.
+        """
+        loop = trainer.fit_loop
+        if not loop.is_resuming or trainer.max_steps == -1:
+            return
+        for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
+            progress.completed = progress.processed
+        for part in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
+            part.reset_restart_stage()
+        loop.epoch_loop.restarting = False
+        loop._restarting = False  # its setter would make it true again
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write ``best.ckpt`` when this validation beats every earlier one."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or not isinstance(pl_module, Task):

@@ -1,0 +1,168 @@
+"""A task and a data module that train in a moment and have every source of randomness of real ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from seqmamba import atomic
+from seqmamba.cli.main import main
+from seqmamba.training.optimisation import OptimiserConfig
+from seqmamba.training.task import Task
+
+
+class Export(nn.Linear):
+    def save_pretrained(self, folder: Path) -> None:
+        (Path(folder) / "weight.txt").write_text(repr(self.weight.tolist()))
+
+
+class TinyTask(Task):
+    def __init__(self, width: int = 8, optimiser: OptimiserConfig | None = None) -> None:
+        super().__init__(optimiser)
+        self.record_hyperparameters(width=width, optimiser=self.optimiser_config)
+        self.net = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Dropout(0.3), nn.GELU())
+        self.head = Export(width, 1)
+
+    @property
+    def exported(self) -> nn.Module:
+        return self.head
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = batch
+        return nn.functional.mse_loss(self.head(self.net(x)), y)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val/loss", self.loss(batch))
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("test/loss", self.loss(batch))
+
+
+class NoisyRows(Dataset):
+    """Rows whose augmentation draws from torch's global generator, as a worker would see it."""
+
+    def __init__(self, rows: int, augment: bool) -> None:
+        self.x = torch.randn(rows, 4, generator=torch.Generator().manual_seed(0))
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        x = self.x[index]
+        noise = 0.1 * torch.randn(4) if self.augment else torch.zeros(4)
+        return x + noise, x.sum(0, keepdim=True)
+
+
+class EpochOrder(torch.utils.data.Sampler):
+    """A shuffled order that is a function of the epoch only."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.epoch = rows, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self):
+        # Not a generator: the order is fixed as soon as an iterator is asked for, as prefetching workers do.
+        order = torch.randperm(self.rows, generator=torch.Generator().manual_seed(self.epoch))
+        return iter(order.tolist())
+
+
+class TinyData(L.LightningDataModule):
+    def __init__(self, rows: int = 40, batch_size: int = 8, num_workers: int = 0) -> None:
+        super().__init__()
+        self.rows, self.batch_size, self.num_workers = rows, batch_size, num_workers
+
+    def train_dataloader(self) -> DataLoader:
+        data = NoisyRows(self.rows, augment=True)
+        # Forked workers: the test's own processes come from a fork server, where new ones are slow to start.
+        context = "fork" if self.num_workers else None
+        order = EpochOrder(self.rows)
+        return DataLoader(
+            data,
+            self.batch_size,
+            sampler=order,
+            num_workers=self.num_workers,
+            multiprocessing_context=context,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(NoisyRows(16, augment=False), 8)
+
+    def test_dataloader(self) -> DataLoader:
+        return self.val_dataloader()
+
+
+class SignalAt(L.Callback):
+    """Sends this process a signal at a chosen moment of a chosen epoch."""
+
+    def __init__(self, moment: str, epoch: int = 1, signal: int = 9) -> None:
+        self.moment, self.epoch, self.signal = moment, epoch, signal
+
+    def strike(self, moment: str, epoch: int) -> None:
+        if moment == self.moment and epoch == self.epoch:
+            os.kill(os.getpid(), self.signal)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        rename = os.replace
+
+        def struck_rename(source: Path, target: Path) -> None:
+            self.strike(f"before {Path(target).name}", trainer.current_epoch)
+            rename(source, target)
+            self.strike(f"after {Path(target).name}", trainer.current_epoch)
+
+        atomic.os = SimpleNamespace(**{**vars(os), "replace": struck_rename})
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.strike(f"batch {batch_idx}", trainer.current_epoch)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        self.strike("validation", trainer.current_epoch)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.strike("train end", trainer.current_epoch - 1)
+
+
+def recipe(folder: Path, *, workers: int = 0, trainer: dict[str, Any] | None = None) -> Path:
+    """Write a recipe of four epochs of five steps."""
+    content = {
+        "seed_everything": 3,
+        "run": str(folder / "run"),
+        "model": {"class_path": "tiny_recipe.TinyTask", "init_args": {"optimiser": {"lr": 0.01}}},
+        "data": {"class_path": "tiny_recipe.TinyData", "init_args": {"num_workers": workers}},
+        "trainer": {"max_epochs": 4, "accelerator": "cpu", "log_every_n_steps": 2, **(trainer or {})},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def run_main(argv: list[str], log: Path) -> None:
+    """Be a `seqmamba` process: the target of a forked child, its output in a file."""
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os._exit(main(argv))
