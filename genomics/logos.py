@@ -21,9 +21,9 @@ from matplotlib.transforms import Affine2D
 
 from genomics.palette import BASES, LIGHT
 
-WINDOW = 80  # letters that stay legible across a page
-LETTER_WIDTH = 0.13  # inches
-TEXT = 12.5
+WINDOW = 50  # letters that stay legible in one column of the report, also on a phone
+WIDTH = 5.8  # inches
+TEXT = 12.0
 MAX_TRACK_POINTS = 600
 
 
@@ -96,22 +96,22 @@ def logo(
         ylabel: Name of the score.
 
     Returns:
-        The figure; its width follows the number of letters.
+        The figure.
     """
     scores = np.asarray(scores, dtype=np.float64)
     start, end = window or best_window(scores)
-    figure = Figure(figsize=(max(6.2, LETTER_WIDTH * max(end - start, WINDOW) + 0.9), 1.9), dpi=72)
+    figure = Figure(figsize=(WIDTH, 1.9), dpi=72)
     figure.set_layout_engine("constrained")
     axes = _axes(figure)
     shown = np.nan_to_num(scores[start:end])
     draw_letters(axes, sequence[start:end], shown, start)
     low, high = min(shown.min(initial=0), 0.0), max(shown.max(initial=0), 0.0)
     room = 0.06 * ((high - low) or 1.0)
-    axes.set(xlim=(start - 0.5, max(end, start + 10) + 0.5), ylim=(low - room, high + room), ylabel=ylabel)
+    axes.set(xlim=(start - 0.5, max(end, start + 20) + 0.5), ylim=(low - room, high + room), ylabel=ylabel)
     axes.axhline(0, color=LIGHT["muted"], lw=0.8)
     ticks = [
         tick
-        for tick in MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]).tick_values(start, end)
+        for tick in MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]).tick_values(start, end)
         if start <= tick < end
     ]
     axes.set_xticks([tick + 0.5 for tick in ticks], [f"{int(tick)}" for tick in ticks])
@@ -133,7 +133,7 @@ def track(scores: Float[np.ndarray, " length"], *, window: tuple[int, int], ylab
     size = max(1, -(-len(scores) // MAX_TRACK_POINTS))
     padded = np.pad(scores, (0, -len(scores) % size)).reshape(-1, size)
     x = (np.arange(len(padded)) + 0.5) * size
-    figure = Figure(figsize=(LETTER_WIDTH * WINDOW + 0.9, 1.25), dpi=72, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.15), dpi=72, layout="constrained")
     axes = _axes(figure)
     axes.axvspan(*window, color=LIGHT["model"], alpha=0.15, lw=0)
     up, down = padded.max(axis=1).clip(min=0), padded.min(axis=1).clip(max=0)

@@ -71,7 +71,12 @@ def attributions(results: Results) -> Html | None:
         "Heights are comparable within a sequence only."
     )
     cards = [_logo_card(entry, i, results.task) for i, entry in enumerate(results.attributions[:MAX_LOGOS])]
-    return tag("section", tag("h2", "What the model looks at"), tag("p", intro, class_="note"), *cards)
+    return tag(
+        "section",
+        tag("h2", "What the model looks at"),
+        tag("p", intro, class_="note"),
+        tag("div", *cards, class_="pair"),
+    )
 
 
 def reproduction(results: Results, config: str | None) -> Html | None:
@@ -170,13 +175,13 @@ def _logo_card(entry: Attribution, index: int, task: str) -> Html:
     if end - start < len(scores):
         overview = logos.track(scores, window=(start, end))
         title = f"Attribution along all {count(len(scores), 'base')} of {entry.name}"
-        figures.append(figure_html(overview, f"track-{index}", title=title, wide=True))
+        figures.append(figure_html(overview, f"track-{index}", title=title))
         caption = f"Above: all {len(scores):,} bases. Below: the {end - start} that matter most."
     letters = logos.logo(entry.sequence, scores, window=(start, end))
     strongest = int(np.argmax(np.abs(scores))) if len(scores) else 0
     title = f"Attribution logo of {entry.name}, bases {start} to {end}, strongest at {strongest}: "
     title += entry.sequence[start:end]
-    figures.append(figure_html(letters, f"logo-{index}", title=title, caption=caption, wide=True))
+    figures.append(figure_html(letters, f"logo-{index}", title=title, caption=caption))
     return tag("div", tag("h3", tag("code", entry.name)), _answer(entry, task), *figures, class_="card")
 
 

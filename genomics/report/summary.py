@@ -116,8 +116,8 @@ def baselines(results: Results) -> Html | None:
         rows.append([name, *(_estimate_cell(metrics.get(key)) for key in order), duration(seconds)])
     header = ["Model", *(metric_name(key) for key in order), "Time"]
     intro = (
-        "Simpler models, trained and tested on the same sequences. Where intervals overlap, the test set cannot "
-        "tell two models apart."
+        "Simpler models, trained and tested on the same sequences. Where intervals overlap, the test set "
+        "cannot tell two models apart."
     )
     return tag(
         "section",

@@ -22,7 +22,7 @@ _TAG = re.compile(r"<[^>]+>")
 _STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "seqmamba", "path.simplify_threshold": 0.3}
 
 
-def figure_html(figure: Figure, key: str, *, title: str, caption: object = "", wide: bool = False) -> Html:
+def figure_html(figure: Figure, key: str, *, title: str, caption: object = "") -> Html:
     """Return a figure element with an inline drawing.
 
     Args:
@@ -30,20 +30,12 @@ def figure_html(figure: Figure, key: str, *, title: str, caption: object = "", w
         key: Unique on the page; prefixes the identifiers inside the drawing.
         title: What the drawing shows, for those who cannot see it.
         caption: Text below.
-        wide: Keep the drawing's natural width and let it scroll on narrow screens.
 
     Returns:
         The element.
     """
     drawing = inline_svg(figure, key, title=title)
-    holder = (
-        tag("div", drawing, class_="scroll", tabindex="0", role="region", aria_label=title)
-        if wide
-        else drawing
-    )
-    return tag(
-        "figure", holder, tag("figcaption", caption) if caption else None, class_="wide" if wide else None
-    )
+    return tag("figure", drawing, tag("figcaption", caption) if caption else None)
 
 
 def inline_svg(figure: Figure, key: str, *, title: str) -> Html:
@@ -66,7 +58,6 @@ def inline_svg(figure: Figure, key: str, *, title: str) -> Html:
     body = text[text.index("<svg") :]
     view_box = re.search(r'viewBox="([^"]+)"', body)
     assert view_box is not None, "matplotlib writes a viewBox"
-    width = float(view_box[1].split()[2])
     inside = body[body.index(">") + 1 : body.rindex("</svg>")]
     inside = re.sub(
         r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", inside, flags=re.DOTALL
@@ -83,7 +74,6 @@ def inline_svg(figure: Figure, key: str, *, title: str) -> Html:
     inside = _TAG.sub(rewrite, inside)
     inside = re.sub(r">\s*\n\s*<", "><", inside)
     return Html(
-        f'<svg role="img" viewBox="{view_box[1]}" style="--natural:{width:.0f}px" '
-        f'aria-label="{escape(title)}">'
+        f'<svg role="img" viewBox="{view_box[1]}" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{inside}</svg>"
     )
