@@ -84,7 +84,12 @@ class HubModel(
                 hint="seqmamba.from_pretrained picks the class by itself",
             )
         weights = _locate(where, constants.SAFETENSORS_SINGLE_FILE, download)
-        module = cast(nn.Module, cls(build_config(cls.config_class, content, str(config_path))))
+        config: Any = build_config(cls.config_class, content, str(config_path))
+        try:
+            module = cast(nn.Module, cls(config))
+        except (RuntimeError, MemoryError) as error:  # sizes beyond any memory
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{config_path}: describes a model that cannot be built: {reason}") from error
         _load_weights(module, weights)
         return cast(Model, module.to(map_location).eval())
 

@@ -220,6 +220,7 @@ def test_weights_of_another_size(saved):
         ({"colour": 1}, r"config.json: unknown key colour for BackboneConfig"),
         ({"d_model": ...}, r"config.json: missing key d_model for BackboneConfig"),
         ({"d_model": "wide"}, r"config.json: d_model: expected a whole number >= 1, got 'wide'"),
+        ({"d_model": 10**15}, r"config.json: describes a model that cannot be built: "),
         ({"architecture": "Elsewhere"}, r"expected architecture out of Backbone, .*got 'Elsewhere'"),
         ({"architecture": ["Backbone"]}, r"expected architecture out of Backbone, .*got \['Backbone'\]"),
         ({"architecture": ...}, r"expected architecture out of Backbone, .*got None"),

@@ -243,7 +243,7 @@ def test_bidirectional_backbone_refuses_a_state():
 
 @pytest.mark.parametrize("direction", ["causal", "bidirectional"])
 def test_compiles_as_one_graph(direction):
-    """Capture, fake tensors and autograd; no code generation, which would need a C++ compiler and a minute."""
+    """Capture, fake tensors and autograd; no code generation, which needs a C++ compiler and a minute."""
     backbone = make(n_layers=1, direction=direction)
     compiled = torch.compile(backbone, backend="aot_eager", fullgraph=True)
     x = torch.randn(2, 12, 16)
