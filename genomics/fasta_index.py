@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from genomics.alphabet import LEGAL_LETTERS
-from genomics.files import atomic_writer, is_gzip
+from genomics.files import is_gzip
+from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
 from seqmamba.paths import data_dir
 
@@ -183,9 +184,8 @@ def _describes(entries: list[Entry], path: Path) -> bool:
 
 def _save(index: Path, entries: list[Entry], path: Path) -> None:
     try:
-        with atomic_writer(index) as handle:
-            for entry in entries:
-                handle.write(("\t".join(map(str, entry)) + "\n").encode())
+        with atomic_path(index) as part:
+            part.write_text("".join("\t".join(map(str, entry)) + "\n" for entry in entries), "ascii")
         newest = max(index.stat().st_mtime_ns, path.stat().st_mtime_ns)
         os.utime(index, ns=(newest, newest))  # the file's own time may lie in the future
     except PermissionError as error:
@@ -196,7 +196,7 @@ def _write_copy(copy: Path, records: Iterator[_Record]) -> list[Entry]:
     entries = []
     position = 0
     try:
-        with atomic_writer(copy) as handle:
+        with atomic_path(copy) as part, part.open("wb") as handle:
             for record in records:
                 header = f">{record.name}\n".encode()
                 position += handle.write(header)

@@ -40,21 +40,19 @@ def guess_task(columns: Sequence[Sequence[str]]) -> Task:
 
     One column of numbers with a fraction, or of many different numbers, is a regression target; any other one
     column holds class names, unless some cells join several with ``;``. Several columns of zeros and ones are
-    multilabel, other numbers are regression targets.
+    multilabel, anything else is regression targets.
 
     Args:
         columns: The cells of every label column.
     """
-    distinct = [set(column) for column in columns]
-    numeric = all(is_number(cell) for cells in distinct for cell in cells)
     if len(columns) > 1:
-        return (
-            "regression" if numeric and not all(cells <= {"0", "1"} for cells in distinct) else "multilabel"
-        )
-    if any(";" in cell for cell in distinct[0]):
+        return "multilabel" if all(set(column) <= {"0", "1"} for column in columns) else "regression"
+    cells = set(columns[0])
+    if any(";" in cell for cell in cells):
         return "multilabel"
-    whole = numeric and all(float(cell).is_integer() for cell in distinct[0])
-    few = len(distinct[0]) <= _MOST_NUMERIC_CLASSES
+    numeric = all(map(is_number, cells))
+    whole = numeric and all(float(cell).is_integer() for cell in cells)
+    few = len(cells) <= _MOST_NUMERIC_CLASSES
     return "regression" if numeric and not (whole and few) else "classification"
 
 

@@ -24,6 +24,7 @@ from genomics.files import decode_text, read_lines
 from seqmamba.errors import UserError
 
 _NAME_COLUMNS = ("name", "id", "seq_id", "seqid", "sequence_id", "sequence_name", "accession", "header")
+_LABEL_COLUMNS = ("label", "labels", "class", "classes", "target")
 _SPLIT_COLUMNS = ("split", "partition", "subset", "set", "part")
 _MOST_SHOWN = 3
 
@@ -38,6 +39,7 @@ class LabelTable:
         columns: Cells of the label columns, one list a column.
         parts: The split column, or None.
         lines: Line number of every row.
+        ignored: Names of the columns that are not used.
     """
 
     names: list[str]
@@ -45,6 +47,7 @@ class LabelTable:
     columns: list[list[str]]
     parts: list[str] | None
     lines: list[int]
+    ignored: list[str]
 
 
 def from_table(fasta: PathOrPaths, table: str | Path, task: Task | None = None) -> LabelledSequences:
@@ -86,6 +89,7 @@ def from_table(fasta: PathOrPaths, table: str | Path, task: Task | None = None) 
         values = regression_matrix(columns, labels.targets, sources)
     tokens = TokenStore.from_letters([record.sequence for record in records])
     intervals, notes = header_intervals([record.header for record in records], tokens.lengths)
+    ignored = [f"{table}: not used: {', '.join(labels.ignored)}"] if labels.ignored else []
     split = None
     if labels.parts is not None:
         split = np.array([normalise_part(labels.parts[row], f"{table}:{labels.lines[row]}") for row in rows])
@@ -98,7 +102,7 @@ def from_table(fasta: PathOrPaths, table: str | Path, task: Task | None = None) 
         intervals=intervals,
         split=split,
         sources=sources,
-        notes=notes,
+        notes=(*notes, *ignored),
     )
 
 
@@ -128,9 +132,10 @@ def read_label_table(path: str | Path) -> LabelTable:
     lower = [name.lower() for name in header]
     name_column = next((lower.index(name) for name in _NAME_COLUMNS if name in lower), 0)
     split_column = next((lower.index(name) for name in _SPLIT_COLUMNS if name in lower), None)
-    targets = [i for i in range(len(header)) if i not in (name_column, split_column)]
-    if not targets:
+    others = [i for i in range(len(header)) if i not in (name_column, split_column)]
+    if not others:
         raise UserError(f"{path}:{lines[0]}: expected a label column beside {', '.join(header)}")
+    targets = [i for i in others if lower[i] in _LABEL_COLUMNS] or others
     names = [row[name_column].removeprefix(">").split()[0] for row in cells]
     _check_names(names, lines, path)
     return LabelTable(
@@ -139,6 +144,7 @@ def read_label_table(path: str | Path) -> LabelTable:
         columns=[[row[i] for row in cells] for i in targets],
         parts=None if split_column is None else [row[split_column] for row in cells],
         lines=lines,
+        ignored=[header[i] for i in others if i not in targets],
     )
 
 
@@ -151,9 +157,7 @@ def _header(
         raise UserError(
             f"{path}:{lines[0]}: expected a name and a label with a tab or comma between, got {cells[0][0]!r}"
         )
-    named = any(
-        cell in (*_NAME_COLUMNS, *_SPLIT_COLUMNS, "label", "labels", "class", "target", "y") for cell in first
-    )
+    named = not {*_NAME_COLUMNS, *_SPLIT_COLUMNS, *_LABEL_COLUMNS}.isdisjoint(first)
     if named:
         if len(cells) == 1:
             raise UserError(f"{path}: holds no row below its header")
@@ -173,6 +177,7 @@ def _header(
 
 def _check_cells(header: list[str], cells: list[list[str]], lines: list[int], path: str | Path) -> None:
     for row, line in zip(cells, lines, strict=True):
+        row += [""] * (len(header) - len(row))  # trailing white space was stripped with empty last cells
         if len(row) != len(header):
             raise UserError(f"{path}:{line}: expected {len(header)} cells, got {len(row)}")
         for cell, name in zip(row, header, strict=True):
