@@ -83,6 +83,7 @@ class UrlSource:
                     hint="run the command again; it continues where it stopped",
                 )
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code != 416:  # 416: nothing is left to send, the digest decides
                 raise UserError(
                     f"{self.url}: the server answered {error.code} {error.reason}", hint=_hint(self)

@@ -1,0 +1,69 @@
+"""Every YAML file of every recipe parses and trains for two steps on data laid out as its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from recipe_builders import random_letters
+
+from recipes.catalogue import RECIPES, Recipe
+from seqmamba.cli.main import main
+
+CASES = [(recipe, config) for recipe in RECIPES for config in recipe.configs]
+CHROMOSOMES = ("chr1", "chr7", "chr8", "chr9")
+PER_PLACE = 4
+LENGTH = 40
+
+
+def lay_out(data: dict[str, Any], folder: Path) -> None:
+    """Write tiny files in the places and formats that a recipe's data section names."""
+    seed = 0
+    by_chromosome = data["split"]["by"] == "chromosome"
+
+    def place(name: str) -> Path:
+        path = Path(name.replace("${SEQMAMBA_DATA}", str(folder)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def records(offset: int) -> list[tuple[str, str]]:
+        nonlocal seed
+        found = []
+        for block, chromosome in enumerate(CHROMOSOMES):
+            for i in range(PER_PLACE):
+                seed += 1
+                start = offset + i * LENGTH + (0 if by_chromosome else block * 100_000)
+                name = f"{chromosome if by_chromosome else 'genome'}:{start}-{start + LENGTH}"
+                found.append((name, random_letters(LENGTH, seed)))
+        return found
+
+    if isinstance(data["fasta"], dict):
+        for number, file in enumerate(data["fasta"].values()):
+            place(file).write_text("".join(f">{n}\n{s}\n" for n, s in records(number * 10_000)))
+        return
+    sequences, rows = "", "name\tlabel\tsplit\n"
+    for number, label in enumerate(("cds", "intergenic")):
+        for (name, letters), part in zip(
+            records(number * 10_000), ["train", "train", "validation", "test"] * PER_PLACE, strict=True
+        ):
+            sequences += f">{name}\n{letters}\n"
+            rows += f"{name}\t{label}\t{part}\n"
+    place(data["fasta"]).write_text(sequences)
+    place(data["labels"]).write_text(rows)
+
+
+# Lightning's own use of jsonargparse and of torch is not this project's to fix.
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+@pytest.mark.parametrize(("recipe", "config"), CASES, ids=[f"{r.name}/{config}" for r, config in CASES])
+def test_two_steps(recipe: Recipe, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQMAMBA_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    lay_out(yaml.safe_load((recipe.folder / config).read_text())["data"]["init_args"], tmp_path / "data")
+    words = ["fit", "--config", f"{recipe.name}/{config}", "--config", "_trainer/cpu", "--run", "run"]
+    words += ["--data.init_args.batch_size", "4", "--trainer.max_steps", "2", "--traceback"]
+    assert main(words) == 0
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert saved["trainer"]["accelerator"] == "cpu"
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
