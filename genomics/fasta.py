@@ -14,6 +14,7 @@ from genomics.fasta_index import ensure_index
 from genomics.files import check_file, decode_text, read_lines
 from genomics.intervals import match_chrom
 from seqmamba.errors import UserError
+from seqmamba.paths import expand
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ def read_fasta(path: str | Path, *, unique_names: bool = True) -> Iterator[Fasta
         UserError: With file and line: no ``>`` first, a header without a name, an empty record, a name that
             comes twice, or a letter that is no DNA; and for files that `read_lines` refuses.
     """
+    path = expand(path)
     seen: dict[str, int] = {}
     header: str | None = None
     header_line = 0
@@ -124,6 +126,8 @@ class Fasta:
 
     def __init__(self, path: str | Path) -> None:
         self.path = check_file(path)
+        if not self.path.is_file():
+            raise UserError(f"{self.path}: is a pipe; random access needs a file", hint="write it to disk first")
         self._indexed, self._index_file, self._lengths = ensure_index(self.path, rewrap=read_fasta)
         self._identity = _identity(self._indexed)
         self._reader: pyfaidx.Faidx | None = None
@@ -181,7 +185,7 @@ class Fasta:
         reader = self._open()
         try:
             tokens = encode(reader.from_file(name, start + 1, end))
-        except UnicodeError:
+        except (UnicodeError, pyfaidx.FetchError):
             raise self._changed() from None
         except UserError as error:
             raise UserError(f"{self.path}: {name}:{start}-{end}: {error.message}", hint=error.hint) from None

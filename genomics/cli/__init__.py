@@ -1,0 +1,10 @@
+"""``seqmamba genomics``: verbs for DNA. Nothing here imports torch before a verb runs."""
+
+HELP = "train, apply and audit DNA sequence classifiers"
+
+VERBS = {
+    "fit": "genomics.cli.fit",
+    "predict": "genomics.cli.predict",
+    "audit": "genomics.cli.audit",
+}
+"""Verb name -> module with ``HELP``, ``add_arguments`` and ``run``."""

@@ -1,0 +1,197 @@
+"""``seqmamba genomics fit``: from FASTA files to a trained, tested and reported model in one command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genomics.cli.layouts import add_layout_arguments, layout
+from seqmamba.errors import UserError
+
+if TYPE_CHECKING:
+    from genomics.defaults import Choice
+
+HELP = "train a model on your sequences, test it and write a report"
+
+_MODEL = "model.init_args.model"
+_DATA = "data.init_args"
+OPTIONS: dict[str, tuple[str, type, str]] = {
+    "--epochs": ("trainer.max_epochs", int, "passes over the training part"),
+    "--lr": ("model.init_args.optimiser.lr", float, "peak learning rate"),
+    "--batch-size": (f"{_DATA}.batch_size", int, "sequences in a batch"),
+    "--d-model": (f"{_MODEL}.backbone.d_model", int, "channels of the model"),
+    "--layers": (f"{_MODEL}.backbone.n_layers", int, "Mamba blocks"),
+    "--d-state": (f"{_MODEL}.backbone.d_state", int, "state size of each channel"),
+    "--stem-width": (f"{_MODEL}.stem_width", int, "bases that the first layer sees at once, odd"),
+    "--pooling": (f"{_MODEL}.pooling", str, "mean, max or mean_max"),
+    "--strand": (f"{_MODEL}.strand", str, "forward, augment, conjoin or equivariant"),
+    "--max-length": (f"{_DATA}.max_length", int, "crop longer sequences to their centre"),
+    "--split": (f"{_DATA}.split.by", str, "auto, column, chromosome, block, similarity or random"),
+    "--seed": ("seed_everything", int, "seed of everything random"),
+    "--accelerator": ("trainer.accelerator", str, "auto, cpu or gpu"),
+}
+"""Short names of common settings: option -> recipe key, type, help."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    add_layout_arguments(parser)
+    parser.add_argument("-o", "--run", required=True, type=Path, metavar="RUN", help="run folder to write")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that RUN holds")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that RUN holds")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the chosen settings and the recipe, and stop"
+    )
+    group = parser.add_argument_group("settings (chosen from the data where not given)")
+    for option, (key, kind, text) in OPTIONS.items():
+        group.add_argument(option, dest=key, type=kind, help=text)
+    for part in ("test", "validation"):
+        group.add_argument(
+            f"--{part}", nargs="+", metavar="CHROM", help=f"chromosomes to hold out for {part}"
+        )
+    group.add_argument("--no-baselines", action="store_true", help="do not train the simple models")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other key of the recipe, for example --set model.init_args.optimiser.weight_decay=0.1",
+    )
+
+
+def run(args: argparse.Namespace) -> int | None:
+    """Choose settings, write the recipe, train, test and report."""
+    from seqmamba.training.run_folder import RunFolder
+
+    folder = RunFolder(args.run.expanduser())
+    if args.resume and folder.config.is_file():
+        print(f"resuming: {folder.config} decides; other options are not used", file=sys.stderr)
+        return _finish(folder, ["--ckpt_path", "last"])
+    if args.resume and not (args.files or args.fasta or args.bed):
+        raise UserError(
+            f"--resume: {folder.path} holds no run",
+            hint="start one: seqmamba genomics fit POS.fa NEG.fa -o RUN",
+        )
+    if folder.last.exists() and not args.overwrite and not args.dry_run:
+        raise UserError(
+            f"--run {folder.path} already holds a run",
+            hint="add --resume to go on with it, --overwrite to replace it, or name another folder",
+        )
+    recipe = _recipe(args)
+    if args.dry_run:
+        _print_yaml(recipe)
+        return 0
+    overrides = [word for assignment in args.set for word in _override(assignment)]
+    return _start(folder, recipe, [*overrides, *(["--overwrite", "true"] if args.overwrite else [])])
+
+
+def _recipe(args: argparse.Namespace) -> dict[str, Any]:
+    """Read the data, choose what they decide, and put the user's settings on top."""
+    import torch
+
+    from genomics.datasets.module import SequenceDataModule
+    from genomics.defaults import choose
+    from genomics.splits import SplitConfig
+
+    data = layout(args)
+    split = {"by": getattr(args, f"{_DATA}.split.by"), "test": args.test, "validation": args.validation}
+    split = {key: value for key, value in split.items() if value}
+    module = SequenceDataModule(**data, split=SplitConfig(**split))
+    module.setup()
+    gpu = torch.cuda.is_available() and getattr(args, "trainer.accelerator") != "cpu"
+    choices = choose(module.records.tokens.lengths[module.part("train")], gpu=gpu)
+    recipe: dict[str, Any] = {
+        "seed_everything": 1,
+        "run": str(args.run),
+        "model": {"class_path": "genomics.tasks.SequenceTask", "init_args": {}},
+        "data": {"class_path": "genomics.datasets.SequenceDataModule", "init_args": data},
+        "trainer": {"accelerator": "auto", "devices": 1},
+    }
+    _assign(recipe, f"{_MODEL}.backbone.direction", "bidirectional")
+    if split:
+        _assign(recipe, f"{_DATA}.split", split)
+    if args.no_baselines:
+        _assign(recipe, "model.init_args.evaluation.baselines", False)
+    for choice in choices:
+        _assign(recipe, choice.key, choice.value)
+    given = {key: getattr(args, key) for key, _, _ in OPTIONS.values() if getattr(args, key) is not None}
+    for key, value in given.items():
+        _assign(recipe, key, value)
+    _print_summary(module, choices, given)
+    return recipe
+
+
+def _start(folder: Any, recipe: dict[str, Any], options: list[str]) -> int:
+    """Write the recipe where a resumed run finds it, and run it."""
+    import yaml
+
+    from seqmamba.atomic import atomic_path
+
+    with atomic_path(folder.config) as part:
+        part.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return _finish(folder, options)
+
+
+def _finish(folder: Any, options: list[str]) -> int:
+    from seqmamba.cli.lightning import run_lightning
+
+    try:
+        run_lightning(["fit", *options, "--run", str(folder.path)])
+        run_lightning(
+            ["test", "--config", str(folder.config), "--run", str(folder.path), "--ckpt_path", "best"]
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with: seqmamba genomics fit -o {folder.path} --resume") from None
+    print(f"model:        {folder.pretrained}")
+    print(f"predictions:  {folder.predictions}")
+    print(f"report:       {folder.report}")
+    return 0
+
+
+def _override(assignment: str) -> list[str]:
+    key, separator, value = assignment.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {assignment}: expected KEY=VALUE")
+    return [f"--{key}", value]
+
+
+def _assign(recipe: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for name in path:
+        recipe = recipe.setdefault(name, {})
+    recipe[last] = value
+
+
+def _print_summary(module: Any, choices: list[Choice], given: dict[str, Any]) -> None:
+    """Print the data, the split and every setting with its reason."""
+    from genomics.evaluation import summarise_data, summarise_split
+
+    data = summarise_data(module.records)
+    lengths = data.lengths
+    counts = ", ".join(f"{number:,} {name}" for name, number in data.per_class.items())
+    print(f"task:   {module.task} of {data.n:,} sequences{f' ({counts})' if counts else ''}")
+    print(
+        f"length: {lengths['min']:,} to {lengths['max']:,}, median {lengths['median']:,.0f}; GC {data.gc:.1%}"
+    )
+    print(f"split:  {module.explanation}")
+    for part, numbers in summarise_split(module).counts.items():
+        print(f"        {part}: {', '.join(f'{number:,} {name}' for name, number in numbers.items())}")
+    print(f"leaks:  {module.leaks.summary()}")
+    for note in module.notes:
+        print(f"note:   {note}")
+    rows = [(c.key, c.value, c.reason) for c in choices if c.key not in given]
+    rows += [(key, value, "given") for key, value in given.items()]
+    width = max(len(key) for key, _, _ in rows)
+    print("settings")
+    for key, value, reason in rows:
+        print(f"  {key:{width}}  {value!s:>13}  {reason}")
+    sys.stdout.flush()
+
+
+def _print_yaml(recipe: dict[str, Any]) -> None:
+    import yaml
+
+    print()
+    print(yaml.safe_dump(recipe, sort_keys=False), end="")

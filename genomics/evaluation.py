@@ -1,0 +1,262 @@
+"""What a test pass leaves in the run folder: predictions.tsv, results.json and report.html."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+
+from genomics.alphabet import decode, gc_fraction
+from genomics.attribution import gradient_x_input
+from genomics.metrics import Estimate, evaluate
+from genomics.models import SequenceModel
+from genomics.predictions import Predictions
+from genomics.report import write_report
+from genomics.results import (
+    Attribution,
+    BaselineSummary,
+    DataSummary,
+    ModelSummary,
+    Results,
+    SplitSummary,
+)
+from genomics.splits import PARTS, split_method
+from seqmamba.errors import UserError
+from seqmamba.training.hardware import describe_device
+from seqmamba.training.metrics_csv import read_rows
+from seqmamba.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from genomics.datasets.module import SequenceDataModule
+    from genomics.datasets.records import LabelledSequences
+
+LONGEST_ATTRIBUTION = 20_000  # bases; a page with longer logos is of no use
+SECONDS_COLUMN = "train/seconds"
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What a test pass computes besides the predictions.
+
+    Args:
+        bootstrap: Resamples of the test part behind the 95 % intervals; 0 gives no intervals.
+        baselines: Train the simple models (length and GC, k-mers, a small CNN) on the same split.
+        attributions: Number of test sequences to explain base by base.
+    """
+
+    bootstrap: int = 1000
+    baselines: bool = True
+    attributions: int = 6
+
+    def __post_init__(self) -> None:
+        for name in ("bootstrap", "attributions"):
+            if getattr(self, name) < 0:
+                raise UserError(f"evaluation.{name}: expected zero or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class TestPass:
+    """The model's answers for the test part.
+
+    Attributes:
+        index: Positions in the data module's records (n,).
+        outputs: Probabilities, or values for regression (n, k).
+        labels: Class numbers (n,), or labels or targets (n, k).
+        seconds: How long the pass took.
+    """
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    index: Int[np.ndarray, " n"]
+    outputs: Float[np.ndarray, "n k"]
+    labels: Shaped[np.ndarray, n * k]
+    seconds: float
+
+
+def evaluate_run(
+    folder: RunFolder,
+    model: SequenceModel,
+    data: SequenceDataModule,
+    test: TestPass,
+    config: EvaluationConfig,
+    *,
+    seed: int | None,
+) -> dict[str, Estimate]:
+    """Evaluate a test pass and write its files, each whole or not at all.
+
+    Args:
+        folder: The run folder.
+        model: The tested model.
+        data: The data module, set up.
+        test: The model's answers.
+        config: What to compute.
+        seed: The run's seed; it also seeds the bootstrap and the baselines.
+
+    Returns:
+        The test metrics with their 95 % intervals.
+    """
+    records = data.records
+    metrics = evaluate(
+        test.outputs,
+        test.labels,
+        records.task,
+        records.classes,
+        n_bootstrap=config.bootstrap,
+        seed=seed or 0,
+    )
+    Predictions(
+        task=records.task,
+        classes=records.classes,
+        names=[records.names[i] for i in test.index],
+        splits=["test"] * len(test.index),
+        labels=test.labels,
+        outputs=test.outputs,
+    ).save(folder.predictions)
+    device = next(model.parameters()).device
+    # Lightning tests in inference mode; baselines train and attributions differentiate.
+    with torch.inference_mode(False), torch.enable_grad():
+        baselines = _baselines(data, seed or 0) if config.baselines else {}
+        attributions = list(_attributions(model, records, test, config.attributions))
+    Results(
+        title=f"{' / '.join(records.classes[:4])}{' ...' if len(records.classes) > 4 else ''}",
+        task=records.task,
+        classes=records.classes,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        command=shlex.join(["seqmamba", *sys.argv[1:]]),
+        seed=seed,
+        hardware=describe_device(device),
+        seconds=_training_seconds(folder) + test.seconds,
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("seqmamba", "torch", "lightning", "numpy")},
+        },
+        model=ModelSummary(sum(p.numel() for p in model.parameters()), asdict(model.config)),
+        data=summarise_data(records),
+        split=summarise_split(data),
+        leaks=data.leaks.as_dict(),
+        metrics=metrics,
+        baselines=baselines,
+        attributions=attributions,
+        notes=list(data.notes),
+    ).save(folder.results)
+    write_report(folder.path)
+    return metrics
+
+
+def summarise_data(records: LabelledSequences) -> DataSummary:
+    """Count and measure the labelled sequences.
+
+    Args:
+        records: The data set.
+    """
+    lengths = records.tokens.lengths
+    return DataSummary(
+        n=len(records),
+        per_class={} if records.task == "regression" else count_classes(records, np.arange(len(records))),
+        lengths={
+            "min": int(lengths.min()),
+            "median": float(np.median(lengths)),
+            "max": int(lengths.max()),
+        },
+        gc=float(np.mean([gc_fraction(tokens) for tokens in records.tokens])),
+    )
+
+
+def summarise_split(data: SequenceDataModule) -> SplitSummary:
+    """Say how a data module's sequences were divided.
+
+    Args:
+        data: The data module, set up.
+    """
+    counts = {part: count_classes(data.records, data.part(part)) for part in PARTS}
+    return SplitSummary(split_method(data.records, data.split), data.explanation, counts)
+
+
+def count_classes(records: LabelledSequences, chosen: Int[np.ndarray, " m"]) -> dict[str, int]:
+    """Count the chosen sequences of every class (``all`` for regression).
+
+    Args:
+        records: The data set.
+        chosen: Positions in it.
+    """
+    if records.task == "regression":
+        return {"all": len(chosen)}
+    labels = records.labels[chosen]
+    if records.task == "multilabel":
+        numbers = (labels > 0.5).sum(axis=0)
+    else:
+        numbers = np.bincount(labels, minlength=len(records.classes))
+    return {name: int(number) for name, number in zip(records.classes, numbers, strict=True)}
+
+
+def _baselines(data: SequenceDataModule, seed: int) -> dict[str, BaselineSummary]:
+    from genomics.baselines import run_baselines  # numba kernels that training needs not load
+
+    print("training the baselines (length and GC, k-mers, a small CNN) on the same split", file=sys.stderr)
+    found = run_baselines(data.records, data.assignment, seed=seed)
+    return {name: BaselineSummary(baseline.metrics, baseline.seconds) for name, baseline in found.items()}
+
+
+def _training_seconds(folder: RunFolder) -> float:
+    """Add up the epochs, over however many sittings the run took."""
+    return sum(float(row[SECONDS_COLUMN]) for row in read_rows(folder.metrics) if SECONDS_COLUMN in row)
+
+
+def _attributions(
+    model: SequenceModel, records: LabelledSequences, test: TestPass, count: int
+) -> Iterator[Attribution]:
+    """Explain a few test sequences, one after the other since lengths differ."""
+    device = next(model.parameters()).device
+    for row, target in _examples(records, test, count):
+        tokens = records.tokens[test.index[row]]
+        batch = torch.from_numpy(tokens.astype(np.int64)).unsqueeze(0).to(device)
+        scores = gradient_x_input(model, batch, None, target)[0].tolist()
+        yield Attribution(
+            name=records.names[test.index[row]],
+            label=_in_words(records, test.labels[row]),
+            prediction=records.classes[target],
+            probability=float(test.outputs[row, target]),
+            sequence=decode(tokens),
+            scores=[float(f"{score:.5g}") for score in scores],
+        )
+
+
+def _examples(records: LabelledSequences, test: TestPass, count: int) -> list[tuple[int, int]]:
+    """Choose (row, output) pairs, in turn over the outputs: the most confident right answers of each.
+
+    For regression these are the sequences with the highest predictions.
+    """
+    short = records.tokens.lengths[test.index] <= LONGEST_ATTRIBUTION
+    queues: list[list[tuple[int, int]]] = []
+    for target in range(len(records.classes)):
+        if records.task == "classification":
+            right = (test.labels == target) & (test.outputs.argmax(axis=1) == target)
+        elif records.task == "multilabel":
+            right = test.labels[:, target] > 0.5
+        else:
+            right = np.ones(len(test.index), dtype=bool)
+        rows = np.flatnonzero(right & short)
+        ranked = rows[np.argsort(-test.outputs[rows, target], kind="stable")]
+        queues.append([(int(row), target) for row in ranked[:count]])
+    chosen: list[tuple[int, int]] = []
+    for turn in range(count):
+        chosen.extend(queue[turn] for queue in queues if turn < len(queue))
+    return chosen[:count]
+
+
+def _in_words(records: LabelledSequences, label: Any) -> str:
+    if records.task == "classification":
+        return records.classes[int(label)]
+    if records.task == "multilabel":
+        present = [name for name, value in zip(records.classes, label, strict=True) if value > 0.5]
+        return "; ".join(present) or "none"
+    return "; ".join(f"{value:.4g}" for value in label)

@@ -1,0 +1,223 @@
+"""Training, validation and testing of a `SequenceModel`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, TypedDict
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genomics.equivariance import reverse_complement_some
+from genomics.evaluation import SECONDS_COLUMN, EvaluationConfig, TestPass, evaluate_run
+from genomics.metrics import evaluate
+from genomics.models import SequenceModel, SequenceModelConfig
+from seqmamba.errors import UserError
+from seqmamba.training.callbacks import EpochSeeds
+from seqmamba.training.optimisation import OptimiserConfig
+from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.task import Task
+
+
+class Batch(TypedDict):
+    """What `SequenceDataModule` delivers.
+
+    Attributes:
+        tokens: Token ids (batch, length) int64, padded on the right.
+        lengths: True lengths in bases (batch,) int64.
+        labels: Class numbers (batch,) int64, or label or target values (batch, k) float32.
+        index: Positions of the sequences in the data module's records (batch,) int64.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+class SequenceTask(Task):
+    """Classification (one class or several labels) or regression of whole sequences.
+
+    The task, the class names and the scale of regression targets come from the data module, so a recipe need
+    not repeat them. The loss is cross-entropy, binary cross-entropy, or the squared error of standardised
+    targets.
+
+    Args:
+        model: What to build. ``task`` and ``classes`` may stay unset.
+        optimiser: AdamW and its schedule.
+        label_smoothing: Share of the target probability spread over all classes (classification).
+        balance_classes: Weigh every class, or the positives of every label, by the inverse of its frequency.
+        evaluation: What a test run computes besides metrics.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        model: SequenceModelConfig = SequenceModelConfig(),  # noqa: B008  frozen
+        optimiser: OptimiserConfig | None = None,
+        label_smoothing: float = 0.0,
+        balance_classes: bool = False,
+        evaluation: EvaluationConfig = EvaluationConfig(),  # noqa: B008  frozen
+    ) -> None:
+        super().__init__(optimiser)
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing: expected at least 0 and less than 1, got {label_smoothing}")
+        self.record_hyperparameters(
+            model=model,
+            optimiser=self.optimiser_config,
+            label_smoothing=label_smoothing,
+            balance_classes=balance_classes,
+            evaluation=evaluation,
+        )
+        self.model_config = model
+        self.evaluation_config = evaluation
+        self.label_smoothing = label_smoothing
+        self.balance_classes = balance_classes
+        self.register_buffer("class_weights", None, persistent=False)
+        self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._epoch_start = 0.0
+
+    @property
+    def exported(self) -> SequenceModel:
+        """The model, for ``RUN/pretrained``."""
+        return self.model
+
+    def configure_model(self) -> None:
+        """Build the model for the classes of the data; Lightning calls this after the data module's setup."""
+        if hasattr(self, "model"):
+            return
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        config = self.model_config
+        if config.classes and (config.task, config.classes) != (data.task, tuple(data.classes)):
+            raise UserError(
+                f"model.classes: the recipe says {config.task} of {', '.join(config.classes)}, the data have "
+                f"{data.task} of {', '.join(data.classes)}",
+                hint="leave task and classes out of the recipe; they are taken from the data",
+            )
+        config = replace(
+            config,
+            task=data.task,
+            classes=tuple(data.classes),
+            max_length=data.max_length or config.max_length,
+        )
+        self.model = SequenceModel(config)
+        labels = torch.as_tensor(data.records.labels[data.assignment == "train"])
+        if config.task == "regression":
+            self.model.target_mean.copy_(labels.mean(dim=0))
+            self.model.target_scale.copy_(labels.std(dim=0, correction=0).clamp_min(1e-12))
+        elif self.balance_classes:
+            self.class_weights = _class_weights(labels, config.task, len(config.classes)).to(self.device)
+
+    def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the model's logits."""
+        logits: Tensor = self.model(tokens, lengths)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, on random strands if the model asks for that."""
+        tokens, lengths = batch["tokens"], batch["lengths"]
+        if self.model.config.strand in ("augment", "conjoin"):
+            chosen = torch.rand(len(tokens), device=tokens.device) < 0.5
+            tokens = reverse_complement_some(tokens, lengths, chosen)
+        loss = self._loss(self(tokens, lengths), batch["labels"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(tokens), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the validation metrics."""
+        logits = self(batch["tokens"], batch["lengths"])
+        loss = self._loss(logits, batch["labels"])
+        self.log("val/loss", loss, batch_size=len(logits), prog_bar=True, sync_dist=True)
+        self._collect(logits, batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep a batch's predictions."""
+        self._collect(self(batch["tokens"], batch["lengths"]), batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return probabilities, or values in the units of the training targets."""
+        return self.model.predict(batch["tokens"], batch["lengths"])
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's clock."""
+        self._epoch_start = time.monotonic()
+
+    def on_train_epoch_end(self) -> None:
+        """Log how long the epoch took, validation included."""
+        self.log(SECONDS_COLUMN, time.monotonic() - self._epoch_start)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the predictions of an earlier pass, also of one that was interrupted."""
+        self._collected.clear()
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the predictions of an earlier pass and start the clock."""
+        self._collected.clear()
+        self._epoch_start = time.monotonic()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation part."""
+        if self.trainer.sanity_checking:
+            return
+        _, outputs, labels = self._gathered()
+        config = self.model.config
+        if not np.isfinite(outputs).all():  # the loss says so already, and stops the run
+            return
+        scores = evaluate(outputs, labels, config.task, config.classes, n_bootstrap=0)
+        for name, estimate in scores.items():
+            if np.isfinite(estimate.value):
+                self.log(f"val/{name}", estimate.value, sync_dist=True)
+
+    def on_test_epoch_end(self) -> None:
+        """Write predictions, results and the report of the test part to the run folder."""
+        if not self.trainer.is_global_zero:
+            return
+        test = TestPass(*self._gathered(), seconds=time.monotonic() - self._epoch_start)
+        metrics = evaluate_run(
+            RunFolder.of(self.trainer),
+            self.model,
+            self.trainer.datamodule,  # type: ignore[attr-defined]
+            test,
+            self.evaluation_config,
+            seed=_seed(self.trainer),
+        )
+        self.log_dict({f"test/{name}": e.value for name, e in metrics.items()}, rank_zero_only=True)
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        task = self.model.config.task
+        if task == "classification":
+            return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=self.label_smoothing)
+        if task == "multilabel":
+            return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=self.class_weights)
+        return F.mse_loss(logits, (labels - self.model.target_mean) / self.model.target_scale)
+
+    def _collect(self, logits: Tensor, batch: Batch) -> None:
+        outputs = self.model.to_predictions(logits).detach()
+        self._collected.append((batch["index"].cpu(), outputs.float().cpu(), batch["labels"].cpu()))
+
+    def _gathered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return index, outputs and labels of all batches, in the order of the records."""
+        index, outputs, labels = (torch.cat(parts).numpy() for parts in zip(*self._collected, strict=True))
+        order = np.argsort(index, kind="stable")
+        return index[order], outputs[order].astype(np.float64), labels[order]
+
+
+def _seed(trainer: L.Trainer) -> int | None:
+    return next((c.seed for c in trainer.callbacks if isinstance(c, EpochSeeds)), None)  # type: ignore[attr-defined]
+
+
+def _class_weights(labels: Tensor, task: str, classes: int) -> Tensor:
+    """Return inverse frequencies: of each class, with mean one, or of each label's positives to negatives."""
+    if task == "multilabel":
+        positive = labels.sum(dim=0).clamp_min(1)
+        return (len(labels) - positive).clamp_min(1) / positive
+    counts = torch.bincount(labels, minlength=classes).clamp_min(1)
+    return len(labels) / (classes * counts)
