@@ -53,12 +53,12 @@ def canonical_kmer_index(k: int) -> tuple[np.ndarray, int]:
 
 
 @njit(cache=True)
-def _count_words(codes, offsets, k, column, counts):  # type: ignore[no-untyped-def]
+def _count_words(codes, offsets, chosen, k, column, counts):  # type: ignore[no-untyped-def]
     mask = 4**k - 1
-    for i in range(len(offsets) - 1):
+    for row in range(len(chosen)):
         word = 0
         run = 0
-        for position in range(offsets[i], offsets[i + 1]):
+        for position in range(offsets[chosen[row]], offsets[chosen[row] + 1]):
             code = codes[position]
             if code > 3:
                 run = 0
@@ -66,10 +66,12 @@ def _count_words(codes, offsets, k, column, counts):  # type: ignore[no-untyped-
             word = ((word << 2) | code) & mask
             run += 1
             if run >= k:
-                counts[i, column[word]] += 1
+                counts[row, column[word]] += 1
 
 
-def kmer_counts(codes: np.ndarray, offsets: np.ndarray, k: int, *, canonical: bool) -> np.ndarray:
+def kmer_counts(
+    codes: np.ndarray, offsets: np.ndarray, k: int, *, canonical: bool, chosen: np.ndarray | None = None
+) -> np.ndarray:
     """Count the k-mers of each sequence; words with an ambiguous base are skipped.
 
     Args:
@@ -77,11 +79,13 @@ def kmer_counts(codes: np.ndarray, offsets: np.ndarray, k: int, *, canonical: bo
         offsets: Offsets from `base_codes`.
         k: Length of the words.
         canonical: Whether a word and its reverse complement count as one.
+        chosen: Positions of the sequences to count, all by default, int64 (m,).
 
     Returns:
-        Counts, float32 (n, words).
+        Counts, float32 (m, words).
     """
     column, width = canonical_kmer_index(k) if canonical else (np.arange(4**k, dtype=np.int64), 4**k)
-    counts = np.zeros((len(offsets) - 1, width), dtype=np.float32)
-    _count_words(codes, offsets, k, column, counts)
+    chosen = np.arange(len(offsets) - 1) if chosen is None else chosen
+    counts = np.zeros((len(chosen), width), dtype=np.float32)
+    _count_words(codes, offsets, chosen, k, column, counts)
     return counts
