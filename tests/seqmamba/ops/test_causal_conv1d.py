@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from operator_cases import (
+    TOLERANCE,
+    assert_all_close,
+    conv_arguments,
+    rounded,
+    run_with_gradients,
+    some_resets,
+)
+
+from seqmamba.errors import UserError
+from seqmamba.ops import causal_conv1d
+
+IMPLEMENTATIONS = ("reference", "chunked", "numba")
+FAST_IN = [
+    ("chunked", torch.float64),
+    ("chunked", torch.bfloat16),
+    ("numba", torch.float32),
+    ("numba", torch.bfloat16),
+    ("numba", torch.float16),
+]
+
+
+@pytest.mark.parametrize(("impl", "dtype"), FAST_IN)
+@pytest.mark.parametrize(("length", "width"), [(1, 4), (2, 4), (37, 4), (37, 1), (70, 8)])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_outputs_and_gradients_match_the_float64_reference(
+    impl: str, dtype: torch.dtype, length: int, width: int, reverse: bool, packed: bool
+) -> None:
+    arguments = conv_arguments(2, length, 6, width)
+    reset = some_resets(2, length) if packed else None
+    options = {"activation": "silu", "reverse": reverse, "reset": reset}
+    actual = run_with_gradients(causal_conv1d, arguments, dtype, impl=impl, **options)
+    reference = run_with_gradients(
+        causal_conv1d, rounded(arguments, dtype), torch.float64, impl="reference", **options
+    )
+    assert_all_close(actual, reference, TOLERANCE[dtype])
+    assert actual["y"].dtype == dtype
+    assert actual["final state"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+@pytest.mark.parametrize("dim", [1, 70, 130])
+def test_matches_the_convolution_of_pytorch(impl: str, dim: int) -> None:
+    arguments = {name: x.float() for name, x in conv_arguments(2, 37, dim).items()}
+    x, weight, bias = arguments["x"], arguments["weight"], arguments["bias"]
+    wanted = F.conv1d(x.transpose(1, 2), weight[:, None], bias, padding=3, groups=dim)[..., :37].transpose(
+        1, 2
+    )
+    torch.testing.assert_close(causal_conv1d(x, weight, bias, impl=impl), wanted, rtol=1e-5, atol=1e-5)
+    without_bias = causal_conv1d(x, weight, impl=impl)
+    torch.testing.assert_close(without_bias, wanted - bias, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_the_reference_pass_gradcheck() -> None:
+    arguments = {name: x.requires_grad_() for name, x in conv_arguments(1, 5, 2, 3).items()}
+    reset = torch.tensor([[False, False, True, False, False]])
+
+    def operator(*tensors: torch.Tensor) -> object:
+        named = dict(zip(arguments, tensors, strict=True))
+        return causal_conv1d(
+            **named, activation="silu", reset=reset, return_final_state=True, impl="reference"
+        )
+
+    assert torch.autograd.gradcheck(operator, tuple(arguments.values()))
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_packed_sequences_equal_separate_runs(impl: str, reverse: bool) -> None:
+    arguments = {name: x.float() for name, x in conv_arguments(1, 40, 3).items()}
+    arguments.pop("initial_state")
+    x, bounds = arguments.pop("x"), [0, 1, 3, 30, 40]
+    reset = torch.zeros(1, 40, dtype=torch.bool)
+    reset[0, bounds[:-1]] = True
+    options = {"reverse": reverse, "impl": impl, "return_final_state": True}
+    y, final = causal_conv1d(x, **arguments, reset=reset, **options)
+    for start, stop in pairwise(bounds):
+        y_alone, final_alone = causal_conv1d(x[:, start:stop], **arguments, **options)
+        torch.testing.assert_close(y[:, start:stop], y_alone)
+        if (start == 0) if reverse else (stop == 40):
+            torch.testing.assert_close(final, final_alone)
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_cut_anywhere_equals_the_whole(impl: str, reverse: bool, packed: bool) -> None:
+    length = 20
+    arguments = {name: x.float() for name, x in conv_arguments(2, length, 3).items()}
+    x, initial = arguments.pop("x"), arguments.pop("initial_state")
+    reset = torch.zeros(2, length, dtype=torch.bool)
+    if packed:
+        reset[0, 6] = reset[1, 13] = True
+    options = {"reverse": reverse, "impl": impl, "return_final_state": True}
+    whole, final = causal_conv1d(x, **arguments, initial_state=initial, reset=reset, **options)
+    for cut in (1, 2, 7, 9, 14, 19):
+        parts = [slice(0, cut), slice(cut, length)]
+        state, pieces = initial, []
+        for part in reversed(parts) if reverse else parts:
+            y, state = causal_conv1d(
+                x[:, part], **arguments, initial_state=state, reset=reset[:, part], **options
+            )
+            pieces.append(y)
+        torch.testing.assert_close(torch.cat(pieces[::-1] if reverse else pieces, dim=1), whole)
+        torch.testing.assert_close(state, final)
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+def test_reverse_equals_flipping(impl: str) -> None:
+    arguments = {name: x.float() for name, x in conv_arguments().items()}
+    flipped = arguments | {"x": arguments["x"].flip(1)}
+    y, final = causal_conv1d(**arguments, reverse=True, return_final_state=True, impl=impl)
+    y_flipped, final_flipped = causal_conv1d(**flipped, return_final_state=True, impl=impl)
+    torch.testing.assert_close(y, y_flipped.flip(1))
+    torch.testing.assert_close(final, final_flipped)
+
+
+def test_numba_results_do_not_depend_on_the_number_of_threads() -> None:
+    arguments, threads, results = conv_arguments(3, 70, 130), torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(
+                run_with_gradients(causal_conv1d, arguments, torch.float32, activation="silu", impl="numba")
+            )
+    finally:
+        torch.set_num_threads(threads)
+    for name, first in results[0].items():
+        assert all(torch.equal(first, other[name]) for other in results[1:]), name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": torch.zeros(7, 4)}, r"weight must have shape \(dim=6, width=4\), got \(7, 4\)"),
+        ({"bias": torch.zeros(7)}, r"bias must have shape \(dim=6\), got \(7,\)"),
+        (
+            {"initial_state": torch.zeros(2, 4, 6)},
+            r"initial_state must have shape \(batch=2, width-1=3, dim=6\)",
+        ),
+        ({"activation": "relu"}, "activation must be None or \"silu\", got 'relu'"),
+        ({"x": torch.zeros(2, 0, 6)}, "x must have a length of at least 1"),
+        ({"reset": torch.zeros(2, 36, dtype=torch.bool)}, "reset must have shape"),
+        ({"impl": "fast"}, "impl must be one of auto, numba, chunked, reference, got 'fast'"),
+    ],
+)
+def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
+    arguments = {name: x.float() for name, x in conv_arguments().items()}
+    with pytest.raises(UserError, match=message):
+        causal_conv1d(**(arguments | change))

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seqmamba.errors import UserError
+from seqmamba.ops import causal_conv1d, explain, selective_scan
+
+
+@pytest.mark.parametrize("operator", ["selective_scan", "causal_conv1d", selective_scan, causal_conv1d])
+def test_numba_serves_the_cpu(operator: object) -> None:
+    explanation = explain(operator)
+    assert explanation.chosen == "numba"
+    assert list(explanation.verdicts) == ["numba", "chunked", "reference"]
+    assert "would run" in explanation.verdicts["numba"]
+    assert 'with impl="chunked"' in str(explanation)
+
+
+@pytest.mark.parametrize(
+    ("example", "reason"),
+    [
+        ({"u": torch.zeros(1, dtype=torch.float64)}, "it computes in float32 and an argument is float64"),
+        ({"A": torch.zeros(1, dtype=torch.complex64)}, "it is real and an argument is complex"),
+        ({"u": torch.zeros(1, device="meta")}, "it runs on the CPU and the tensors are on meta"),
+    ],
+)
+def test_the_reason_is_given(example: dict[str, torch.Tensor], reason: str) -> None:
+    explanation = explain("selective_scan", **example)
+    assert explanation.chosen == "chunked"
+    assert explanation.verdicts["numba"].endswith(f"cannot run: {reason}")
+    with pytest.raises(UserError, match=reason):
+        explain("selective_scan", impl="numba", **example)
+
+
+def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqmamba.ops.dispatch.NUMBA_INSTALLED", False)
+    explanation = explain("selective_scan")
+    assert explanation.chosen == "chunked"
+    assert "numba is not installed" in explanation.verdicts["numba"]
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(UserError, match="op must be one of selective_scan, causal_conv1d, got 'scan'"):
+        explain("scan")
+    with pytest.raises(UserError, match="causal_conv1d takes no tensor argument u"):
+        explain("causal_conv1d", u=torch.zeros(1))
