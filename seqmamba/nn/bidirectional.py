@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.mixer import Mixer, no_recurrent_state
-from seqmamba.nn.selective import SelectiveSSM
+from seqmamba.nn.selective import SelectiveSSM, split_channels
 
 
 class BidirectionalMamba(Mixer):
@@ -51,7 +51,7 @@ class BidirectionalMamba(Mixer):
         """
         if state is not None or return_state:
             raise no_recurrent_state()
-        inner, z, *gates = self.in_proj(x).chunk(self.n_projected, dim=-1)
+        inner, z, *gates = split_channels(self.in_proj(x), self.n_projected)
         y_forward, _ = self.mamba_fwd.scan(inner, z, reset=reset)
         y_reverse, _ = self.mamba_rev.scan(inner, z, reset=reset, reverse=True)
         if self.combine == "concat":

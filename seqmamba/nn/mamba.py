@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.mixer import Mixer
-from seqmamba.nn.selective import SelectiveSSM
+from seqmamba.nn.selective import SelectiveSSM, split_channels
 from seqmamba.nn.state import MambaState
 
 
@@ -34,6 +34,6 @@ class Mamba(SelectiveSSM, Mixer):
         return_state: bool = False,
     ) -> tuple[Float[Tensor, "batch length dim"], MambaState | None]:
         """Mix along the length; see `Mixer.forward`."""
-        inner, z = self.in_proj(x).chunk(2, dim=-1)
+        inner, z = split_channels(self.in_proj(x), 2)
         y, new_state = self.scan(inner, z, reset=reset, state=state, return_state=return_state)
         return self.out_proj(y), new_state

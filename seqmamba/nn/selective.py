@@ -16,6 +16,21 @@ from seqmamba.nn.state import MambaState
 from seqmamba.ops import causal_conv1d, selective_scan
 
 
+def split_channels(
+    x: Float[Tensor, "batch length channels"], parts: int
+) -> tuple[Float[Tensor, "batch length dim"], ...]:
+    """Split the channels into equal parts, each contiguous.
+
+    The operators want contiguous tensors, and would copy a view once a direction in each of the forward and
+    the backward pass.
+
+    Args:
+        x: A projection of several tensors at once.
+        parts: Their number.
+    """
+    return tuple(part.contiguous() for part in x.chunk(parts, dim=-1))
+
+
 class SelectiveSSM(nn.Module):
     """Gu & Dao 2023, algorithm 2 and figure 3, between the input and the output projection.
 
