@@ -127,7 +127,9 @@ class Fasta:
     def __init__(self, path: str | Path) -> None:
         self.path = check_file(path)
         if not self.path.is_file():
-            raise UserError(f"{self.path}: is a pipe; random access needs a file", hint="write it to disk first")
+            raise UserError(
+                f"{self.path}: is a pipe; random access needs a file", hint="write it to disk first"
+            )
         self._indexed, self._index_file, self._lengths = ensure_index(self.path, rewrap=read_fasta)
         self._identity = _identity(self._indexed)
         self._reader: pyfaidx.Faidx | None = None

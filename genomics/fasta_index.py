@@ -113,16 +113,10 @@ def _scan(path: Path) -> list[Entry] | None:
                 if name:
                     entries.append(Entry(name, length, offset, line_bases, line_bytes))
                 words = line[1:].split()
-                if (
-                    blank_seen
-                    or (name and not length)
-                    or not words
-                    or not words[0].isascii()
-                    or b"\r" in line[:-2]
-                ):
+                if blank_seen or (name and not length) or not words or b"\r" in line[:-2]:
                     return None
-                name = words[0].decode()
-                if name in names:
+                name = words[0].decode("latin-1")
+                if name in names or not (name.isascii() and name.isprintable()):
                     return None
                 names.add(name)
                 length, offset, line_bases, line_bytes, short_seen = 0, position, 0, 0, False
@@ -152,7 +146,7 @@ def _load(index: Path, path: Path) -> list[Entry] | None:
     try:
         if index.stat().st_mtime_ns < path.stat().st_mtime_ns:
             return None
-        rows = [line.split("\t") for line in index.read_text("ascii").splitlines()]
+        rows = [line.split("\t") for line in index.read_text("utf-8").splitlines()]
         entries = [Entry(name, *map(int, numbers)) for name, *numbers in rows]
     except (OSError, ValueError, TypeError):
         return None
@@ -185,10 +179,10 @@ def _describes(entries: list[Entry], path: Path) -> bool:
 def _save(index: Path, entries: list[Entry], path: Path) -> None:
     try:
         with atomic_path(index) as part:
-            part.write_text("".join("\t".join(map(str, entry)) + "\n" for entry in entries), "ascii")
+            part.write_text("".join("\t".join(map(str, entry)) + "\n" for entry in entries), "utf-8")
         newest = max(index.stat().st_mtime_ns, path.stat().st_mtime_ns)
         os.utime(index, ns=(newest, newest))  # the file's own time may lie in the future
-    except PermissionError as error:
+    except OSError as error:
         raise _unwritable(index, error) from None
 
 
@@ -205,12 +199,13 @@ def _write_copy(copy: Path, records: Iterator[_Record]) -> list[Entry]:
                     handle.write(record.sequence[start : start + _LINE_WIDTH] + b"\n")
                 position = entry.end
                 entries.append(entry)
-    except PermissionError as error:
+    except OSError as error:
         raise _unwritable(copy, error) from None
     return entries
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"{path}: cannot be written ({error.strerror})", hint="set SEQMAMBA_DATA to a writable folder"
+        f"{path}: cannot be written ({error.strerror})",
+        hint="set SEQMAMBA_DATA to a folder that can be written and has room",
     )

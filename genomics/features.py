@@ -18,6 +18,7 @@ from Bio.SeqFeature import AfterPosition, BeforePosition
 from genomics.alphabet import TokenArray, encode
 from genomics.files import decode_text, read_lines
 from seqmamba.errors import UserError
+from seqmamba.paths import expand
 
 _GFF_COLUMNS = 9
 _STRAND_OF = {1: "+", -1: "-"}
@@ -97,6 +98,7 @@ def read_genbank(path: str | Path) -> Iterator[AnnotatedSequence]:
         UserError: If the file is no GenBank, breaks off, has a record without a sequence or one of another
             length than its LOCUS line says, or letters that are no DNA.
     """
+    path = expand(path)
     lines = [decode_text(line) for _, line in read_lines(path)]
     first = next((line for line in lines if line.strip()), "")
     if not first.startswith("LOCUS") and not any(line.startswith("LOCUS ") for line in lines):
@@ -194,6 +196,7 @@ def read_gff3(path: str | Path) -> Iterator[Feature]:
         UserError: With file and line, for a line without nine columns, or with impossible coordinates or
             strand; and for a file without any feature.
     """
+    path = expand(path)
     found = False
     for number, raw in read_lines(path):
         if raw.startswith((b"##FASTA", b">")):

@@ -6,8 +6,8 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from seqmamba.errors import UserError
 from seqmamba.paths import expand
@@ -25,12 +25,13 @@ _FOREIGN = {
     b"\x1a\x45\x27\x43": "a 2bit file",
     b"%PDF": "a PDF",
 }
-# The empty block that ends every complete BGZF file (SAM specification, section 4.1.2).
+# BGZF is gzip with a "BC" field in its head, and an empty block at its end (SAM specification, section 4.1).
+_BGZF_HEAD = 14
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
 def check_file(path: str | Path) -> Path:
-    """Return the expanded path of a readable, non-empty regular file.
+    """Return the expanded path of a readable, non-empty file or pipe.
 
     Raises:
         UserError: If the path does not exist, is a folder, is empty or may not be read.
@@ -55,13 +56,6 @@ def is_gzip(path: Path) -> bool:
         return handle.read(2) == _GZIP
 
 
-def is_bgzf(path: Path) -> bool:
-    """Say whether a file is blocked gzip (bgzip), which allows random access."""
-    with path.open("rb") as handle:
-        head = handle.read(18)
-    return head[:4] == _BGZF_END[:4] and head[12:14] == b"BC"
-
-
 def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     """Yield the lines of a plain or gzip text file.
 
@@ -78,8 +72,8 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
     """
     path = check_file(path)
     number = 0
-    with _open(path) as handle:
-        try:
+    try:
+        with path.open("rb") as raw, _unpacked(raw, path) as handle:
             for number, line in enumerate(handle, start=1):
                 if number == 1:
                     line = line.removeprefix(_BOM)
@@ -92,13 +86,13 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
                         hint="the file has old Mac line endings; convert it with `tr '\\r' '\\n'`",
                     )
                 yield number, line
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise UserError(
-                f"{path}: the gzip data break off or are damaged after line {number} ({error})",
-                hint="copy or download the file again; `gzip -t` checks it",
-            ) from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read after line {number} ({error})") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"{path}: the gzip data break off or are damaged after line {number} ({error})",
+            hint="copy or download the file again; `gzip -t` checks it",
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read after line {number} ({error})") from error
     if number == 0:
         raise UserError(f"{path}: is empty once decompressed")
 
@@ -111,6 +105,21 @@ def decode_text(line: bytes) -> str:
         return line.decode("latin-1")
 
 
+def _unpacked(raw: BufferedReader, path: Path) -> BufferedReader | gzip.GzipFile:
+    """Return the text behind a file's first bytes; only peeks, so that pipes can be read, too."""
+    head = raw.peek(_BGZF_HEAD)
+    for magic, what in _FOREIGN.items():
+        if head.startswith(magic):
+            raise UserError(
+                f"{path}: is {what}, expected plain or gzip text", hint="convert or unpack it first"
+            )
+    if not head.startswith(_GZIP):
+        return raw
+    if head[:4] == _BGZF_END[:4] and head[12:14] == b"BC" and path.is_file():
+        _check_bgzf_end(path)
+    return gzip.GzipFile(fileobj=raw)
+
+
 def _check_bgzf_end(path: Path) -> None:
     """Notice a bgzip file that was cut between two blocks, which gzip readers take for its end."""
     with path.open("rb") as handle:
@@ -120,19 +129,3 @@ def _check_bgzf_end(path: Path) -> None:
                 f"{path}: is truncated (the block that ends every bgzip file is missing)",
                 hint="copy or download the file again; `bgzip --test` checks it",
             )
-
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        with path.open("rb") as probe:
-            head = probe.read(8)
-        for magic, what in _FOREIGN.items():
-            if head.startswith(magic):
-                raise UserError(
-                    f"{path}: is {what}, expected plain or gzip text", hint="convert or unpack it first"
-                )
-        if head.startswith(_GZIP) and is_bgzf(path):
-            _check_bgzf_end(path)
-        return cast(BinaryIO, gzip.open(path, "rb") if head.startswith(_GZIP) else path.open("rb"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be opened ({error})") from error

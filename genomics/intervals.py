@@ -9,6 +9,7 @@ from pathlib import Path
 
 from genomics.files import decode_text, read_lines
 from seqmamba.errors import UserError
+from seqmamba.paths import expand
 
 STRANDS = ("+", "-", ".")
 
@@ -138,6 +139,7 @@ def read_bed(path: str | Path) -> Iterator[BedRow]:
     Raises:
         UserError: With file and line, for a row that is not BED, and for a file without any row.
     """
+    path = expand(path)
     found = False
     for number, raw in read_lines(path):
         line = decode_text(raw)

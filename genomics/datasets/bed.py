@@ -34,9 +34,10 @@ def from_bed(
 ) -> LabelledSequences:
     """Read a classification data set from intervals on a genome.
 
-    Column 4 names the class if its values repeat; one BED file a class is given as a mapping. With a single
-    class, as many background windows are drawn from the genome (see `matched_negatives`); they become class
-    0. Intervals on the minus strand are read as the reverse complement.
+    Repeated intervals of a class are read once. Column 4 names the class if its values repeat; one BED file
+    a class is given as a mapping. With a single class, as many background windows are drawn from the genome
+    (see `matched_negatives`); they become class 0. Intervals on the minus strand are read as the reverse
+    complement.
 
     Args:
         beds: BED file or files, or class name to file or files.
@@ -48,17 +49,23 @@ def from_bed(
 
     Raises:
         UserError: With file and line, for a row that is not BED, an unknown chromosome, coordinates past its
-            end, an interval given twice in a class, or a class that is too small.
+            end, or a class that is too small.
     """
     fasta = Fasta(genome)
     rows, words, sources = _read(beds)
     intervals = [_place(row, fasta, source) for row, source in zip(rows, sources, strict=True)]
-    _check_repeats(intervals, words, sources)
+    kept = _first_of_each(intervals, words)
     notes: tuple[str, ...] = ()
+    if len(kept) < len(intervals):  # peak callers repeat a region for each of its summits
+        notes = (f"left out {len(intervals) - len(kept)} rows that repeat an interval of the same class",)
+        intervals = [intervals[i] for i in kept]
+        words = [words[i] for i in kept]
+        sources = [sources[i] for i in kept]
     if len(set(words)) == 1:
-        intervals, labels, classes, sources, notes = _with_background(
+        intervals, labels, classes, sources, drawn = _with_background(
             intervals, words[0], sources, fasta, seed
         )
+        notes = (*notes, drawn)
     elif isinstance(beds, Mapping):
         classes = tuple(beds)
         labels = np.array([classes.index(word) for word in words], dtype=np.int64)
@@ -125,20 +132,17 @@ def _place(row: BedRow, fasta: Fasta, source: str) -> Interval:
     return replace(interval, chrom=chrom)
 
 
-def _check_repeats(intervals: list[Interval], words: list[str], sources: list[str]) -> None:
-    first: dict[tuple[Interval, str], str] = {}
-    for interval, word, source in zip(intervals, words, sources, strict=True):
-        if (interval, word) in first:
-            raise UserError(
-                f"{source}: {interval} was already given at {first[interval, word]}",
-                hint="remove one of the two",
-            )
-        first[interval, word] = source
+def _first_of_each(intervals: list[Interval], words: list[str]) -> list[int]:
+    """Return the places of the intervals that did not come before in the same class."""
+    first: dict[tuple[Interval, str], int] = {}
+    for place, key in enumerate(zip(intervals, words, strict=True)):
+        first.setdefault(key, place)
+    return list(first.values())
 
 
 def _with_background(
     positives: list[Interval], word: str, sources: list[str], fasta: Fasta, seed: int
-) -> tuple[list[Interval], np.ndarray, tuple[str, ...], list[str], tuple[str, ...]]:
+) -> tuple[list[Interval], np.ndarray, tuple[str, ...], list[str], str]:
     if len(positives) < SMALLEST_CLASS:
         raise UserError(f"{sources[0]}: expected at least {SMALLEST_CLASS} intervals, got {len(positives)}")
     negatives, difference = matched_negatives(positives, fasta, seed)
@@ -148,7 +152,7 @@ def _with_background(
         f"and in GC content to {100 * difference:.1f} percentage points on average"
     )
     drawn = [f"{fasta.path}:{negative}" for negative in negatives]
-    return [*positives, *negatives], labels, (NEGATIVE, word or POSITIVE), [*sources, *drawn], (note,)
+    return [*positives, *negatives], labels, (NEGATIVE, word or POSITIVE), [*sources, *drawn], note
 
 
 def _fetch_all(fasta: Fasta, intervals: list[Interval]) -> list[TokenArray]:

@@ -43,7 +43,7 @@ def from_class_fastas(files: Mapping[str, PathOrPaths]) -> LabelledSequences:
     used: dict[Path, str] = {}
     for number, (name, paths) in enumerate(files.items()):
         for path in as_paths(paths):
-            real = expand(path).resolve()
+            real = path.resolve()
             if real in used:
                 raise UserError(f"{path}: given twice, for {used[real]!r} and for {name!r}")
             used[real] = name
@@ -68,9 +68,9 @@ def from_class_fastas(files: Mapping[str, PathOrPaths]) -> LabelledSequences:
     )
 
 
-def as_paths(paths: PathOrPaths) -> list[str | Path]:
-    """Return one path or several as a list."""
-    return [paths] if isinstance(paths, str | Path) else list(paths)
+def as_paths(paths: PathOrPaths) -> list[Path]:
+    """Return one path or several as a list of expanded paths."""
+    return [expand(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
 
 
 def _names(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -70,12 +69,6 @@ def from_headers(paths: PathOrPaths) -> LabelledSequences:
         sources=sources,
         notes=notes,
     )
-
-
-def has_header_labels(path: str | Path) -> bool:
-    """Say whether the first header of a FASTA file looks like ``name|label``."""
-    first = next(read_fasta(path))
-    return len(first.header.split("|")) > 1
 
 
 def _is_part(text: str) -> bool:

@@ -22,6 +22,7 @@ from genomics.datasets.records import (
 from genomics.fasta import FastaRecord, read_fasta
 from genomics.files import decode_text, read_lines
 from seqmamba.errors import UserError
+from seqmamba.paths import expand
 
 _NAME_COLUMNS = ("name", "id", "seq_id", "seqid", "sequence_id", "sequence_name", "accession", "header")
 _LABEL_COLUMNS = ("label", "labels", "class", "classes", "target")
@@ -69,6 +70,7 @@ def from_table(fasta: PathOrPaths, table: str | Path, task: Task | None = None) 
         UserError: With file and line: a sequence without a label or the other way round, a name that comes
             twice, an empty cell, a cell that does not fit the task, a class that is too small.
     """
+    table = expand(table)
     labels = read_label_table(table)
     records = _read_all(fasta)
     rows = _match(records, labels, table)
@@ -119,9 +121,13 @@ def read_label_table(path: str | Path) -> LabelTable:
     if not rows:
         raise UserError(f"{path}: holds no row")
     delimiter = "\t" if "\t" in rows[0][1] else ","
-    cells = [
-        [cell.strip() for cell in row] for row in csv.reader((text for _, text in rows), delimiter=delimiter)
-    ]
+    reader = csv.reader((text for _, text in rows), delimiter=delimiter)
+    try:
+        cells = [[cell.strip() for cell in row] for row in reader]
+    except csv.Error as error:
+        raise UserError(
+            f"{path}:{rows[reader.line_num - 1][0]}: cannot be read as a table ({error})"
+        ) from None
     if len(cells) != len(rows):
         raise UserError(
             f"{path}: has a quoted cell that runs over several lines", hint="remove the line break"

@@ -4,6 +4,7 @@ import gzip
 import multiprocessing
 import os
 import pickle
+import threading
 import warnings
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_truncated_bgzip_is_refused(tmp_path: Path) -> None:
 
 
 names = st.lists(
-    st.text(alphabet="abcXYZ019._:|-", min_size=1, max_size=8), min_size=1, max_size=5, unique=True
+    st.text(alphabet="abcXYZé019._:|-", min_size=1, max_size=8), min_size=1, max_size=5, unique=True
 )
 bases = st.text(alphabet="ACGTNacgtnRYuU", min_size=1, max_size=60)
 
@@ -179,7 +180,7 @@ def test_no_coordinate_is_ever_wrong(
             assert decode(fasta.fetch(name, 0, len(sequence))) == normal(sequence)
 
 
-PIECES = [b">a", b">b x", b">", b"ACGT", b"NNNN", b"E", b" ", b"\n", b"\r\n", b"\r", b"\0"]
+PIECES = [b">a", b">b x", b">", b"ACGT", b"NNNN", b"E", b" ", b"\n", b"\r\n", b"\r", b"\0", b"\x1c"]
 MARKS = [b"\xef\xbb\xbf", b"\x1f\x8b\x08"]
 pieces = st.lists(st.sampled_from(PIECES + MARKS), max_size=30).map(b"".join)
 
@@ -356,6 +357,19 @@ def test_pickling_leaves_the_handle_behind(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(fasta))
     assert copy._reader is None
     assert decode(copy.fetch("one", 0, 4)) == "ACGT"
+
+
+def test_reading_from_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    for content in (TIDY, gzip.compress(TIDY)):
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=lambda content=content: pipe.write_bytes(content))
+        writer.start()
+        assert sequences(pipe) == {"one": "ACGTACGTAC", "two": "GGGG"}
+        writer.join()
+        with pytest.raises(UserError, match="is a pipe"):
+            Fasta(pipe)
+        pipe.unlink()
 
 
 def test_one_very_long_line(tmp_path: Path) -> None:
