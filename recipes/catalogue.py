@@ -16,7 +16,7 @@ class Recipe:
         data: Size of the data set.
         split: What is held out.
         licence: Licence of the package that the data come in.
-        published: The number to beat and where it was published, or that none was.
+        published: The number to beat: a published one, or what stands in for it.
         configs: Names of the YAML files; the first is what the recipe's name alone stands for.
     """
 
@@ -45,29 +45,29 @@ PRESETS = Path(__file__).parent / "_trainer"
 RECIPES = (
     Recipe(
         name="genomics/oct4_mafk",
-        task="Oct4 or MafK: which factor binds a human ChIP-seq peak",
-        data="7,997 peaks of 200 bp, 2 classes",
-        split="chr8 + chr9 for test, chr7 for validation",
+        task="Oct4 or MafK peak (human ChIP-seq)",
+        data="7,997 x 200 bp, 2 classes",
+        split="chr8 + chr9",
         licence="GPL-3",
-        published="about 0.85 accuracy (janggu's own example)",
+        published="about 0.85 accuracy",
         configs=("mamba.yaml",),
     ),
     Recipe(
         name="genomics/cds_intergenic",
-        task="protein-coding or intergenic: E. coli, B. japonicum, and from one to the other",
-        data="200-bp windows of two annotated genomes, 2 classes",
-        split="blocks of 100 kb, or a whole genome",
+        task="coding or intergenic (E. coli, B. japonicum, across)",
+        data="9,655 to 33,629 x 200 bp, 2 classes",
+        split="blocks of 100 kb, or a genome",
         licence="GPL-2+",
-        published="none",
+        published="the report's k-mer baseline",
         configs=("ecoli.yaml", "bjaponicum.yaml", "ecoli_to_bjaponicum.yaml", "bjaponicum_to_ecoli.yaml"),
     ),
     Recipe(
         name="genomics/species",
-        task="which of seven bacteria and archaea a piece of DNA is from",
-        data="10,500 windows of 1 kb, 7 classes",
+        task="which of seven prokaryotes",
+        data="10,500 x 1 kb, 7 classes",
         split="blocks of 100 kb",
         licence="GPL-2+",
-        published="none",
+        published="the report's k-mer baseline",
         configs=("mamba.yaml",),
     ),
 )

@@ -153,8 +153,9 @@ def _list(args: argparse.Namespace) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("recipe", "task", "data", "held out", "to beat"):
-        table.add_column(heading, no_wrap=heading == "recipe", overflow="fold")
+    table.add_column("recipe", no_wrap=True)
+    for heading in ("task", "data", "held out", "to beat"):
+        table.add_column(heading, ratio=1)
     for recipe in _recipes():
         table.add_row(recipe.name, recipe.task, recipe.data, recipe.split, recipe.published)
     Console().print(table)
