@@ -123,11 +123,13 @@ class RecipeCLI(LightningCLI):
         if self.keeps_files:
             self.folder.prepare(resume=self.resume_step is not None)
             self._write_config()
+        # A task that takes its shape from the data builds its model later.
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        size = f"{parameters:,} parameters, " if parameters else ""
         device = describe_device(self.trainer.strategy.root_device)
         state = "from the start" if self.resume_step is None else f"resumed at step {self.resume_step}"
         print(
-            f"run {self.folder.path}: {parameters:,} parameters, {device}, seed {self._seed()}, {state}",
+            f"run {self.folder.path}: {size}{device}, seed {self._seed()}, {state}",
             file=sys.stderr,
         )
 
