@@ -54,28 +54,27 @@ def read_fasta(path: str | Path, *, unique_names: bool = True) -> Iterator[Fasta
     """
     path = expand(path)
     seen: dict[str, int] = {}
-    header: str | None = None
+    name = header = ""
     header_line = 0
     parts: list[bytes] = []
 
     def finish() -> FastaRecord:
-        assert header is not None
         if not parts:
             raise UserError(
-                f"{path}:{header_line}: record {header.split()[0]!r} has no sequence",
+                f"{path}:{header_line}: record {name!r} has no sequence",
                 hint="the file may be truncated; complete the record or remove it",
             )
-        return FastaRecord(header.split()[0], header, b"".join(parts), header_line)
+        return FastaRecord(name, header, b"".join(parts), header_line)
 
     for number, line in read_lines(path):
         if line.startswith(b">"):
-            if header is not None:
+            if name:
                 yield finish()
             header, header_line, parts = decode_text(line[1:]).strip(), number, []
-            _check_name(header, number, seen if unique_names else {}, path)
+            name = _name(header, number, seen if unique_names else {}, path)
         elif not line:
             continue
-        elif header is None:
+        elif not name:
             raise UserError(
                 f"{path}:{number}: a FASTA file starts with '>', got {decode_text(line[:20])!r}",
                 hint="check that this is the right file",
@@ -84,24 +83,26 @@ def read_fasta(path: str | Path, *, unique_names: bool = True) -> Iterator[Fasta
             if line.translate(None, LEGAL_LETTERS):
                 raise _illegal(line, number, path)
             parts.append(line)
-    if header is None:
+    if not name:
         raise UserError(f"{path}: holds no FASTA record, only blank lines")
     yield finish()
 
 
-def _check_name(header: str, number: int, seen: dict[str, int], path: str | Path) -> None:
+def _name(header: str, number: int, seen: dict[str, int], path: Path) -> str:
+    """Return the first word of a header, after checking that it is there and new."""
     if not header:
         raise UserError(f"{path}:{number}: the header has no name after '>'")
-    name = header.split()[0]
+    name = header.split(maxsplit=1)[0]
     if name in seen:
         raise UserError(
             f"{path}:{number}: the name {name!r} was already used at line {seen[name]}",
             hint="every sequence needs its own name (the header up to the first space)",
         )
     seen[name] = number
+    return name
 
 
-def _illegal(line: bytes, number: int, path: str | Path) -> UserError:
+def _illegal(line: bytes, number: int, path: Path) -> UserError:
     text = decode_text(line)
     legal = LEGAL_LETTERS.decode("ascii")
     column = next(i for i, letter in enumerate(text) if letter not in legal)

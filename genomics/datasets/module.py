@@ -68,6 +68,8 @@ class SequenceDataModule(L.LightningDataModule):
             raise UserError(f"batch_size: expected a positive number, got {batch_size}")
         if num_workers < 0:
             raise UserError(f"num_workers: expected 0 or more, got {num_workers}")
+        if seed < 0:
+            raise UserError(f"seed: expected 0 or more, got {seed}")
         if max_length is not None and max_length < 1:
             raise UserError(f"max_length: expected a positive number of bases, got {max_length}")
         _check_layout(fasta, labels, bed, genome, task)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def normal(letters: str) -> str:
 
 
 @given(fasta_files(), st.booleans(), st.data())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_no_coordinate_is_ever_wrong(
     tmp_path_factory: pytest.TempPathFactory,
     case: tuple[dict[str, str], bytes],
@@ -357,6 +358,16 @@ def test_pickling_leaves_the_handle_behind(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(fasta))
     assert copy._reader is None
     assert decode(copy.fetch("one", 0, 4)) == "ACGT"
+
+
+def test_reading_is_fast(tmp_path: Path) -> None:
+    """100,000 sequences of 200 bases take about half a second; the bound leaves room for a busy machine."""
+    records = b"".join(b">s%d some words\n" % i + b"ACGTA" * 40 + b"\n" for i in range(20_000))
+    path = write(tmp_path / "x.fa", records)
+    start = time.process_time()
+    assert sum(len(record.sequence) for record in read_fasta(path)) == 4_000_000
+    assert Fasta(path).length("s19999") == 200
+    assert time.process_time() - start < 2
 
 
 def test_reading_from_a_pipe(tmp_path: Path) -> None:

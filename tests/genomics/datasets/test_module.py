@@ -153,6 +153,7 @@ def test_the_other_layouts(tmp_path: Path) -> None:
         ({"fasta": "x", "task": "regression"}, "needs labels"),
         ({"fasta": "x", "batch_size": 0}, "batch_size: expected a positive number"),
         ({"fasta": "x", "max_length": 0}, "max_length: expected a positive number"),
+        ({"fasta": "x", "seed": -1}, "seed: expected 0 or more"),
         ({"fasta": "x", "num_workers": -1}, "num_workers: expected 0 or more"),
     ],
 )
@@ -195,7 +196,7 @@ def test_select_keeps_columns_together() -> None:
 
 @pytest.mark.parametrize(("strand", "start"), [("+", 1), ("-", 2)])
 def test_cropping_moves_the_interval_of_the_minus_strand_the_other_way(strand: str, start: int) -> None:
-    """ACGTA without one base at the left and two at the right leaves CG; on the minus strand right is left."""
+    """ACGTA without one base at the left and two at the right leaves CG; on the minus strand they swap."""
     cropped = small(strand).cropped(2)
     assert [decode(tokens) for tokens in cropped.tokens] == ["CG", "GG", "T"]
     assert cropped.intervals is not None
