@@ -31,8 +31,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield part
         _sync(part)
         os.replace(part, path)
-    except BaseException:
+    except BaseException as failure:
         part.unlink(missing_ok=True)
+        name_file(failure, path)
         raise
     _sync(path.parent)
 
@@ -65,8 +66,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(outgoing)
         else:
             os.replace(part, path)
-    except BaseException:
+    except BaseException as failure:
         shutil.rmtree(part, ignore_errors=True)
+        name_file(failure, path)
         raise
     _sync(path.parent)
 
@@ -78,6 +80,12 @@ def remove_parts(folder: Path) -> None:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+def name_file(failure: BaseException, path: Path) -> None:
+    """Let an OSError of a write, which knows no name, say which file it was about."""
+    if isinstance(failure, OSError) and failure.filename is None:
+        failure.filename = str(path)
 
 
 def _part(path: Path) -> Path:

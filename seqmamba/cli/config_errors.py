@@ -105,7 +105,7 @@ def _deepest_branch(message: str) -> tuple[list[str], str | None, str]:
             class_path = owner[1]
         if leaf is None and _LEAF.search(line):
             leaf = line[key.end() :].lstrip(": ") if key else line
-        elif leaf is not None and given and "got" not in leaf.lower():
+        elif leaf is not None and leaf.startswith("Expected a") and given and "Got value" not in leaf:
             leaf += f", got {given[1]}"
     first_line = next(
         (line.strip() for line in message.splitlines() if line.strip()), "the recipe does not parse"

@@ -109,7 +109,7 @@ class RunCheckpoint(Checkpoint):
         if not loop.is_resuming or trainer.max_steps == -1:
             return
         for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
-            progress.completed = progress.processed
+            progress.completed = progress.processed  # type: ignore[attr-defined]
         for part in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
             part.reset_restart_stage()
         loop.epoch_loop.restarting = False

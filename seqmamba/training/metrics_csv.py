@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from seqmamba.atomic import atomic_path
+from seqmamba.atomic import atomic_path, name_file
 
 _KEYS = ("epoch", "step")
 
@@ -88,8 +88,9 @@ class MetricsCSV(Logger):
         try:
             with self.path.open("ab") as file:
                 file.write(_csv_text([row], self._columns).encode())
-        except OSError:
+        except OSError as failure:
             os.truncate(self.path, size)  # a full disk must not leave half a row
+            name_file(failure, self.path)
             raise
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from seqmamba.atomic import atomic_path
+from seqmamba.atomic import atomic_path, name_file
 from seqmamba.errors import UserError
 from seqmamba.training.callbacks import EpochLines, EpochSeeds, FiniteLoss, PretrainedExport
 from seqmamba.training.checkpoints import DataOnlyCheckpointIO, RunCheckpoint, read_checkpoint
@@ -144,6 +145,9 @@ class RecipeCLI(LightningCLI):
             if isinstance(request.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt(self._how_to_resume() if subcommand == "fit" else "") from None
             raise
+        except OSError as failure:
+            name_file(failure, self.folder.path)
+            raise
 
     def _how_to_resume(self) -> str:
         return f"go on with: seqmamba fit --config {self.folder.config} --ckpt_path last"
@@ -217,6 +221,13 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _IRRELEVANT_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    threading.excepthook = _report_unless_refused_write
+
+
+def _report_unless_refused_write(arguments: threading.ExceptHookArgs) -> None:
+    """Stay silent about TensorBoard's writer thread on a full disk; the main thread meets the same error."""
+    if not issubclass(arguments.exc_type, OSError):
+        threading.__excepthook__(arguments)
 
 
 def _as_list(value: Any) -> list[Any]:
