@@ -8,7 +8,7 @@ if one of them matches a large model, the large model is not needed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences
 
 _PARTS = ("train", "validation", "test")
-_LENGTH_BINS = 32
-_GC_BINS = 16
+_BINS = 24
 _COMMON = 0.002  # share of the training sequences from which a length is a feature by itself
 _MAX_WORD = 6
 _FEATURE_BUDGET = 60_000_000  # float32 numbers held for the k-mer model: 240 MB
@@ -134,20 +133,27 @@ def run_baselines(
     """
     problem = Problem.build(records, assignment)
     return {
-        "length_gc": length_gc_baseline(problem),
+        "length_gc": composition_baseline(problem, "length_gc", ("length", "gc")),
         "kmer": kmer_baseline(problem),
         "cnn": cnn_baseline(problem, seed=seed, seconds=cnn_seconds),
     }
 
 
-def length_gc_baseline(problem: Problem) -> Baseline:
-    """Fit a linear model on length and GC content alone.
+def composition_baseline(problem: Problem, name: str, facts: Sequence[str]) -> Baseline:
+    """Fit a linear model on facts about the sequences that should not tell classes apart.
 
-    Both enter as numbers and as bins, and each common length by itself: many data sets give classes different
-    lengths, sometimes down to the base.
+    Each fact enters as a number and as bins, and each common length by itself: many data sets give their
+    classes different lengths, sometimes down to the base.
+
+    Args:
+        problem: The data set with its split.
+        name: Name of the result.
+        facts: Some of ``length``, ``gc`` and ``ambiguity`` (the share of bases that are not A, C, G or T).
     """
     started = time.perf_counter()
-    return problem.result("length_gc", _linear_outputs(problem, _length_gc_features(problem))[0], started)
+    table = np.concatenate([_fact_columns(problem, fact) for fact in facts], axis=1)
+    outputs, _ = _linear_outputs(problem, lambda chosen: torch.from_numpy(table[chosen]))
+    return problem.result(name, outputs, started)
 
 
 def kmer_baseline(problem: Problem) -> Baseline:
@@ -213,18 +219,22 @@ def _words_up_to(longest: int, canonical: bool) -> int:
     return sum(canonical_kmer_index(k)[1] if canonical else 4**k for k in range(1, longest + 1))
 
 
-def _length_gc_features(problem: Problem) -> Features:
+def _fact_columns(problem: Problem, fact: str) -> Float[np.ndarray, "n columns"]:
     lengths = np.diff(problem.offsets).astype(np.float64)
-    counts = kmer_counts(problem.codes, problem.offsets, 1, canonical=False)
-    gc = counts[:, 1:3].sum(1) / np.maximum(counts.sum(1), 1)
+    bases = kmer_counts(problem.codes, problem.offsets, 1, canonical=False)
+    known = bases.sum(1)
+    values = {
+        "length": lengths,
+        "gc": bases[:, 1:3].sum(1) / np.maximum(known, 1),
+        "ambiguity": 1 - known / np.maximum(lengths, 1),
+    }[fact]
     train = problem.parts["train"]
-    columns = [lengths, np.log1p(lengths), gc, gc**2]
-    for values, bins in ((lengths, _LENGTH_BINS), (gc, _GC_BINS)):
-        edges = np.unique(np.quantile(values[train], np.linspace(0, 1, bins + 1)[1:-1]))
-        bin_of = np.searchsorted(edges, values, side="right")
-        columns.extend(bin_of == number for number in range(len(edges) + 1))
-    values, times = np.unique(lengths[train], return_counts=True)
-    common = values[times >= max(2, _COMMON * len(train))]
-    columns.extend(lengths == length for length in common)
-    table = np.stack(columns, axis=1).astype(np.float32)
-    return lambda chosen: torch.from_numpy(table[chosen])
+    columns = [values, np.log1p(values) if fact == "length" else values**2]
+    edges = np.unique(np.quantile(values[train], np.linspace(0, 1, _BINS + 1)[1:-1]))
+    bin_of = np.searchsorted(edges, values, side="right")
+    columns.extend(bin_of == number for number in range(len(edges) + 1))
+    if fact == "length":
+        distinct, times = np.unique(values[train], return_counts=True)
+        common = distinct[times >= max(2, _COMMON * len(train))]
+        columns.extend(values == length for length in common)
+    return np.stack(columns, axis=1).astype(np.float32)

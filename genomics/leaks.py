@@ -10,7 +10,7 @@ import numpy as np
 
 from genomics.alphabet import reverse_complement
 from genomics.intervals import chrom_key
-from genomics.similarity import most_alike
+from genomics.similarity import canonical_groups, most_alike
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences
@@ -64,6 +64,11 @@ class LeakReport:
         """Whether no held-out sequence has a copy, an overlap or a look-alike."""
         return self.counts.get("affected", 0) == 0
 
+    @property
+    def serious(self) -> bool:
+        """Whether over 1 % of the held-out sequences are affected, enough to move a metric visibly."""
+        return self.counts.get("affected", 0) > 0.01 * self.counts.get("held_out", 0)
+
     def summary(self) -> str:
         """Return the result in one or two sentences."""
         held_out = self.counts["held_out"]
@@ -91,8 +96,8 @@ class LeakReport:
         return self.exact, self.reverse_complement, self.overlaps, self.similar
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain lists, numbers and strings for JSON, with ``ok`` and ``summary`` included."""
-        return {**asdict(self), "ok": self.ok, "summary": self.summary()}
+        """Return plain lists, numbers and strings for JSON, with what the properties say."""
+        return {**asdict(self), "ok": self.ok, "serious": self.serious, "summary": self.summary()}
 
 
 def check_leaks(records: LabelledSequences, assignment: np.ndarray, *, similarity: float = 0.5) -> LeakReport:
@@ -154,6 +159,32 @@ def _copies(
                 found[int(i)] = (j, 1.0)
         first.setdefault(forward, int(i))
     return exact, reverse
+
+
+def giveaways(records: LabelledSequences, assignment: np.ndarray, *, similarity: float = 0.5) -> np.ndarray:
+    """Find the sequences without which `check_leaks` would find nothing: those alike one of a later part.
+
+    Args:
+        records: The data set.
+        assignment: Part of each sequence, str (n,); test comes after validation, validation after train.
+        similarity: Containment from which two sequences count as alike, in (0, 1].
+
+    Returns:
+        Whether each sequence overlaps, copies or resembles a sequence of a later part, bool (n,).
+    """
+    # The other way round than in the check: the later the part, the lower the level.
+    last = max(_LEVEL.values())
+    level = np.array([last - _LEVEL[str(part)] if part in _LEVEL else -1 for part in assignment])
+    match, _ = most_alike(records.tokens, level, similarity)
+    found = match >= 0
+    takes_part = level >= 0
+    copies = canonical_groups(records.tokens)
+    lowest = np.full(len(level), last + 1)
+    np.minimum.at(lowest, copies[takes_part], level[takes_part])
+    found |= takes_part & (level > lowest[copies])
+    if records.intervals:
+        found[[earlier for _, earlier, _ in overlapping_pairs(records.intervals, assignment)]] = True
+    return found
 
 
 def overlapping_pairs(intervals: Sequence[Interval], assignment: np.ndarray) -> list[tuple[int, int, int]]:

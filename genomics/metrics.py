@@ -120,7 +120,7 @@ def _checked(
     broken = np.flatnonzero(~np.isfinite(predictions).all(1))
     if len(broken):
         raise UserError(
-            f"probabilities: {len(broken):,} of {len(predictions):,} rows are not finite, first row {broken[0]}",
+            f"probabilities: {len(broken):,} of {len(predictions):,} rows are not finite (row {broken[0]})",
             hint="the model has diverged; lower the learning rate",
         )
     if task == "regression":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from genomics.intervals import chrom_key
-from genomics.leaks import overlapping_pairs
+from genomics.leaks import giveaways
 from genomics.similarity import similarity_clusters
 from genomics.stratify import deal_groups
 from seqmamba.errors import UserError
@@ -42,6 +42,8 @@ class SplitConfig:
         similarity: Share of the shorter sequence's 12-mers that two sequences have in common from which
             they count as alike; 0.5 is about 94 % identity over the whole length, or an overlap of half.
         seed: Decides between equally good splits.
+        leave_out: Whether splits by chromosome, block and similarity leave out the training (and validation)
+            sequences that overlap, copy or resemble a held-out one.
     """
 
     by: SplitMethod = "auto"
@@ -52,6 +54,7 @@ class SplitConfig:
     block_size: int = 100_000
     similarity: float = 0.5
     seed: int = 0
+    leave_out: bool = True
 
     def __post_init__(self) -> None:
         if self.by not in get_args(SplitMethod):
@@ -93,9 +96,8 @@ def assign(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray,
         config: How to split it.
 
     Returns:
-        The part of each sequence, str (n,): ``train``, ``validation``, ``test``, or the empty string for the
-        few sequences that a block split leaves out because they straddle a border; and one sentence that
-        explains it.
+        The part of each sequence, str (n,): ``train``, ``validation``, ``test``, or the empty string for
+        those left out; and a sentence or two that explain it.
 
     Raises:
         UserError: If the data lack what the method needs, or a class would be missing from a part.
@@ -109,6 +111,13 @@ def assign(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray,
         parts, explanation = _by_block(records, config)
     else:
         parts, explanation = _by_group(records, config, by)
+    if config.leave_out and by in ("chromosome", "block", "similarity"):
+        given_away = giveaways(records, parts, similarity=config.similarity)
+        parts[given_away] = ""
+        if given_away.any():
+            explanation += (
+                f" Left out because they overlap, copy or resemble a held-out sequence: {given_away.sum():,}."
+            )
     _require_every_class(records, parts, by)
     return parts, explanation
 
@@ -206,16 +215,7 @@ def _by_block(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarr
     ]
     names, groups = np.unique(blocks, return_inverse=True)
     parts = deal_groups(groups, _strata(records), _fractions(config), seed=config.seed).astype("<U10")
-    # Sequences that reach over a border into another part: the test side keeps its own, the training side
-    # yields.
-    dropped = {pair[1] for pair in overlapping_pairs(records.intervals, parts)}
-    parts[sorted(dropped)] = ""
-    explanation = f"By block: {len(names):,} blocks of {config.block_size:,} bases, each whole in one part"
-    if dropped:
-        explanation += (
-            f"; {len(dropped):,} sequences that reach over a border into another part were left out"
-        )
-    return parts, explanation + "."
+    return parts, (f"By block: {len(names):,} blocks of {config.block_size:,} bases, each whole in one part.")
 
 
 def _by_group(records: LabelledSequences, config: SplitConfig, by: str) -> tuple[np.ndarray, str]:
