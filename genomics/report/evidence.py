@@ -28,7 +28,7 @@ SPLIT_NAMES = {
     "similarity": "Split by sequence similarity",
     "random": "Random split",
 }
-MAX_NAMED = 20
+MAX_NAMED = 10
 MAX_CLASS_ROWS = 60
 MAX_LOGOS = 8
 
@@ -129,23 +129,16 @@ def _leak_card(leaks: dict[str, Any]) -> Html | None:
     counts = leaks.get("counts", {})
     rows = [[title, f"{counts.get(kind, len(leaks.get(kind, []))):,}"] for kind, title in LEAK_KINDS.items()]
     offenders = [
-        [title, _offender(entry, 0), _offender(entry, 2), number(float(_field(entry, 4)), 2)]
+        [title, _offender(entry, 2), _offender(entry, 0), number(float(_field(entry, 4)), 2)]
         for kind, title in LEAK_KINDS.items()
-        for entry in leaks.get(kind, [])
+        for entry in leaks.get(kind, [])[:MAX_NAMED]
     ]
     listing: Html | None = None
     if offenders:
-        listing = tag(
-            "details",
-            tag("summary", f"Offenders ({min(len(offenders), MAX_NAMED)} shown)"),
-            table(
-                ["Kind", "Sequence", "gives away", "Shared"],
-                [[kind, b, a, value] for kind, a, b, value in offenders[:MAX_NAMED]],
-                numeric_from=3,
-                caption="Offending pairs",
-            ),
-            open="",
-        )
+        header = ["Kind", "Sequence", "Gives away", "Shared"]
+        pairs = table(header, offenders, numeric_from=3, caption="Offending pairs")
+        heading = tag("summary", f"Offenders, at most {MAX_NAMED} of each kind")
+        listing = tag("details", heading, pairs, open="")
     text = str(leaks.get("summary", ""))
     return tag(
         "div",

@@ -99,10 +99,8 @@ def baselines(results: Results) -> Html | None:
     metric = primary_metric(results)
     if metric is None or not results.baselines:
         return None
-    shown = [metric]
-    shown += [m for m in COMPARED[results.task] if m != metric and m in results.metrics][
-        : 1 if len(shown) else 2
-    ]
+    candidates = dict.fromkeys((metric, *COMPARED[results.task]))
+    shown = [m for m in candidates if m in results.metrics and math.isfinite(results.metrics[m].value)][:2]
     figures = [_comparison_figure(results, name) for name in shown]
     rows = []
     order = [name for name in METRICS[results.task] if name in results.metrics]
@@ -123,7 +121,7 @@ def baselines(results: Results) -> Html | None:
         "section",
         tag("h2", "Compared with simple models"),
         tag("p", intro, class_="note"),
-        tag("div", *figures, class_="pair"),
+        tag("div", *figures, class_="pair") if figures else None,
         table(header, rows, caption="All models on the test set"),
     )
 

@@ -65,7 +65,7 @@ def test_unknown_keys_of_a_later_version_are_ignored(tmp_path: Path) -> None:
 def test_damaged_file_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match="results.json"):
+    with pytest.raises(UserError, match=r"results\.json"):
         Results.load(path)
 
 

@@ -140,10 +140,12 @@ def regression(folder: Path, *, n: int = 300, seed: int = 0) -> Results:
     return results
 
 
-def attributions(classes: tuple[str, ...], rng: np.random.Generator, length: int) -> list[Attribution]:
+def attributions(
+    classes: tuple[str, ...], rng: np.random.Generator, length: int, *, n: int = 1
+) -> list[Attribution]:
     """Return noisy scores with a motif standing out."""
     entries = []
-    for i in range(3):
+    for i in range(n):
         sequence = rng.choice(list("ACGT"), size=length)
         scores = rng.normal(0, 0.04, size=length)
         at = int(rng.integers(length // 4, length // 2))

@@ -138,7 +138,7 @@ def test_leaks_name_offenders(tmp_path: Path) -> None:
     assert "Do not trust these numbers yet" in text
     assert "copy_0" in text
     assert "chr8:150-350" in text
-    assert "Offenders (20 shown)" in text
+    assert text.count("copy_") == 10
 
 
 @pytest.mark.parametrize("k", [3, 9, 50])
@@ -182,7 +182,7 @@ def test_nothing_but_a_title(tmp_path: Path) -> None:
     assert "No test results yet" in text
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 def test_tiny_test_sets(tmp_path: Path, n: int, task: str) -> None:
     if task == "classification":
@@ -211,7 +211,7 @@ def test_a_name_outside_the_font_is_drawn_without_warnings(tmp_path: Path) -> No
 
 
 def test_damaged_run_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="results.json: no such file"):
+    with pytest.raises(UserError, match=r"results\.json: no such file"):
         write_report(tmp_path)
     runs.classification(tmp_path, n=20)
     with (tmp_path / "predictions.tsv").open("a") as table:
