@@ -20,9 +20,6 @@ from genomics.fasta import Fasta, read_fasta
 from genomics.fasta_index import _load, _scan
 from seqmamba.errors import UserError
 
-settings.register_profile("readers", deadline=None)
-settings.load_profile("readers")
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -87,7 +87,7 @@ def test_broken_genbank_is_refused(tmp_path: Path, content: bytes, message: str)
 
 
 @given(st.integers(0, len(GENBANK) - 1), st.binary(max_size=20), st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_damaged_genbank_gives_records_or_a_user_error(
     tmp_path_factory: pytest.TempPathFactory, position: int, noise: bytes, removed: int
 ) -> None:

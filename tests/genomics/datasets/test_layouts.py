@@ -234,7 +234,7 @@ rows = st.lists(st.lists(cells, min_size=1, max_size=4), max_size=10)
 
 
 @given(rows, st.sampled_from(["\t", ",", " "]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_table_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: list[list[str]], separator: str
 ) -> None:
