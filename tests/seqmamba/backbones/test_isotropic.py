@@ -188,6 +188,17 @@ def test_narrow_input_and_narrow_model():
     assert make().double()(torch.randn(1, 5, 16).double()).dtype == torch.float64
 
 
+def test_residual_stream_is_float32_in_a_narrow_model():
+    backbone = make().bfloat16()
+    seen = []
+    for layer in backbone.layers:
+        layer.register_forward_hook(
+            lambda _, inputs, outputs: seen.extend((inputs[0].dtype, outputs[0].dtype))
+        )
+    backbone(torch.randn(1, 5, 16).bfloat16())
+    assert seen == [torch.float32] * 6
+
+
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_shorter_than_the_convolution(length):
     for kind in KINDS:
