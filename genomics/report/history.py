@@ -18,7 +18,7 @@ LOSS_NAMES = {
     "val_loss": "validation",
     "validation/loss": "validation",
 }
-SCORES = ("accuracy", "balanced_accuracy", "mcc", "auroc", "auprc", "f1", "pearson", "spearman", "r2")
+SCORES = ("accuracy", "mcc", "auroc", "auprc", "pearson", "spearman", "r2")
 
 
 @dataclass(frozen=True)
