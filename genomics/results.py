@@ -170,7 +170,7 @@ class Results:
             The path written.
         """
         target = Path(path)
-        text = json.dumps({"format": FORMAT_VERSION, **_to_json(asdict(self))}, indent=1, allow_nan=False)
+        text = json.dumps({"format": FORMAT_VERSION, **to_json(asdict(self))}, indent=1, allow_nan=False)
         with atomic_path(target) as partial:
             partial.write_text(text + "\n", encoding="utf-8")
         return target
@@ -243,16 +243,16 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Turn NaN and infinities into None; arrays, tuples, paths and numpy numbers into plain JSON."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
-        return {str(name): _to_json(entry) for name, entry in value.items()}
+        return {str(name): to_json(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple | set):
-        return [_to_json(entry) for entry in value]
+        return [to_json(entry) for entry in value]
     if hasattr(value, "tolist"):
-        return _to_json(value.tolist())
+        return to_json(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int | None:
 
     from genomics.audit import audit
     from genomics.datasets.module import SequenceDataModule
+    from genomics.results import to_json
     from genomics.splits import SplitConfig
     from seqmamba.atomic import atomic_path
 
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int | None:
     print(report.text())
     if args.json:
         with atomic_path(args.json) as part:
-            part.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+            text = json.dumps(to_json(report.as_dict()), indent=1, allow_nan=False)
+            part.write_text(text + "\n", encoding="utf-8")
     return 0
 
 

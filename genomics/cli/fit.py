@@ -34,6 +34,8 @@ OPTIONS: dict[str, tuple[str, type, str]] = {
 }
 """Short names of common settings: option -> recipe key, type, help."""
 
+_METAVARS: dict[type, str] = {int: "N", float: "X", str: "NAME"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("settings (chosen from the data where not given)")
     for option, (key, kind, text) in OPTIONS.items():
-        group.add_argument(option, dest=key, type=kind, help=text)
+        group.add_argument(option, dest=key, type=kind, metavar=_METAVARS[kind], help=text)
     for part in ("test", "validation"):
         group.add_argument(
             f"--{part}", nargs="+", metavar="CHROM", help=f"chromosomes to hold out for {part}"
