@@ -12,6 +12,7 @@ USER_ERROR = 2
 DEFECT = 1
 INTERRUPTED = 130
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _HINTS = {
     errno.ENOSPC: "free some space or name another folder",
     errno.EDQUOT: "free some space or name another folder",
@@ -58,14 +59,20 @@ def report_failure(failure: BaseException, *, show_traceback: bool) -> int:
 
 
 def _as_user_error(failure: BaseException) -> UserError | None:
-    """Recognise what the user can mend, also when a library has wrapped it."""
+    """Recognise what the user can mend, also when a library has wrapped it.
+
+    A full disk makes whatever comes after it fail too, so it counts even if another error followed it. Any
+    other OSError in the past of a defect was being handled; there the defect counts.
+    """
     seen: BaseException | None = failure
+    deliberate = True
     while seen is not None:
         if isinstance(seen, UserError):
             return seen
-        if isinstance(seen, OSError) and seen.errno in _HINTS:
+        if isinstance(seen, OSError) and seen.errno in _HINTS and (deliberate or seen.errno in _FULL):
             where = f"{seen.filename}: " if seen.filename else ""
             return UserError(f"{where}{seen.strerror}", hint=_HINTS[seen.errno])
+        deliberate = deliberate and seen.__cause__ is not None
         seen = seen.__cause__ or seen.__context__
     return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import signal
 from pathlib import Path
@@ -11,25 +10,8 @@ from typing import Any
 import pytest
 import tiny_recipe
 import torch
+from processes import fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["seqmamba.training.recipe", "tiny_recipe"])  # import torch once, fork after
-
-
-def run(argv: list[str], folder: Path, kill_after: float | None = None) -> int:
-    """Run `seqmamba` in a process of its own; return its exit status (negative: the signal that ended it)."""
-    child = PROCESSES.Process(target=tiny_recipe.run_main, args=(argv, folder / "log.txt"))
-    child.start()
-    child.join(kill_after)
-    if child.is_alive():
-        child.kill()
-        child.join()
-    return child.exitcode
-
-
-def fit(recipe: Path, *extra: str, kill_after: float | None = None) -> int:
-    return run(["fit", "--config", str(recipe), *extra], recipe.parent, kill_after)
 
 
 def struck(moment: str, epoch: int = 1, number: int = signal.SIGKILL) -> str:

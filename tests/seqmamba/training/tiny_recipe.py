@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from seqmamba import atomic
-from seqmamba.cli.main import main
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.task import Task
 
@@ -156,13 +154,3 @@ def recipe(folder: Path, *, workers: int = 0, trainer: dict[str, Any] | None = N
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
-
-
-def run_main(argv: list[str], log: Path) -> None:
-    """Be a `seqmamba` process: the target of a forked child, its output in a file."""
-    with log.open("a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    os._exit(main(argv))
