@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genomics.plots import Line
+from genomics.report.words import metric_name
 from seqmamba.training.metrics_csv import read_rows
 
 LOSS_NAMES = {
@@ -57,7 +58,7 @@ def read_history(path: Path) -> History:
                 columns.setdefault(name, []).append((place, value))
     losses = [_line(words, columns[name]) for name, words in LOSS_NAMES.items() if name in columns]
     scores = [
-        _line(score.replace("_", " "), columns[name])
+        _line(metric_name(score), columns[name])
         for score in SCORES
         for name in (f"val/{score}", f"val_{score}", f"validation/{score}")
         if name in columns

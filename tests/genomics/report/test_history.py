@@ -16,7 +16,7 @@ def test_curves_lie_over_epochs(tmp_path: Path) -> None:
     assert len(training.x) == 24
     assert validation.x.tolist() == [1, 2, 3, 4, 5, 6]
     assert training.x[3] == pytest.approx(1.0)
-    assert {line.label for line in history.scores} == {"accuracy", "mcc", "auroc"}
+    assert {line.label for line in history.scores} == {"Accuracy", "MCC", "AUROC"}
     assert history.best_epoch in validation.x
 
 
