@@ -20,7 +20,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqmamba.ops.numba_math import LN_2, LOG2_E, exp2, kernel, prefer_wide_vectors, sigmoid, softplus
+from seqmamba.ops.numba_math import (
+    LN_2,
+    LOG2_E,
+    exp2,
+    flush_denormals,
+    kernel,
+    prefer_wide_vectors,
+    restore_denormals,
+    sigmoid,
+    softplus,
+)
 
 Array = np.ndarray
 
@@ -131,6 +141,7 @@ def scan_forward(
     segments, state, dim) is empty.
     """
     prefer_wide_vectors()
+    denormals = flush_denormals()
     length, n_state, tile = inputs.u.shape[1], inputs.B.shape[3], options.tile
     h, A = np.zeros((n_state, tile), np.float32), np.zeros((n_state, tile), np.float32)
     dt, x, acc = np.zeros(tile, np.float32), np.zeros(tile, np.float32), np.zeros(tile, np.float32)
@@ -165,6 +176,7 @@ def scan_forward(
         for j in range(width):
             for n in range(n_state):
                 final[b, d0 + j, n] = h[n, j]
+    restore_denormals(denormals)
 
 
 @kernel()
@@ -288,6 +300,7 @@ def scan_backward(
     grads: Gradients,
 ) -> None:
     """Write the gradients of the tasks [first, last), from the states that the forward saved."""
+    denormals = flush_denormals()
     length, n_state, tile = inputs.u.shape[1], inputs.B.shape[3], options.tile
     for task in range(first, last):
         b, _, _, d0, width = place(task, inputs, tile)
@@ -308,3 +321,4 @@ def scan_backward(
             for n in range(n_state):
                 grads.A[b, d0 + j, n] = keep.grad_A[n, j]
                 grads.initial_state[b, d0 + j, n] = keep.carry[n, j]
+    restore_denormals(denormals)

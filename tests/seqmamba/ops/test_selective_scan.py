@@ -222,6 +222,12 @@ def test_extreme_steps_stay_finite() -> None:
     assert_all_close(actual, expected, 4e-6)
 
 
+def test_numba_leaves_the_denormals_of_the_caller_alone() -> None:
+    arguments = {name: x.float().requires_grad_() for name, x in scan_arguments().items()}
+    selective_scan(**arguments, delta_softplus=True, impl="numba").sum().backward()
+    assert torch.tensor([1e-40]) * torch.tensor([2.0]) > 0
+
+
 def test_numba_results_do_not_depend_on_the_number_of_threads() -> None:
     arguments = scan_arguments(3, 70, 130, 4)
     threads, results = torch.get_num_threads(), []
