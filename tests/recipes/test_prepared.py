@@ -94,7 +94,7 @@ def test_a_failing_build_leaves_the_old_set_or_none(preparation: Preparation, tm
 
 def test_a_data_folder_that_cannot_be_made(preparation: Preparation, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
-    with pytest.raises(UserError, match="the data folder .*data cannot be made") as caught:
+    with pytest.raises(UserError, match=r"the data folder .*data cannot be made") as caught:
         prepare_set(preparation, tmp_path / "data", tmp_path)
     assert "SEQMAMBA_DATA" in (caught.value.hint or "")
 
