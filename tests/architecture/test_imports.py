@@ -17,7 +17,9 @@ def _modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("statement", ["import seqmamba", "import genomics, audio, recipes", "import seqmamba.cli.main"])
+@pytest.mark.parametrize(
+    "statement", ["import seqmamba", "import genomics, audio, recipes", "import seqmamba.cli.main"]
+)
 def test_import_loads_no_heavy_package(statement: str) -> None:
     heavy = {"torch", "lightning", "numba", "matplotlib", "torchaudio", "Bio", "pyfaidx"}
     assert _modules_after(statement) & heavy == set()
@@ -30,7 +32,9 @@ def test_models_do_not_load_lightning(package: str) -> None:
 
 def test_nothing_loads_torchaudio_before_it_is_needed() -> None:
     # A torchaudio built for another CUDA than torch fails at import; DNA users must never meet that.
-    assert "torchaudio" not in _modules_after("import seqmamba.training, genomics.tasks, genomics.datasets, audio.files")
+    assert "torchaudio" not in _modules_after(
+        "import seqmamba.training, genomics.tasks, genomics.datasets, audio.files"
+    )
 
 
 def test_import_contracts_hold() -> None:

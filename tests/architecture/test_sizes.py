@@ -31,10 +31,14 @@ def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_file_is_short(path: Path) -> None:
     lines = len(path.read_text().splitlines())
-    assert lines <= (KERNEL_CAP if _is_kernel(path) else SOFT_CAP), f"{path} has {lines} lines: split it by role"
+    assert lines <= (KERNEL_CAP if _is_kernel(path) else SOFT_CAP), (
+        f"{path} has {lines} lines: split it by role"
+    )
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if not _is_kernel(p)], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if not _is_kernel(p)], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_functions_are_short(path: Path) -> None:
     long = {
         node.name: _body_lines(node)

@@ -24,7 +24,17 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = work.glob("*.whl")
     target = work / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(target),
+    ]
     subprocess.run([*install, str(wheel)], check=True, capture_output=True)
     return target
 
@@ -39,13 +49,14 @@ def _run(installed: Path, cwd: Path, *command: str) -> str:
 
 
 def test_packages_come_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    code = "import seqmamba, genomics, audio, recipes as r; print(seqmamba.__file__, genomics.__file__, audio.__file__, r.__file__)"
+    names = ("seqmamba", "genomics", "audio", "recipes")
+    code = "import importlib; print(*(importlib.import_module(n).__file__ for n in %r))" % (names,)
     for file in _run(installed, tmp_path, "-c", code).split():
         assert Path(file).is_relative_to(installed)
 
 
 def test_recipes_are_found_shown_and_copied(installed: Path, tmp_path: Path) -> None:
-    seqmamba = ["-m", "seqmamba.cli.main"]
+    seqmamba = ["-m", "seqmamba"]
     listing = _run(installed, tmp_path, *seqmamba, "recipes", "ls")
     assert "genomics/oct4_mafk" in listing
     shown = _run(installed, tmp_path, *seqmamba, "recipes", "show", "genomics/oct4_mafk")
