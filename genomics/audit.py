@@ -17,7 +17,7 @@ from genomics.kmers import base_codes, kmer_counts
 from genomics.leaks import LeakReport, check_leaks
 from genomics.metrics import Estimate
 from genomics.similarity import canonical_groups
-from genomics.splits import SplitConfig, assign
+from genomics.splits import PARTS, SplitConfig, assign
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
@@ -157,8 +157,9 @@ def audit(records: LabelledSequences, assignment: np.ndarray | None = None) -> A
 
 
 def _part_sizes(assignment: np.ndarray) -> dict[str, int]:
-    names, sizes = np.unique(assignment, return_counts=True)
-    return {str(name) or "left out": int(size) for name, size in zip(names, sizes, strict=True)}
+    sizes = {part: int(np.sum(assignment == part)) for part in PARTS}
+    left_out = len(assignment) - sum(sizes.values())
+    return sizes | ({"left out": left_out} if left_out else {})
 
 
 def _groups(records: LabelledSequences) -> dict[str, GroupFacts]:
