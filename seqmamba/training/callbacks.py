@@ -106,7 +106,7 @@ class FiniteLoss(L.Callback):
 
 
 class EpochLines(L.Callback):
-    """Prints a line an epoch to stderr; stands in for a progress bar where nobody watches one."""
+    """Prints a line an epoch to stderr."""
 
     def __init__(self) -> None:
         self._start = 0.0

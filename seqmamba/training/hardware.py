@@ -28,15 +28,13 @@ def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 def limit_threads() -> int:
-    """Give PyTorch and numba a thread for every usable core, unless OMP_NUM_THREADS says otherwise.
+    """Give PyTorch, and so the operators, no more threads than usable cores; OMP_NUM_THREADS wins.
 
     Returns:
         The number of threads that PyTorch uses.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        cores = available_cores()
-        torch.set_num_threads(min(cores, torch.get_num_threads()))
-        os.environ.setdefault("NUMBA_NUM_THREADS", str(cores))
+        torch.set_num_threads(min(available_cores(), torch.get_num_threads()))
     return torch.get_num_threads()
 
 

@@ -97,10 +97,10 @@ class RecipeCLI(LightningCLI):
         """Build the trainer with the run folder's loggers, callbacks and checkpoint format."""
         options = dict(self._get(self.config_init, "trainer"))
         keeps_files = self.keeps_files = self.subcommand == "fit" and not options["fast_dev_run"]
-        attended = sys.stderr.isatty() and options["enable_progress_bar"] is not False
+        attended = sys.stdout.isatty() and options["enable_progress_bar"] is not False
         callbacks: list[L.Callback] = [*_as_list(options["callbacks"]), EpochSeeds(self._seed())]
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):
-            callbacks.append(RichProgressBar(leave=True) if attended else EpochLines())
+            callbacks += [EpochLines(), *([RichProgressBar()] if attended else [])]
         if self.subcommand == "fit":
             callbacks.append(FiniteLoss())
         if keeps_files:

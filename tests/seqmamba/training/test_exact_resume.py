@@ -107,6 +107,14 @@ def test_interrupt_then_resume(tmp_path: Path, uninterrupted: dict[str, Any], mo
     assert differences(outcome(recipe), uninterrupted) == []
 
 
+def test_terminate_then_resume(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
+    recipe = tiny_recipe.recipe(tmp_path)
+    assert fit(recipe, struck("batch 2", number=signal.SIGTERM)) == 128 + signal.SIGTERM
+    assert "terminated; go on with: seqmamba fit --config" in (tmp_path / "log.txt").read_text()
+    assert fit(recipe, "--ckpt_path", "last") == 0
+    assert differences(outcome(recipe), uninterrupted) == []
+
+
 def test_killed_again_and_again_at_random_moments(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:
     recipe = tiny_recipe.recipe(tmp_path)
     delays = random.Random(5)
