@@ -114,7 +114,7 @@ class Problem:
 
 
 def run_baselines(
-    records: LabelledSequences, assignment: np.ndarray, *, seed: int = 0, cnn_seconds: float = 60.0
+    records: LabelledSequences, assignment: np.ndarray, *, seed: int = 0, cnn_seconds: float = 45.0
 ) -> dict[str, Baseline]:
     """Train and test the three simple models; the same arguments give the same result.
 
@@ -123,7 +123,7 @@ def run_baselines(
         assignment: Part of each sequence, str (n,); other values than train, validation and test take no
             part.
         seed: Seed of the CNN.
-        cnn_seconds: About how long the CNN may train on two cores; fixes the number of steps, not the time.
+        cnn_seconds: About how long the CNN may train on one core; fixes the number of steps, not the time.
 
     Returns:
         Results by name: ``length_gc``, ``kmer``, ``cnn``.
@@ -169,7 +169,7 @@ def kmer_baseline(problem: Problem) -> Baseline:
     return problem.result("kmer", outputs, started)
 
 
-def cnn_baseline(problem: Problem, *, seed: int = 0, seconds: float = 60.0) -> Baseline:
+def cnn_baseline(problem: Problem, *, seed: int = 0, seconds: float = 45.0) -> Baseline:
     """Train a small convolutional network, stopped early on the validation part."""
     started = time.perf_counter()
     sequences = CodedSequences.from_flat(problem.codes, problem.offsets)

@@ -124,7 +124,7 @@ def judge(results: Results, test: Predictions | None = None) -> list[Finding]:
 def _overall(results: Results, metric: str, n: int) -> Finding:
     value = results.metrics[metric]
     words = f"{metric_name(metric)} on the test set is {with_interval(value)}."
-    if results.leaks and not results.leaks.get("ok", True):
+    if results.leaks and results.leaks.get("serious", not results.leaks.get("ok", True)):
         return Finding(
             "bad", "Do not trust these numbers yet: the test set leaks into the training set.", words
         )
@@ -164,7 +164,8 @@ def _leaks(results: Results) -> Finding | None:
     summary = str(leaks.get("summary", ""))
     if leaks.get("ok", True):
         return Finding("good", "No leak found between the parts.", _after_colon(summary))
-    return Finding("bad", "The parts share sequences.", _after_colon(summary))
+    level = "bad" if leaks.get("serious", True) else "warn"  # a few copies in thousands move no metric
+    return Finding(level, "The parts share sequences.", _after_colon(summary))
 
 
 def _baselines(results: Results, metric: str, n: int) -> Finding | None:
