@@ -149,7 +149,23 @@ def evaluate_run(
         notes=list(data.notes),
     ).save(folder.results)
     write_report(folder.path)
+    print_metrics(metrics, baselines)
     return metrics
+
+
+def print_metrics(metrics: dict[str, Estimate], baselines: dict[str, BaselineSummary]) -> None:
+    """Print the test metrics with their intervals, beside those of the baselines.
+
+    Args:
+        metrics: Test metrics of the model.
+        baselines: What the simple models reach on the same split.
+    """
+    print(f"{'test':18}{'model':>8}  {'95 % interval':17}" + "".join(f"{name:>11}" for name in baselines))
+    for name, estimate in metrics.items():
+        others = "".join(f"{baseline.metrics[name].value:11.4f}" for baseline in baselines.values())
+        interval = f"{estimate.low:.4f} - {estimate.high:.4f}"
+        print(f"{name:18}{estimate.value:8.4f}  {interval:17}{others}")
+    sys.stdout.flush()
 
 
 def summarise_data(records: LabelledSequences) -> DataSummary:

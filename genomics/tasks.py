@@ -22,6 +22,13 @@ from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
 
+VALIDATION_METRICS = {
+    "classification": ("accuracy", "mcc", "auroc"),
+    "multilabel": ("accuracy", "mcc", "auroc"),
+    "regression": ("pearson", "mae"),
+}
+"""The metrics to follow during training; a test pass computes all of them."""
+
 
 class Batch(TypedDict):
     """What `SequenceDataModule` delivers.
@@ -172,16 +179,16 @@ class SequenceTask(Task):
         if not np.isfinite(outputs).all():  # the loss says so already, and stops the run
             return
         scores = evaluate(outputs, labels, config.task, config.classes, n_bootstrap=0)
-        for name, estimate in scores.items():
-            if np.isfinite(estimate.value):
-                self.log(f"val/{name}", estimate.value, sync_dist=True)
+        for name in VALIDATION_METRICS[config.task]:
+            if np.isfinite(scores[name].value):
+                self.log(f"val/{name}", scores[name].value, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         """Write predictions, results and the report of the test part to the run folder."""
         if not self.trainer.is_global_zero:
             return
         test = TestPass(*self._gathered(), seconds=time.monotonic() - self._epoch_start)
-        metrics = evaluate_run(
+        evaluate_run(
             RunFolder.of(self.trainer),
             self.model,
             self.trainer.datamodule,  # type: ignore[attr-defined]
@@ -189,7 +196,6 @@ class SequenceTask(Task):
             self.evaluation_config,
             seed=_seed(self.trainer),
         )
-        self.log_dict({f"test/{name}": e.value for name, e in metrics.items()}, rank_zero_only=True)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         task = self.model.config.task

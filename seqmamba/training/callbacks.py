@@ -121,7 +121,7 @@ class EpochLines(L.Callback):
         values = "  ".join(
             f"{name} {float(value):.4g}"
             for name, value in sorted(trainer.callback_metrics.items())
-            if not name.endswith(("_step", "_epoch"))
+            if not name.endswith(("_step", "_epoch", "/seconds"))
         )
         seconds = time.monotonic() - self._start
         total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
