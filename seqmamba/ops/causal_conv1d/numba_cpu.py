@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from seqmamba.ops.causal_conv1d.numba_kernels import Gradients, Inputs, Options, conv_backward, conv_forward
+from seqmamba.ops.causal_conv1d.numba_kernels import (
+    TILE,
+    Gradients,
+    Inputs,
+    Options,
+    conv_backward,
+    conv_forward,
+)
 from seqmamba.ops.numba_threads import float32, run_tasks
-
-_TILE = 64
 
 
 def forward(
@@ -24,7 +30,7 @@ def forward(
     batch, length, dim = x.shape
     inputs, options = _prepare(x, weight, bias, initial_state, reset, silu, reverse)
     y, final = torch.empty(batch, length, dim), torch.empty(batch, weight.shape[1] - 1, dim)
-    run_tasks(conv_forward, batch * -(-dim // _TILE), inputs, options, y.numpy(), final.numpy())
+    run_tasks(conv_forward, batch * -(-dim // TILE), inputs, options, y.numpy(), final.numpy())
     return y.to(x.dtype), final
 
 
@@ -50,7 +56,7 @@ def backward(
     )
     arrays = Gradients(*(grad.numpy() for grad in grads))
     given = (float32(grad_y).numpy(), float32(grad_final).numpy())
-    run_tasks(conv_backward, batch * -(-dim // _TILE), inputs, options, *given, arrays)
+    run_tasks(conv_backward, batch * -(-dim // TILE), inputs, options, *given, arrays)
     d_x, d_weight, d_bias, d_initial = grads
     return (
         d_x.to(x.dtype),
@@ -70,13 +76,20 @@ def _prepare(
     reverse: bool,
 ) -> tuple[Inputs, Options]:
     """The kernels' view of the operands, and their options."""
-    (batch, _, dim), width = x.shape, weight.shape[1]
+    (batch, length, dim), width = x.shape, weight.shape[1]
     state = torch.zeros(batch, width - 1, dim) if initial_state is None else float32(initial_state)
     inputs = Inputs(
         x=float32(x).numpy(),
         weight=float32(weight.T.flip(0)).numpy(),
         bias=(torch.zeros(dim) if bias is None else float32(bias)).numpy(),
         initial_state=state.numpy(),
-        reset=(torch.empty(0, 0, dtype=torch.bool) if reset is None else reset.contiguous()).numpy(),
+        starts=_starts(batch, length, reset, reverse).numpy(),
     )
-    return inputs, Options(silu, reset is not None, reverse, _TILE)
+    return inputs, Options(silu, reverse)
+
+
+def _starts(batch: int, length: int, reset: Tensor | None, reverse: bool) -> Tensor:
+    """Where a packed sequence starts in processing order: from right to left, one step after `reset`."""
+    if reset is None:
+        return torch.zeros(batch, length, dtype=torch.bool)
+    return F.pad(reset[:, 1:].flip(1), (1, 0)) if reverse else reset.contiguous()
