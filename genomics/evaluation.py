@@ -64,8 +64,8 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class TestPass:
-    """The model's answers for the test part.
+class Answers:
+    """What the model said of some sequences.
 
     Attributes:
         index: Positions in the data module's records (n,).
@@ -73,8 +73,6 @@ class TestPass:
         labels: Class numbers (n,), or labels or targets (n, k).
         seconds: How long the pass took.
     """
-
-    __test__ = False  # not a test class, whatever pytest thinks of its name
 
     index: Int[np.ndarray, " n"]
     outputs: Float[np.ndarray, "n k"]
@@ -86,7 +84,7 @@ def evaluate_run(
     folder: RunFolder,
     model: SequenceModel,
     data: SequenceDataModule,
-    test: TestPass,
+    test: Answers,
     config: EvaluationConfig,
     *,
     seed: int | None,
@@ -113,14 +111,7 @@ def evaluate_run(
         n_bootstrap=config.bootstrap,
         seed=seed or 0,
     )
-    Predictions(
-        task=records.task,
-        classes=records.classes,
-        names=[records.names[i] for i in test.index],
-        splits=["test"] * len(test.index),
-        labels=test.labels,
-        outputs=test.outputs,
-    ).save(folder.predictions)
+    write_predictions(folder, data, test)
     device = next(model.parameters()).device
     # Lightning tests in inference mode; baselines train and attributions differentiate.
     with torch.inference_mode(False), torch.enable_grad():
@@ -151,6 +142,24 @@ def evaluate_run(
     write_report(folder.path)
     print_metrics(metrics, baselines)
     return metrics
+
+
+def write_predictions(folder: RunFolder, data: SequenceDataModule, answers: Answers) -> None:
+    """Write ``predictions.tsv``.
+
+    Args:
+        folder: The run folder.
+        data: The data module, set up.
+        answers: The model's answers for the test part, or for all sequences.
+    """
+    Predictions(
+        task=data.task,
+        classes=data.classes,
+        names=[data.records.names[i] for i in answers.index],
+        splits=[str(data.assignment[i]) for i in answers.index],
+        labels=answers.labels,
+        outputs=answers.outputs,
+    ).save(folder.predictions)
 
 
 def print_metrics(metrics: dict[str, Estimate], baselines: dict[str, BaselineSummary]) -> None:
@@ -228,7 +237,7 @@ def _training_seconds(folder: RunFolder) -> float:
 
 
 def _attributions(
-    model: SequenceModel, records: LabelledSequences, test: TestPass, count: int
+    model: SequenceModel, records: LabelledSequences, test: Answers, count: int
 ) -> Iterator[Attribution]:
     """Explain a few test sequences, one after the other since lengths differ."""
     device = next(model.parameters()).device
@@ -246,7 +255,7 @@ def _attributions(
         )
 
 
-def _examples(records: LabelledSequences, test: TestPass, count: int) -> list[tuple[int, int]]:
+def _examples(records: LabelledSequences, test: Answers, count: int) -> list[tuple[int, int]]:
     """Choose (row, output) pairs, in turn over the outputs: the most confident right answers of each.
 
     For regression these are the sequences with the highest predictions.

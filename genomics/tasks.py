@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genomics.equivariance import reverse_complement_some
-from genomics.evaluation import SECONDS_COLUMN, EvaluationConfig, TestPass, evaluate_run
+from genomics.evaluation import SECONDS_COLUMN, Answers, EvaluationConfig, evaluate_run, write_predictions
 from genomics.metrics import evaluate
 from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.errors import UserError
@@ -150,8 +150,10 @@ class SequenceTask(Task):
         self._collect(self(batch["tokens"], batch["lengths"]), batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return probabilities, or values in the units of the training targets."""
-        return self.model.predict(batch["tokens"], batch["lengths"])
+        """Return probabilities, or values in the units of the training targets, and keep them."""
+        logits = self(batch["tokens"], batch["lengths"])
+        self._collect(logits, batch)
+        return self.model.to_predictions(logits)
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's clock."""
@@ -166,7 +168,15 @@ class SequenceTask(Task):
         self._collected.clear()
 
     def on_test_epoch_start(self) -> None:
-        """Forget the predictions of an earlier pass and start the clock."""
+        """Forget the predictions of an earlier pass and start the clock.
+
+        Raises:
+            UserError: On several devices, where each would see, and report on, a part of the test set only.
+        """
+        if self.trainer.world_size > 1:
+            raise UserError(
+                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
+            )
         self._collected.clear()
         self._epoch_start = time.monotonic()
 
@@ -185,17 +195,24 @@ class SequenceTask(Task):
 
     def on_test_epoch_end(self) -> None:
         """Write predictions, results and the report of the test part to the run folder."""
-        if not self.trainer.is_global_zero:
-            return
-        test = TestPass(*self._gathered(), seconds=time.monotonic() - self._epoch_start)
         evaluate_run(
             RunFolder.of(self.trainer),
             self.model,
             self.trainer.datamodule,  # type: ignore[attr-defined]
-            test,
+            self._answers(),
             self.evaluation_config,
             seed=_seed(self.trainer),
         )
+
+    def on_predict_epoch_start(self) -> None:
+        """Start as a test pass does."""
+        self.on_test_epoch_start()
+
+    def on_predict_epoch_end(self) -> None:
+        """Write the predictions for all sequences to the run folder."""
+        folder = RunFolder.of(self.trainer)
+        write_predictions(folder, self.trainer.datamodule, self._answers())  # type: ignore[attr-defined]
+        print(f"predictions: {folder.predictions}")
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         task = self.model.config.task
@@ -208,6 +225,9 @@ class SequenceTask(Task):
     def _collect(self, logits: Tensor, batch: Batch) -> None:
         outputs = self.model.to_predictions(logits).detach()
         self._collected.append((batch["index"].cpu(), outputs.float().cpu(), batch["labels"].cpu()))
+
+    def _answers(self) -> Answers:
+        return Answers(*self._gathered(), seconds=time.monotonic() - self._epoch_start)
 
     def _gathered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return index, outputs and labels of all batches, in the order of the records."""

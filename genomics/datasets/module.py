@@ -130,11 +130,11 @@ class SequenceDataModule(L.LightningDataModule):
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return the test batches."""
-        return self._loader("test")
+        """Return batches of all sequences, whatever their part."""
+        return self._loader(None)
 
-    def _loader(self, part: str, shuffle: bool = False) -> DataLoader[Batch]:
-        indices = self.part(part)
+    def _loader(self, part: str | None, shuffle: bool = False) -> DataLoader[Batch]:
+        indices = np.arange(len(self.records)) if part is None else self.part(part)
         sampler = LengthBucketBatchSampler(
             self.records.tokens.lengths[indices], batch_size=self.batch_size, shuffle=shuffle, seed=self.seed
         )

@@ -40,6 +40,7 @@ _IRRELEVANT_WARNINGS = (
     r".*found in eval mode.*|.*in eval mode at the start of training.*",
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*The `srun` command is available.*",
+    r".*custom batch sampler .* for prediction.*",
     r".*was called with.*multiple `ModelCheckpoint`.*",
 )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +90,17 @@ def test_the_recipe_of_a_run_runs_again(run: Path, tmp_path: Path) -> None:
     one, two = (_weights(folder / "checkpoints" / "last.ckpt") for folder in (run, Path(copy)))
     assert one.keys() == two.keys()
     assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_the_predict_verb_of_a_recipe_covers_every_part(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    assert main(["predict", "--run", str(copy)]) == 0
+    rows = _rows(copy / "predictions.tsv")[1:]
+    counts = Results.load(run / "results.json").split.counts
+    assert Counter(row[1] for row in rows) == {part: sum(n.values()) for part, n in counts.items()}
+    tested = {row[0]: row for row in _rows(run / "predictions.tsv")[1:]}
+    assert all(row == tested[row[0]] for row in rows if row[1] == "test")
 
 
 def test_resuming_a_finished_run_changes_no_weight(
