@@ -30,7 +30,7 @@ _PEAK_LR = 3e-3
 _ORIENTED = 0.5  # share of training examples that show the given strand's features
 _MAX_EPOCHS = 12
 _EVALUATIONS = 12
-_PATIENCE = 4
+_PATIENCE = 6
 _BASES_PER_SECOND = 250_000  # training speed of one core; turns seconds into a number of steps
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
 from genomics.alphabet import VOCAB_SIZE, encode
+from seqmamba.ops.numba_math import kernel
 
 AMBIGUOUS = 4
 """Two-bit code (A 0, C 1, G 2, T 3) of everything that is not one of the four bases."""
@@ -52,7 +52,7 @@ def canonical_kmer_index(k: int) -> tuple[np.ndarray, int]:
     return index, len(values)
 
 
-@njit(cache=True)
+@kernel()
 def _count_words(codes, offsets, chosen, k, column, counts):  # type: ignore[no-untyped-def]
     mask = 4**k - 1
     for row in range(len(chosen)):

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from genomics.alphabet import reverse_complement
 from genomics.kmers import base_codes
+from seqmamba.ops.numba_math import kernel
 
 WORD = 12
 """Length of the k-mers: short enough to see through a few mutations, long enough to be rare by chance."""
@@ -31,7 +31,7 @@ _WINDOW = 128
 """Of the sequences that share a very common word, at most this many are looked at for each occurrence."""
 
 
-@njit(cache=True, inline="always")
+@kernel(inline="always")
 def _mix(value):  # type: ignore[no-untyped-def]
     """Splitmix64's finaliser: a bijection of 64-bit integers without visible pattern."""
     value ^= value >> np.uint64(30)
@@ -41,7 +41,7 @@ def _mix(value):  # type: ignore[no-untyped-def]
     return value ^ (value >> np.uint64(31))
 
 
-@njit(cache=True)
+@kernel()
 def _kept_words(codes, start, end, k, limit, out):  # type: ignore[no-untyped-def]
     """Write the hashes (at most ``limit``) of the canonical k-mers of one sequence; return how many."""
     mask = (np.uint64(1) << np.uint64(2 * k)) - np.uint64(1)
@@ -66,7 +66,7 @@ def _kept_words(codes, start, end, k, limit, out):  # type: ignore[no-untyped-de
     return kept
 
 
-@njit(cache=True)
+@kernel()
 def _word_keys(codes, offsets, k, limit):  # type: ignore[no-untyped-def]
     """Return the keys of all sequences end to end, ascending in each, and how many each has.
 
@@ -96,7 +96,7 @@ def _word_keys(codes, offsets, k, limit):  # type: ignore[no-untyped-def]
     return keys, sizes
 
 
-@njit(cache=True)
+@kernel()
 def _shared(words, a, a_end, b, b_end):  # type: ignore[no-untyped-def]
     """Count the words that two ascending stretches of ``words`` have in common."""
     shared = 0
@@ -112,7 +112,7 @@ def _shared(words, a, a_end, b, b_end):  # type: ignore[no-untyped-def]
     return shared
 
 
-@njit(cache=True)
+@kernel()
 def _root(parent, i):  # type: ignore[no-untyped-def]
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -120,7 +120,7 @@ def _root(parent, i):  # type: ignore[no-untyped-def]
     return i
 
 
-@njit(cache=True)
+@kernel()
 def _unite_alike(words, offsets, starts, members, threshold, parent):  # type: ignore[no-untyped-def]
     """Join every sequence with the earlier ones that are alike, in the union-find forest ``parent``."""
     n = len(offsets) - 1
@@ -158,7 +158,7 @@ def _unite_alike(words, offsets, starts, members, threshold, parent):  # type: i
                 parent[max(root_i, root_j)] = min(root_i, root_j)
 
 
-@njit(cache=True)
+@kernel()
 def _best_matches(words, offsets, starts, members, level, threshold, match, value):  # type: ignore[no-untyped-def]
     """Find, for each sequence of level > 0, its most alike sequence of a lower level."""
     n = len(offsets) - 1
