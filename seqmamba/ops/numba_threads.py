@@ -14,11 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def float32(x: Tensor) -> Tensor:
     """What a kernel can read: detached, float32, contiguous; a copy only where it must be."""
     return x.detach().to(torch.float32).contiguous()
+
+
+def sequence_starts(batch: int, length: int, reset: Tensor | None, reverse: bool) -> Tensor:
+    """Where a packed sequence starts in processing order: from right to left, one step after `reset`."""
+    if reset is None:
+        return torch.zeros(batch, length, dtype=torch.bool)
+    return F.pad(reset[:, 1:].flip(1), (1, 0)) if reverse else reset.contiguous()
 
 
 def run_tasks(kernel: Callable[..., Any], tasks: int, *arguments: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from seqmamba.ops.causal_conv1d.numba_kernels import (
     TILE,
@@ -14,7 +13,7 @@ from seqmamba.ops.causal_conv1d.numba_kernels import (
     conv_backward,
     conv_forward,
 )
-from seqmamba.ops.numba_threads import float32, run_tasks
+from seqmamba.ops.numba_threads import float32, run_tasks, sequence_starts
 
 
 def forward(
@@ -83,13 +82,6 @@ def _prepare(
         weight=float32(weight.T.flip(0)).numpy(),
         bias=(torch.zeros(dim) if bias is None else float32(bias)).numpy(),
         initial_state=state.numpy(),
-        starts=_starts(batch, length, reset, reverse).numpy(),
+        starts=sequence_starts(batch, length, reset, reverse).numpy(),
     )
     return inputs, Options(silu, reverse)
-
-
-def _starts(batch: int, length: int, reset: Tensor | None, reverse: bool) -> Tensor:
-    """Where a packed sequence starts in processing order: from right to left, one step after `reset`."""
-    if reset is None:
-        return torch.zeros(batch, length, dtype=torch.bool)
-    return F.pad(reset[:, 1:].flip(1), (1, 0)) if reverse else reset.contiguous()

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqmamba.ops.numba_math import kernel, prefer_wide_vectors, sigmoid
+from seqmamba.ops.numba_rows import Tile, copy_lanes, load_steps, store_steps
 
 Array = np.ndarray
 
@@ -49,16 +50,6 @@ class Gradients(NamedTuple):
     weight: Array  # (batch, width, dim)
     bias: Array  # (batch, dim)
     initial_state: Array  # (batch, width-1, dim)
-
-
-class Tile(NamedTuple):
-    """The channels of a task, and their filters."""
-
-    b: int
-    d0: int
-    lanes: int
-    weight: Array  # (width, TILE)
-    bias: Array  # (TILE,)
 
 
 @kernel()
@@ -95,33 +86,7 @@ def place(task: int, inputs: Inputs, weight: Array, bias: Array) -> Tile:
     for lag in range(weight.shape[0]):
         copy_lanes(weight[lag], inputs.weight[lag, d0 : d0 + lanes])
     copy_lanes(bias, inputs.bias[d0 : d0 + lanes])
-    return Tile(task // tiles, d0, lanes, weight, bias)
-
-
-@kernel()
-def copy_lanes(to: Array, source: Array) -> None:
-    """Copy the lanes that both rows have."""
-    prefer_wide_vectors()
-    for j in range(min(to.shape[0], source.shape[0])):
-        to[j] = source[j]
-
-
-@kernel()
-def load_steps(rows: Array, source: Array, start: int, stop: int, tile: Tile, reverse: bool) -> None:
-    """Copy the steps [start, stop) of a (batch, length, dim) array to the first `rows`."""
-    length = source.shape[1]
-    for i in range(stop - start):
-        t = length - 1 - start - i if reverse else start + i
-        copy_lanes(rows[i], source[tile.b, t, tile.d0 : tile.d0 + tile.lanes])
-
-
-@kernel()
-def store_steps(to: Array, rows: Array, start: int, stop: int, tile: Tile, reverse: bool) -> None:
-    """Undo `load_steps`."""
-    length = to.shape[1]
-    for i in range(stop - start):
-        t = length - 1 - start - i if reverse else start + i
-        copy_lanes(to[tile.b, t, tile.d0 : tile.d0 + tile.lanes], rows[i])
+    return Tile(task // tiles, d0, lanes)
 
 
 @kernel()
@@ -158,14 +123,13 @@ def add_products(to: Array, left: Array, right: Array, n: int) -> None:
 
 
 @kernel()
-def convolve(out: Array, rows: Array, tile: Tile, n: int) -> None:
+def convolve(out: Array, rows: Array, weight: Array, bias: Array, n: int) -> None:
     """Fill n rows of `out` with the convolution before its activation; `rows` start `past` rows earlier."""
-    prefer_wide_vectors()
-    past = tile.weight.shape[0] - 1
+    past = weight.shape[0] - 1
     for i in range(n):
-        copy_lanes(out[i], tile.bias)
+        copy_lanes(out[i], bias)
     for lag in range(past + 1):
-        add_scaled(out, tile.weight[lag], rows[past - lag :], n)
+        add_scaled(out, weight[lag], rows[past - lag :], n)
 
 
 @kernel()
@@ -200,7 +164,7 @@ def conv_forward(first: int, last: int, inputs: Inputs, options: Options, y: Arr
             stop = block_stop(inputs.starts[tile.b], start)
             load_past(rows, inputs, options, start, tile)
             load_steps(rows[past:], inputs.x, start, stop, tile, options.reverse)
-            convolve(out, rows, tile, stop - start)
+            convolve(out, rows, weight, bias, stop - start)
             if options.silu:
                 silu(out, stop - start)
             store_steps(y, out, start, stop, tile, options.reverse)
@@ -240,7 +204,7 @@ def conv_backward(
             shift(grad, n)
             load_steps(grad, grad_y, start, stop, tile, options.reverse)
             if options.silu:
-                convolve(out, rows, tile, n)
+                convolve(out, rows, weight, bias, n)
                 silu_backward(grad, out, n)
             add_products(d_bias, grad, ones, n)
             out[:n] = ZERO

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqmamba.ops.numba_threads import float32, run_tasks
+from seqmamba.ops.numba_threads import float32, run_tasks, sequence_starts
 from seqmamba.ops.selective_scan.layout import SEGMENT, channel_tiles
 from seqmamba.ops.selective_scan.numba_kernels import Gradients, Inputs, Options, scan_backward, scan_forward
 
@@ -29,8 +29,8 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute `selective_scan_reference` in float32; the third result serves `backward`."""
     (batch, length, dim), n_state = u.shape, A.shape[1]
-    inputs = _inputs(u, delta, A, B, C, D, z, delta_bias, reset)
-    options, tasks = _options(u, B, z, reset, delta_softplus, reverse)
+    inputs = _inputs(u, delta, A, B, C, D, z, delta_bias, reset, reverse)
+    options, tasks = _options(u, B, z, delta_softplus, reverse)
     segments = -(-length // SEGMENT) if save else 0
     initial = (
         u.new_zeros(batch, dim, n_state, dtype=torch.float32) if initial_state is None else initial_state
@@ -68,15 +68,15 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of u, delta, A, B, C, D, z, delta_bias, each in its dtype, empty if absent; initial_state."""
     (batch, length, dim), (groups, n_state) = u.shape, B.shape[2:]
-    inputs = _inputs(u, delta, A, B, C, D, z, delta_bias, reset)
-    options, tasks = _options(u, B, z, reset, delta_softplus, reverse)
+    inputs = _inputs(u, delta, A, B, C, D, z, delta_bias, reset, reverse)
+    options, tasks = _options(u, B, z, delta_softplus, reverse)
     tiles = tasks // (batch * groups)
     grads = (
         torch.empty(batch, length, dim),
         torch.empty(batch, length, dim),
         torch.empty(batch, dim, n_state),
-        torch.empty(tiles, batch, length, groups, n_state),
-        torch.empty(tiles, batch, length, groups, n_state),
+        torch.empty(tiles, batch, length, groups * n_state),
+        torch.empty(tiles, batch, length, groups * n_state),
         torch.empty(batch, dim),
         torch.empty((0, 0, 0) if z is None else (batch, length, dim)),
         torch.empty(batch, dim),
@@ -90,8 +90,8 @@ def backward(
         d_u.to(u.dtype),
         d_delta.to(delta.dtype),
         d_A.sum(0).to(A.dtype),
-        d_B.sum(0).to(B.dtype),
-        d_C.sum(0).to(C.dtype),
+        d_B.sum(0).view(B.shape).to(B.dtype),
+        d_C.sum(0).view(C.shape).to(C.dtype),
         u.new_empty(0) if D is None else d_D.sum(0).to(D.dtype),
         u.new_empty(0) if z is None else d_z.to(z.dtype),
         u.new_empty(0) if delta_bias is None else d_bias.sum(0).to(delta_bias.dtype),
@@ -109,27 +109,29 @@ def _inputs(
     z: Tensor | None,
     delta_bias: Tensor | None,
     reset: Tensor | None,
+    reverse: bool,
 ) -> Inputs:
     """The kernels' view of the operands."""
-    zeros = torch.zeros(u.shape[2])
+    batch, length, dim = u.shape
+    zeros = torch.zeros(dim)
     return Inputs(
         u=float32(u).numpy(),
         delta=float32(delta).numpy(),
         A=(float32(A) * LOG2_E).numpy(),
-        B=float32(B).numpy(),
-        C=float32(C).numpy(),
+        B=float32(B).flatten(2).numpy(),
+        C=float32(C).flatten(2).numpy(),
         D=(zeros if D is None else float32(D)).numpy(),
         z=(torch.empty(0, 0, 0) if z is None else float32(z)).numpy(),
         delta_bias=(zeros if delta_bias is None else float32(delta_bias)).numpy(),
-        reset=(torch.empty(0, 0, dtype=torch.bool) if reset is None else reset.contiguous()).numpy(),
+        starts=sequence_starts(batch, length, reset, reverse).numpy(),
     )
 
 
 def _options(
-    u: Tensor, B: Tensor, z: Tensor | None, reset: Tensor | None, delta_softplus: bool, reverse: bool
+    u: Tensor, B: Tensor, z: Tensor | None, delta_softplus: bool, reverse: bool
 ) -> tuple[Options, int]:
     """The kernels' options, and the number of tasks."""
     (batch, _, dim), groups = u.shape, B.shape[2]
     tile, tiles = channel_tiles(batch, groups, dim // groups)
-    options = Options(z is not None, reset is not None, delta_softplus, reverse, tile, SEGMENT)
+    options = Options(z is not None, delta_softplus, reverse, tile, SEGMENT)
     return options, batch * groups * tiles

@@ -1,17 +1,18 @@
 """The selective scan's CPU kernels.
 
-A task is one batch element and one tile of channels. Time runs serially; the innermost loops run over the
-channels of the tile, which LLVM turns into vectors, with the states of the tile in the first-level cache.
-Tiles are padded with channels whose values are all zero (decay one, input zero), so these loops have no
-remainder.
+A task is one batch element and one tile of channels. It walks the sequence in segments, whose operands it
+first brings into scratch memory. Time runs serially; the innermost loops run over the lanes of the tile,
+which LLVM turns into vectors, with the states of the tile in the first-level cache. Lanes beyond the last
+channel have no input, no gradient and a state of zero, so that these loops need no remainder and sums over
+lanes no mask.
 
-The forward saves the state before every `segment` steps. The backward walks the segments from the last
-processed one back: it replays a segment from its saved state, keeping that segment's decays and states,
-then sweeps it in reverse with the adjoint lambda_t = C_t g_t + a_{t+1} lambda_{t+1}, where a_t =
-exp(delta_t A) and g_t is the gradient of C_t . h_t. Sums over channels (for dB and dC) are stored tile by
-tile and added outside, in a fixed order.
+The forward saves the state before every segment. The backward walks the segments from the last processed one
+back: it replays a segment from its saved state, keeping that segment's decays and states, then sweeps it in
+reverse with the adjoint lambda_t = C_t g_t + a_{t+1} lambda_{t+1}, where a_t = exp(delta_t A) and g_t is the
+gradient of C_t . h_t. Sums over channels (for dB and dC) are stored tile by tile and added outside, in a
+fixed order.
 
-`s` counts steps in processing order and `t` is the storage position; A arrives multiplied by log2(e).
+`s` counts steps in processing order, `i` those of a segment; A arrives multiplied by log2(e).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from seqmamba.ops.numba_math import (
     sigmoid,
     softplus,
 )
+from seqmamba.ops.numba_rows import Tile, copy_lanes, load_steps, store_steps
 
 Array = np.ndarray
 
@@ -41,24 +43,23 @@ LANES = {"contract", "reassoc", "nsz"}
 
 
 class Inputs(NamedTuple):
-    """The operands, contiguous; absent ones are zeros (D, delta_bias, initial_state) or empty (z, reset)."""
+    """The operands, contiguous; absent ones are zeros (D, delta_bias, starts) or empty (z)."""
 
     u: Array  # (batch, length, dim)
     delta: Array  # (batch, length, dim)
     A: Array  # (dim, state), times log2(e)
-    B: Array  # (batch, length, groups, state)
-    C: Array  # (batch, length, groups, state)
+    B: Array  # (batch, length, groups * state)
+    C: Array  # (batch, length, groups * state)
     D: Array  # (dim,)
     z: Array  # (batch, length, dim)
     delta_bias: Array  # (dim,)
-    reset: Array  # (batch, length) bool
+    starts: Array  # (batch, length) bool: a packed sequence starts, in processing order
 
 
 class Options(NamedTuple):
     """How to scan."""
 
     gated: bool
-    packed: bool
     softplus: bool
     reverse: bool
     tile: int
@@ -71,60 +72,212 @@ class Gradients(NamedTuple):
     u: Array  # (batch, length, dim)
     delta: Array  # (batch, length, dim)
     A: Array  # (batch, dim, state)
-    B: Array  # (tiles of a group, batch, length, groups, state)
-    C: Array  # (tiles of a group, batch, length, groups, state)
+    B: Array  # (tiles of a group, batch, length, groups * state)
+    C: Array  # (tiles of a group, batch, length, groups * state)
     D: Array  # (batch, dim)
     z: Array  # (batch, length, dim)
     delta_bias: Array  # (batch, dim)
     initial_state: Array  # (batch, dim, state)
 
 
+class Task(NamedTuple):
+    """Where a task reads and writes."""
+
+    channels: Tile
+    states: Tile  # its group's part of the last axis of B and C
+    k: int  # number of the tile in its group
+
+
 class Scratch(NamedTuple):
-    """What the backward keeps of one tile: of a segment (first axis), or of the walk so far."""
+    """What both passes keep of a tile; the rows are the steps of a segment."""
+
+    A: Array  # (state, tile)
+    D: Array  # (tile,)
+    bias: Array  # (tile,)
+    h: Array  # (state, tile)
+    u: Array  # (segment, tile)
+    dt: Array  # (segment, tile)
+    x: Array  # (segment, tile): dt u
+    z: Array  # (segment, tile)
+    B: Array  # (segment, state)
+    C: Array  # (segment, state)
+    y: Array  # (segment, tile): C . h + D u
+
+
+class Adjoint(NamedTuple):
+    """What the backward adds: of a segment, or of the walk so far."""
 
     decay: Array  # (segment, state, tile)
     before: Array  # (segment, state, tile): the state that the step multiplied by its decay
-    dt: Array  # (segment, tile)
-    u: Array  # (segment, tile)
-    g: Array  # (segment, tile): gradient of C_t . h_t
-    h: Array  # (state, tile)
+    y: Array  # (segment, tile): gradient of y
+    g: Array  # (segment, tile): gradient of C . h
+    u: Array  # (segment, tile): gradient of u; while the segment is swept, of x
+    dt: Array  # (segment, tile): gradient of dt; while the segment is swept, its part by the decays
+    B: Array  # (segment, state)
+    C: Array  # (segment, state)
     carry: Array  # (state, tile): a_{t+1} lambda_{t+1}
     A: Array  # (state, tile)
-    grad_A: Array  # (state, tile)
-    grad_D: Array  # (tile,)
-    grad_bias: Array  # (tile,)
-    row: Array  # (3, tile)
+    D: Array  # (tile,)
+    bias: Array  # (tile,)
 
 
 @kernel()
-def place(task: int, inputs: Inputs, tile: int) -> tuple[int, int, int, int, int]:
-    """Batch element, group, tile of the group, first channel and number of channels of a task."""
-    dim, groups = inputs.u.shape[2], inputs.B.shape[2]
+def zeros(rows: int, columns: int) -> Array:
+    """A matrix of zeros."""
+    return np.zeros((rows, columns), np.float32)
+
+
+@kernel()
+def new_scratch(segment: int, n_state: int, tile: int) -> Scratch:
+    """Room for one task at a time."""
+    return Scratch(
+        zeros(n_state, tile),
+        np.zeros(tile, np.float32),
+        np.zeros(tile, np.float32),
+        zeros(n_state, tile),
+        zeros(segment, tile),
+        zeros(segment, tile),
+        zeros(segment, tile),
+        zeros(segment, tile),
+        zeros(segment, n_state),
+        zeros(segment, n_state),
+        zeros(segment, tile),
+    )
+
+
+@kernel()
+def new_adjoint(segment: int, n_state: int, tile: int) -> Adjoint:
+    """Room for one task at a time."""
+    return Adjoint(
+        np.zeros((segment, n_state, tile), np.float32),
+        np.zeros((segment, n_state, tile), np.float32),
+        zeros(segment, tile),
+        zeros(segment, tile),
+        zeros(segment, tile),
+        zeros(segment, tile),
+        zeros(segment, n_state),
+        zeros(segment, n_state),
+        zeros(n_state, tile),
+        zeros(n_state, tile),
+        np.zeros(tile, np.float32),
+        np.zeros(tile, np.float32),
+    )
+
+
+@kernel()
+def place(index: int, inputs: Inputs, tile: int) -> Task:
+    """Where task number `index` works."""
+    dim, n_state = inputs.A.shape
+    groups = inputs.B.shape[2] // n_state
     span = dim // groups
     tiles = (span + tile - 1) // tile
-    g, k = task // tiles % groups, task % tiles
-    return task // (groups * tiles), g, k, g * span + k * tile, min(tile, span - k * tile)
+    b, g, k = index // (groups * tiles), index // tiles % groups, index % tiles
+    channels = Tile(b, g * span + k * tile, min(tile, span - k * tile))
+    return Task(channels, Tile(b, g * n_state, n_state), k)
 
 
 @kernel()
-def starts_sequence(inputs: Inputs, options: Options, b: int, t: int) -> bool:
-    """Whether the state from before step t belongs to another packed sequence."""
-    boundary = t + 1 if options.reverse else t
-    return options.packed and boundary < inputs.reset.shape[1] and inputs.reset[b, boundary]
+def load_transposed(to: Array, source: Array, d0: int, lanes: int) -> None:
+    """Fill (state, tile) with the tile's rows of (dim, state), and zeros beyond them."""
+    for n in range(to.shape[0]):
+        for j in range(lanes):
+            to[n, j] = source[d0 + j, n]
+        for j in range(lanes, to.shape[1]):
+            to[n, j] = ZERO
 
 
-@kernel(fastmath=LANES)
-def step_sizes(inputs: Inputs, soft: bool, b: int, t: int, d0: int, width: int, dt: Array) -> None:
-    """Fill the first `width` lanes of `dt` with delta after its bias and softplus; the others stay zero."""
+@kernel()
+def store_transposed(to: Array, source: Array, d0: int, lanes: int) -> None:
+    """Undo `load_transposed`."""
+    for j in range(lanes):
+        for n in range(source.shape[0]):
+            to[d0 + j, n] = source[n, j]
+
+
+@kernel()
+def load_channels(keep: Scratch, inputs: Inputs, tile: Tile) -> None:
+    """Fill what stays the same along the sequence."""
+    end = tile.d0 + tile.lanes
+    keep.D[:], keep.bias[:] = ZERO, ZERO
+    load_transposed(keep.A, inputs.A, tile.d0, tile.lanes)
+    copy_lanes(keep.D, inputs.D[tile.d0 : end])
+    copy_lanes(keep.bias, inputs.delta_bias[tile.d0 : end])
+
+
+@kernel()
+def load_segment(keep: Scratch, inputs: Inputs, options: Options, task: Task, start: int, stop: int) -> None:
+    """Fill the operands of the steps [start, stop)."""
+    load_steps(keep.u, inputs.u, start, stop, task.channels, options.reverse)
+    load_steps(keep.dt, inputs.delta, start, stop, task.channels, options.reverse)
+    load_steps(keep.B, inputs.B, start, stop, task.states, options.reverse)
+    load_steps(keep.C, inputs.C, start, stop, task.states, options.reverse)
+    if options.gated:
+        load_steps(keep.z, inputs.z, start, stop, task.channels, options.reverse)
+    step_sizes(keep.dt, keep.bias, options.softplus, stop - start)
+    multiply(keep.x, keep.dt, keep.u, stop - start)
+
+
+@kernel()
+def step_sizes(dt: Array, bias: Array, soft: bool, n: int) -> None:
+    """Add the bias to the first n rows of `dt`, and apply softplus if asked to."""
     prefer_wide_vectors()
-    for j in range(width):
-        dt[j] = inputs.delta[b, t, d0 + j] + inputs.delta_bias[d0 + j]
+    for i in range(n):
+        for j in range(dt.shape[1]):
+            dt[i, j] += bias[j]
     if soft:
-        for j in range(width):
-            dt[j] = softplus(dt[j])
+        for i in range(n):
+            for j in range(dt.shape[1]):
+                dt[i, j] = softplus(dt[i, j])
+
+
+@kernel()
+def multiply(to: Array, left: Array, right: Array, n: int) -> None:
+    """Fill n rows with the product of two others."""
+    prefer_wide_vectors()
+    for i in range(n):
+        for j in range(to.shape[1]):
+            to[i, j] = left[i, j] * right[i, j]
+
+
+@kernel()
+def gate(to: Array, rows: Array, z: Array, n: int) -> None:
+    """Fill n rows with others times silu(z)."""
+    prefer_wide_vectors()
+    for i in range(n):
+        for j in range(to.shape[1]):
+            to[i, j] = rows[i, j] * z[i, j] * sigmoid(z[i, j])
+
+
+@kernel()
+def gate_backward(y: Array, z: Array, grad: Array, n: int) -> None:
+    """Turn `y` before its gate into the gradient of z: silu'(z) = sigmoid(z) (1 + z (1 - sigmoid(z)))."""
+    prefer_wide_vectors()
+    for i in range(n):
+        for j in range(y.shape[1]):
+            opening = sigmoid(z[i, j])
+            y[i, j] *= grad[i, j] * opening * (ONE + z[i, j] * (ONE - opening))
 
 
 @kernel(fastmath=LANES)
+def advance(keep: Scratch, starts: Array) -> None:
+    """Run the steps of a segment, one for each of `starts`, from `keep.h`: fills `keep.y` before the gate."""
+    prefer_wide_vectors()
+    n_state, tile = keep.A.shape
+    for i in range(starts.shape[0]):
+        if starts[i]:
+            keep.h[:] = ZERO
+        u, dt, x, y = keep.u[i], keep.dt[i], keep.x[i], keep.y[i]
+        for j in range(tile):
+            y[j] = keep.D[j] * u[j]
+        for n in range(n_state):
+            b_n, c_n, A, h = keep.B[i, n], keep.C[i, n], keep.A[n], keep.h[n]
+            for j in range(tile):
+                v = exp2(dt[j] * A[j]) * h[j] + x[j] * b_n
+                h[j] = v
+                y[j] += c_n * v
+
+
+@kernel()
 def scan_forward(
     first: int,
     last: int,
@@ -140,155 +293,136 @@ def scan_forward(
     Writes y, the final state (batch, dim, state), and the state before each segment unless `saved` (batch,
     segments, state, dim) is empty.
     """
-    prefer_wide_vectors()
     denormals = flush_denormals()
-    length, n_state, tile = inputs.u.shape[1], inputs.B.shape[3], options.tile
-    h, A = np.zeros((n_state, tile), np.float32), np.zeros((n_state, tile), np.float32)
-    dt, x, acc = np.zeros(tile, np.float32), np.zeros(tile, np.float32), np.zeros(tile, np.float32)
-    for task in range(first, last):
-        b, g, _, d0, width = place(task, inputs, tile)
-        A[:], h[:], dt[:], x[:] = ZERO, ZERO, ZERO, ZERO
-        for n in range(n_state):
-            for j in range(width):
-                A[n, j] = inputs.A[d0 + j, n]
-                h[n, j] = initial[b, d0 + j, n]
-        for s in range(length):
-            t = length - 1 - s if options.reverse else s
-            if saved.shape[1] > 0 and s % options.segment == 0:
-                saved[b, s // options.segment, :, d0 : d0 + width] = h[:, :width]
-            if starts_sequence(inputs, options, b, t):
-                h[:] = ZERO
-            step_sizes(inputs, options.softplus, b, t, d0, width, dt)
-            for j in range(width):
-                x[j] = dt[j] * inputs.u[b, t, d0 + j]
-                acc[j] = inputs.D[d0 + j] * inputs.u[b, t, d0 + j]
-            for n in range(n_state):
-                b_n, c_n = inputs.B[b, t, g, n], inputs.C[b, t, g, n]
-                for j in range(tile):
-                    v = exp2(dt[j] * A[n, j]) * h[n, j] + x[j] * b_n
-                    h[n, j] = v
-                    acc[j] += c_n * v
+    length, n_state = inputs.u.shape[1], inputs.A.shape[1]
+    keep = new_scratch(options.segment, n_state, options.tile)
+    for index in range(first, last):
+        task = place(index, inputs, options.tile)
+        b, d0, lanes = task.channels
+        load_channels(keep, inputs, task.channels)
+        load_transposed(keep.h, initial[b], d0, lanes)
+        for start in range(0, length, options.segment):
+            stop = min(start + options.segment, length)
+            if saved.shape[1] > 0:
+                for n in range(n_state):
+                    copy_lanes(saved[b, start // options.segment, n, d0 : d0 + lanes], keep.h[n])
+            load_segment(keep, inputs, options, task, start, stop)
+            advance(keep, inputs.starts[b, start:stop])
             if options.gated:
-                for j in range(width):
-                    acc[j] *= inputs.z[b, t, d0 + j] * sigmoid(inputs.z[b, t, d0 + j])
-            for j in range(width):
-                y[b, t, d0 + j] = acc[j]
-        for j in range(width):
-            for n in range(n_state):
-                final[b, d0 + j, n] = h[n, j]
+                gate(keep.y, keep.y, keep.z, stop - start)
+            store_steps(y, keep.y, start, stop, task.channels, options.reverse)
+        store_transposed(final[b], keep.h, d0, lanes)
     restore_denormals(denormals)
 
 
-@kernel()
-def new_scratch(segment: int, n_state: int, tile: int) -> Scratch:
-    """All zeros: lanes beyond a tile's channels are never written and must stay so."""
-    return Scratch(
-        np.zeros((segment, n_state, tile), np.float32),
-        np.zeros((segment, n_state, tile), np.float32),
-        np.zeros((segment, tile), np.float32),
-        np.zeros((segment, tile), np.float32),
-        np.zeros((segment, tile), np.float32),
-        np.zeros((n_state, tile), np.float32),
-        np.zeros((n_state, tile), np.float32),
-        np.zeros((n_state, tile), np.float32),
-        np.zeros((n_state, tile), np.float32),
-        np.zeros(tile, np.float32),
-        np.zeros(tile, np.float32),
-        np.zeros((3, tile), np.float32),
-    )
-
-
 @kernel(fastmath=LANES)
-def replay(
-    task: int,
-    start: int,
-    stop: int,
-    inputs: Inputs,
-    options: Options,
-    grad_y: Array,
-    grads: Gradients,
-    keep: Scratch,
-) -> None:
-    """Run the steps [start, stop) again from `keep.h`, filling `keep`; gives the gradients of C and z."""
+def replay(keep: Scratch, adjoint: Adjoint, starts: Array) -> None:
+    """Do what `advance` does, keep what `sweep` needs, and fill the gradient of C."""
     prefer_wide_vectors()
-    length, n_state, tile = inputs.u.shape[1], inputs.B.shape[3], options.tile
-    b, g, k, d0, width = place(task, inputs, tile)
-    x, acc = keep.row[0], keep.row[1]
-    for s in range(start, stop):
-        t, i = length - 1 - s if options.reverse else s, s - start
-        if starts_sequence(inputs, options, b, t):
+    n_state, tile = keep.A.shape
+    for i in range(starts.shape[0]):
+        if starts[i]:
             keep.h[:] = ZERO
-        dt, grad, decay, before = keep.dt[i], keep.g[i], keep.decay[i], keep.before[i]
-        step_sizes(inputs, options.softplus, b, t, d0, width, dt)
-        for j in range(width):
-            keep.u[i, j] = inputs.u[b, t, d0 + j]
-            grad[j] = grad_y[b, t, d0 + j]
-        if options.gated:
-            for j in range(width):
-                grad[j] *= inputs.z[b, t, d0 + j] * sigmoid(inputs.z[b, t, d0 + j])
+        u, dt, x, y, grad = keep.u[i], keep.dt[i], keep.x[i], keep.y[i], adjoint.g[i]
         for j in range(tile):
-            x[j] = dt[j] * keep.u[i, j]
-            acc[j] = ZERO
+            y[j] = keep.D[j] * u[j]
         for n in range(n_state):
-            b_n, c_n, total = inputs.B[b, t, g, n], inputs.C[b, t, g, n], ZERO
+            b_n, c_n, total, A, h = keep.B[i, n], keep.C[i, n], ZERO, keep.A[n], keep.h[n]
+            decay, before = adjoint.decay[i, n], adjoint.before[i, n]
             for j in range(tile):
-                a, old = exp2(dt[j] * keep.A[n, j]), keep.h[n, j]
+                a, old = exp2(dt[j] * A[j]), h[j]
                 v = a * old + x[j] * b_n
-                decay[n, j] = a
-                before[n, j] = old
-                keep.h[n, j] = v
-                acc[j] += c_n * v
+                decay[j] = a
+                before[j] = old
+                h[j] = v
+                y[j] += c_n * v
                 total += grad[j] * v
-            grads.C[k, b, t, g, n] = total
-        if options.gated:  # silu'(z) = sigmoid(z) (1 + z (1 - sigmoid(z)))
-            for j in range(width):
-                z = inputs.z[b, t, d0 + j]
-                gate = sigmoid(z)
-                ungated = acc[j] + inputs.D[d0 + j] * keep.u[i, j]
-                grads.z[b, t, d0 + j] = grad_y[b, t, d0 + j] * ungated * gate * (ONE + z * (ONE - gate))
+            adjoint.C[i, n] = total
 
 
 @kernel(fastmath=LANES)
-def sweep(
-    task: int, start: int, stop: int, inputs: Inputs, options: Options, grads: Gradients, keep: Scratch
-) -> None:
-    """Carry the adjoint back over the steps [start, stop) that `replay` has filled `keep` with."""
+def sweep(keep: Scratch, adjoint: Adjoint, starts: Array) -> None:
+    """Carry the adjoint back over the segment that `replay` has run.
+
+    Fills the gradient of B, the gradient of x in `adjoint.u` and, divided by log 2, that part of dt's which
+    came through the decays in `adjoint.dt`.
+    """
     prefer_wide_vectors()
-    length, n_state, tile = inputs.u.shape[1], inputs.B.shape[3], options.tile
-    b, g, k, d0, width = place(task, inputs, tile)
-    x, along_B, along_A = keep.row[0], keep.row[1], keep.row[2]
-    for s in range(stop - 1, start - 1, -1):
-        t, i = length - 1 - s if options.reverse else s, s - start
-        dt, u, grad, decay, before = keep.dt[i], keep.u[i], keep.g[i], keep.decay[i], keep.before[i]
+    n_state, tile = keep.A.shape
+    for k in range(starts.shape[0]):
+        i = starts.shape[0] - 1 - k
+        dt, x, grad, along_B, along_A = keep.dt[i], keep.x[i], adjoint.g[i], adjoint.u[i], adjoint.dt[i]
         for j in range(tile):
-            x[j] = dt[j] * u[j]
             along_B[j] = ZERO
             along_A[j] = ZERO
         for n in range(n_state):
-            b_n, c_n, total = inputs.B[b, t, g, n], inputs.C[b, t, g, n], ZERO
+            b_n, c_n, total, A, carry = keep.B[i, n], keep.C[i, n], ZERO, keep.A[n], adjoint.carry[n]
+            decay, before, grad_A = adjoint.decay[i, n], adjoint.before[i, n], adjoint.A[n]
             for j in range(tile):
-                adjoint = keep.carry[n, j] + c_n * grad[j]
-                total += adjoint * x[j]
-                along_B[j] += adjoint * b_n
-                c = decay[n, j] * adjoint
-                q = c * before[n, j]
-                along_A[j] += keep.A[n, j] * q
-                keep.grad_A[n, j] += dt[j] * q
-                keep.carry[n, j] = c
-            grads.B[k, b, t, g, n] = total
-        if starts_sequence(inputs, options, b, t):
-            keep.carry[:] = ZERO
-        for j in range(width):
-            grads.u[b, t, d0 + j] = dt[j] * along_B[j] + inputs.D[d0 + j] * grad[j]
-            keep.grad_D[j] += grad[j] * u[j]
-            grad_dt = u[j] * along_B[j] + LN_2 * along_A[j]
-            if options.softplus:  # softplus'(x) = 1 - exp(-softplus(x))
-                grad_dt *= ONE - exp2(-dt[j] * LOG2_E)
-            grads.delta[b, t, d0 + j] = grad_dt
-            keep.grad_bias[j] += grad_dt
+                state = carry[j] + c_n * grad[j]
+                total += state * x[j]
+                along_B[j] += state * b_n
+                c = decay[j] * state
+                q = c * before[j]
+                along_A[j] += A[j] * q
+                grad_A[j] += dt[j] * q
+                carry[j] = c
+            adjoint.B[i, n] = total
+        if starts[i]:
+            adjoint.carry[:] = ZERO
 
 
-@kernel(fastmath=LANES)
+@kernel()
+def finish_sweep(keep: Scratch, adjoint: Adjoint, soft: bool, n: int) -> None:
+    """Complete the gradients of u and dt, and add those of D and the bias."""
+    prefer_wide_vectors()
+    tile = keep.u.shape[1]
+    for i in range(n):
+        u, dt, grad, grad_u, grad_dt = keep.u[i], keep.dt[i], adjoint.g[i], adjoint.u[i], adjoint.dt[i]
+        for j in range(tile):
+            grad_dt[j] = u[j] * grad_u[j] + LN_2 * grad_dt[j]
+            grad_u[j] = dt[j] * grad_u[j] + keep.D[j] * grad[j]
+            adjoint.D[j] += grad[j] * u[j]
+        if soft:  # softplus'(x) = 1 - exp(-softplus(x))
+            for j in range(tile):
+                grad_dt[j] *= ONE - exp2(-dt[j] * LOG2_E)
+        for j in range(tile):
+            adjoint.bias[j] += grad_dt[j]
+
+
+@kernel()
+def differentiate_segment(
+    inputs: Inputs,
+    options: Options,
+    task: Task,
+    start: int,
+    stop: int,
+    grad_y: Array,
+    grads: Gradients,
+    keep: Scratch,
+    adjoint: Adjoint,
+) -> None:
+    """Write the gradients of the steps [start, stop), from the state before them in `keep.h`."""
+    starts, reverse = inputs.starts[task.channels.b, start:stop], options.reverse
+    load_segment(keep, inputs, options, task, start, stop)
+    if options.gated:
+        load_steps(adjoint.y, grad_y, start, stop, task.channels, reverse)
+        gate(adjoint.g, adjoint.y, keep.z, stop - start)
+    else:
+        load_steps(adjoint.g, grad_y, start, stop, task.channels, reverse)
+    replay(keep, adjoint, starts)
+    if options.gated:
+        gate_backward(keep.y, keep.z, adjoint.y, stop - start)
+        store_steps(grads.z, keep.y, start, stop, task.channels, reverse)
+    sweep(keep, adjoint, starts)
+    finish_sweep(keep, adjoint, options.softplus, stop - start)
+    store_steps(grads.u, adjoint.u, start, stop, task.channels, reverse)
+    store_steps(grads.delta, adjoint.dt, start, stop, task.channels, reverse)
+    store_steps(grads.B[task.k], adjoint.B, start, stop, task.states, reverse)
+    store_steps(grads.C[task.k], adjoint.C, start, stop, task.states, reverse)
+
+
+@kernel()
 def scan_backward(
     first: int,
     last: int,
@@ -301,24 +435,24 @@ def scan_backward(
 ) -> None:
     """Write the gradients of the tasks [first, last), from the states that the forward saved."""
     denormals = flush_denormals()
-    length, n_state, tile = inputs.u.shape[1], inputs.B.shape[3], options.tile
-    for task in range(first, last):
-        b, _, _, d0, width = place(task, inputs, tile)
-        keep = new_scratch(options.segment, n_state, tile)
-        for n in range(n_state):
-            for j in range(width):
-                keep.A[n, j] = inputs.A[d0 + j, n]
-                keep.carry[n, j] = grad_final[b, d0 + j, n]
+    length, n_state = inputs.u.shape[1], inputs.A.shape[1]
+    keep = new_scratch(options.segment, n_state, options.tile)
+    adjoint = new_adjoint(options.segment, n_state, options.tile)
+    for index in range(first, last):
+        task = place(index, inputs, options.tile)
+        b, d0, lanes = task.channels
+        load_channels(keep, inputs, task.channels)
+        load_transposed(adjoint.carry, grad_final[b], d0, lanes)
+        adjoint.A[:], adjoint.D[:], adjoint.bias[:] = ZERO, ZERO, ZERO
         for part in range((length - 1) // options.segment, -1, -1):
             start = part * options.segment
             stop = min(start + options.segment, length)
-            keep.h[:, :width] = saved[b, part, :, d0 : d0 + width]
-            replay(task, start, stop, inputs, options, grad_y, grads, keep)
-            sweep(task, start, stop, inputs, options, grads, keep)
-        for j in range(width):
-            grads.D[b, d0 + j] = keep.grad_D[j]
-            grads.delta_bias[b, d0 + j] = keep.grad_bias[j]
+            keep.h[:] = ZERO
             for n in range(n_state):
-                grads.A[b, d0 + j, n] = keep.grad_A[n, j]
-                grads.initial_state[b, d0 + j, n] = keep.carry[n, j]
+                copy_lanes(keep.h[n], saved[b, part, n, d0 : d0 + lanes])
+            differentiate_segment(inputs, options, task, start, stop, grad_y, grads, keep, adjoint)
+        store_transposed(grads.A[b], adjoint.A, d0, lanes)
+        store_transposed(grads.initial_state[b], adjoint.carry, d0, lanes)
+        copy_lanes(grads.D[b, d0 : d0 + lanes], adjoint.D)
+        copy_lanes(grads.delta_bias[b, d0 : d0 + lanes], adjoint.bias)
     restore_denormals(denormals)
