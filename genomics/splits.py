@@ -182,18 +182,19 @@ def _by_column(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndar
 
 def _by_chromosome(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray, str]:
     assert records.intervals is not None
-    names, groups = np.unique(
-        [chrom_key(interval.chrom) for interval in records.intervals], return_inverse=True
+    keys, first, groups = np.unique(
+        [chrom_key(interval.chrom) for interval in records.intervals], return_index=True, return_inverse=True
     )
+    names = np.array([records.intervals[i].chrom for i in first])
     parts = np.full(len(groups), "train", dtype="<U10")
     for part, wanted in (("validation", config.validation), ("test", config.test)):
         for chromosome in wanted:
-            if chrom_key(chromosome) not in names:
+            if chrom_key(chromosome) not in keys:
                 raise UserError(
                     f"split.{part}: no sequence lies on {chromosome!r}",
                     hint=f"the data have {', '.join(names[:30])}{', ...' if len(names) > 30 else ''}",
                 )
-            parts[groups == np.flatnonzero(names == chrom_key(chromosome))[0]] = part
+            parts[groups == np.flatnonzero(keys == chrom_key(chromosome))[0]] = part
     if not config.test and not config.validation:
         parts = deal_groups(groups, _strata(records), _fractions(config), seed=config.seed)
     elif not config.test:

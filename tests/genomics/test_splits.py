@@ -40,7 +40,7 @@ def test_named_chromosomes_are_tested_on_in_either_spelling(rng: np.random.Gener
     where = np.array([interval.chrom for interval in records.intervals or []])
     assert set(where[parts == "test"]) == {"chr2", "chr3"}
     assert set(where[parts == "validation"]) == {"chr5"}
-    assert "tested on 2, 3" in explanation
+    assert "tested on chr2, chr3" in explanation
 
 
 def test_validation_chromosomes_are_chosen_when_only_test_is_named(rng: np.random.Generator) -> None:
