@@ -163,7 +163,9 @@ class TestCdsIntergenic:
                 path.rename(f"{path}.gz")  # the reader looks at the content, not at the name
         folder = tmp_path / "out"
         folder.mkdir()
-        cds_intergenic.build(tmp_path, folder, WindowConfig(block_size=6_000))
+        cds_intergenic.build(
+            tmp_path, folder, dict.fromkeys(cds_intergenic.NAMES, WindowConfig(block_size=6_000))
+        )
         return folder
 
     @pytest.mark.parametrize("name", ["ecoli", "bjaponicum", "ecoli_to_bjaponicum", "bjaponicum_to_ecoli"])

@@ -21,7 +21,8 @@ from recipes.genomics.writing import write_fasta, write_labels
 from recipes.prepared import Preparation, prepare_set
 
 NAMES = {"ecoli": "escherichia_coli", "bjaponicum": "bradyrhizobium_japonicum"}
-CONFIG = WindowConfig()
+CONFIGS = {"ecoli": WindowConfig(train_stride=5), "bjaponicum": WindowConfig()}
+"""E. coli leaves little between its genes, so its training windows start closer together."""
 
 Cut = tuple[AnnotatedSequence, list[Window]]
 
@@ -40,17 +41,18 @@ def prepare(cache: Path, source: Path | None = None) -> Path:
     return prepare_set(PREPARATION, cache, source)
 
 
-def build(unpacked: Path, folder: Path, config: WindowConfig = CONFIG) -> dict[str, Any]:
+def build(unpacked: Path, folder: Path, configs: dict[str, WindowConfig] = CONFIGS) -> dict[str, Any]:
     """Write the four sets; returns how many windows of each class every part of each has."""
     cuts: dict[str, Cut] = {}
     for short, name in NAMES.items():
         genome = GENOMES[name].read(unpacked)
-        cuts[short] = genome, cut_windows(genome, config)
+        cuts[short] = genome, cut_windows(genome, configs[short])
     counts = {short: _write(folder / short, [cut]) for short, cut in cuts.items()}
     for ours, theirs in (("ecoli", "bjaponicum"), ("bjaponicum", "ecoli")):
         (genome, windows), (other, _) = cuts[ours], cuts[theirs]
         known = [window for window in windows if window.part != "test"]
-        foreign = [replace(window, part="test") for window in cut_windows(other, _everywhere(config))]
+        config = _everywhere(configs[theirs])
+        foreign = [replace(window, part="test") for window in cut_windows(other, config)]
         name = f"{ours}_to_{theirs}"
         counts[name] = _write(folder / name, [(genome, known), (other, foreign)])
     return {"windows": counts}
@@ -66,7 +68,7 @@ def _write(stem: Path, cuts: Iterable[Cut]) -> dict[str, dict[str, int]]:
     rows: list[tuple[str, str, str]] = []
     for genome, windows in cuts:
         for window in windows:
-            end = window.start + CONFIG.width
+            end = window.start + WindowConfig.width
             tokens.append(genome.tokens[window.start : end])
             rows.append((f"{genome.name}:{window.start}-{end}", window.label, window.part))
     kept = np.flatnonzero(~_repeats(tokens, [part for _, _, part in rows])).tolist()
@@ -88,7 +90,7 @@ def _repeats(tokens: list[TokenArray], parts: list[str]) -> npt.NDArray[np.bool_
 
 PREPARATION = Preparation(
     name="cds_intergenic",
-    version=1,
+    version=2,
     source=SOURCE,
     members=members(NAMES.values()),
     build=build,
