@@ -16,6 +16,7 @@ BATCH_BASES_GPU = 131_072
 LONGEST_CPU = 8_192
 LONGEST_GPU = 131_072
 TARGET_STEPS = 1_000
+LEARNING_RATE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def choose(lengths: Int[np.ndarray, " n"], *, gpu: bool) -> list[Choice]:
     choices = [
         Choice(f"{BACKBONE}.d_model", 128 if large else 64, f"{n:,} training sequences on a {machine}"),
         Choice(f"{BACKBONE}.n_layers", 4 if large else 2, f"{n:,} training sequences on a {machine}"),
+        Choice("model.init_args.model.strand", "conjoin", "trained on random strands, both averaged after"),
+        Choice("model.init_args.optimiser.lr", LEARNING_RATE, "small models bear a high rate"),
         Choice("data.init_args.batch_size", batch, f"median length {int(np.median(lengths)):,}"),
         Choice("trainer.max_epochs", epochs, f"{steps:,} steps and {bases:,} bases an epoch"),
     ]
