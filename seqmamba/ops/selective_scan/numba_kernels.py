@@ -240,12 +240,12 @@ def multiply(to: Array, left: Array, right: Array, n: int) -> None:
 
 
 @kernel()
-def gate(to: Array, rows: Array, z: Array, n: int) -> None:
-    """Fill n rows with others times silu(z)."""
+def gate(rows: Array, z: Array, n: int) -> None:
+    """Multiply n rows by silu(z)."""
     prefer_wide_vectors()
     for i in range(n):
-        for j in range(to.shape[1]):
-            to[i, j] = rows[i, j] * z[i, j] * sigmoid(z[i, j])
+        for j in range(rows.shape[1]):
+            rows[i, j] *= z[i, j] * sigmoid(z[i, j])
 
 
 @kernel()
@@ -309,7 +309,7 @@ def scan_forward(
             load_segment(keep, inputs, options, task, start, stop)
             advance(keep, inputs.starts[b, start:stop])
             if options.gated:
-                gate(keep.y, keep.y, keep.z, stop - start)
+                gate(keep.y, keep.z, stop - start)
             store_steps(y, keep.y, start, stop, task.channels, options.reverse)
         store_transposed(final[b], keep.h, d0, lanes)
     restore_denormals(denormals)
@@ -405,11 +405,10 @@ def differentiate_segment(
     """Write the gradients of the steps [start, stop), from the state before them in `keep.h`."""
     starts, reverse = inputs.starts[task.channels.b, start:stop], options.reverse
     load_segment(keep, inputs, options, task, start, stop)
+    load_steps(adjoint.g, grad_y, start, stop, task.channels, reverse)
     if options.gated:
         load_steps(adjoint.y, grad_y, start, stop, task.channels, reverse)
-        gate(adjoint.g, adjoint.y, keep.z, stop - start)
-    else:
-        load_steps(adjoint.g, grad_y, start, stop, task.channels, reverse)
+        gate(adjoint.g, keep.z, stop - start)
     replay(keep, adjoint, starts)
     if options.gated:
         gate_backward(keep.y, keep.z, adjoint.y, stop - start)
