@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from genomics.cli.layouts import add_layout_arguments, layout
@@ -12,12 +13,13 @@ from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
     from genomics.defaults import Choice
+    from seqmamba.training.run_folder import RunFolder
 
 HELP = "train a model on your sequences, test it and write a report"
 
 _MODEL = "model.init_args.model"
 _DATA = "data.init_args"
-OPTIONS: dict[str, tuple[str, type, str]] = {
+OPTIONS: dict[str, tuple[str, type | tuple[str, ...], str]] = {
     "--epochs": ("trainer.max_epochs", int, "passes over the training part"),
     "--lr": ("model.init_args.optimiser.lr", float, "peak learning rate"),
     "--batch-size": (f"{_DATA}.batch_size", int, "sequences in a batch"),
@@ -25,16 +27,25 @@ OPTIONS: dict[str, tuple[str, type, str]] = {
     "--layers": (f"{_MODEL}.backbone.n_layers", int, "Mamba blocks"),
     "--d-state": (f"{_MODEL}.backbone.d_state", int, "state size of each channel"),
     "--stem-width": (f"{_MODEL}.stem_width", int, "bases that the first layer sees at once, odd"),
-    "--pooling": (f"{_MODEL}.pooling", str, "mean, max or mean_max"),
-    "--strand": (f"{_MODEL}.strand", str, "forward, augment, conjoin or equivariant"),
+    "--pooling": (f"{_MODEL}.pooling", ("mean", "max", "mean_max"), "how positions become one vector"),
+    "--strand": (
+        f"{_MODEL}.strand",
+        ("forward", "augment", "conjoin", "equivariant"),
+        "as given, random in training, both averaged after training, or both always",
+    ),
     "--max-length": (f"{_DATA}.max_length", int, "crop longer sequences to their centre"),
-    "--split": (f"{_DATA}.split.by", str, "auto, column, chromosome, block, similarity or random"),
+    "--split": (
+        f"{_DATA}.split.by",
+        ("auto", "column", "chromosome", "block", "similarity", "random"),
+        "what keeps alike sequences in one part",
+    ),
     "--seed": ("seed_everything", int, "seed of everything random"),
-    "--accelerator": ("trainer.accelerator", str, "auto, cpu or gpu"),
+    "--accelerator": ("trainer.accelerator", ("auto", "cpu", "gpu"), "where to train"),
 }
-"""Short names of common settings: option -> recipe key, type, help."""
+"""Short names of common settings: option -> recipe key, type or choices, help."""
 
-_METAVARS: dict[type, str] = {int: "N", float: "X", str: "NAME"}
+_METAVARS = {int: "N", float: "X"}
+_MAY_BE_ZERO = ("--seed",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("settings (chosen from the data where not given)")
     for option, (key, kind, text) in OPTIONS.items():
-        group.add_argument(option, dest=key, type=kind, metavar=_METAVARS[kind], help=text)
+        if isinstance(kind, tuple):
+            group.add_argument(option, dest=key, choices=kind, help=text)
+        else:
+            group.add_argument(option, dest=key, type=kind, metavar=_METAVARS[kind], help=text)
     for part in ("test", "validation"):
         group.add_argument(
             f"--{part}", nargs="+", metavar="CHROM", help=f"chromosomes to hold out for {part}"
@@ -68,25 +82,40 @@ def run(args: argparse.Namespace) -> int | None:
     from seqmamba.training.run_folder import RunFolder
 
     folder = RunFolder(args.run.expanduser())
+    _check(args, folder)
     if args.resume and folder.config.is_file():
         print(f"resuming: {folder.config} decides; other options are not used", file=sys.stderr)
-        return _finish(folder, ["--ckpt_path", "last"])
-    if args.resume and not (args.files or args.fasta or args.bed):
+        return _train(folder, ["--config", str(folder.config), "--ckpt_path", "last"])
+    recipe = _recipe(args)
+    if args.dry_run:
+        print(f"\n{_yaml(recipe)}", end="")
+        return 0
+    options = [word for assignment in args.set for word in _override(assignment)]
+    if args.overwrite:
+        options += ["--overwrite", "true"]
+    # Training copies the recipe to RUN/config.yaml once it is known to work; a refused one leaves no folder.
+    with TemporaryDirectory(prefix="seqmamba-") as scratch:
+        file = Path(scratch) / "recipe.yaml"
+        file.write_text(_yaml(recipe), encoding="utf-8")
+        return _train(folder, ["--config", str(file), *options])
+
+
+def _check(args: argparse.Namespace, folder: RunFolder) -> None:
+    """Refuse what can be refused before the data are read."""
+    for option, (key, kind, _) in OPTIONS.items():
+        value = getattr(args, key)
+        if kind in (int, float) and value is not None and value <= 0 and option not in _MAY_BE_ZERO:
+            raise UserError(f"{option}: expected a positive number, got {value}")
+    if args.resume and not folder.config.is_file() and not (args.files or args.fasta or args.bed):
         raise UserError(
             f"--resume: {folder.path} holds no run",
             hint="start one: seqmamba genomics fit POS.fa NEG.fa -o RUN",
         )
-    if folder.last.exists() and not args.overwrite and not args.dry_run:
+    if folder.last.exists() and not (args.resume or args.overwrite or args.dry_run):
         raise UserError(
             f"--run {folder.path} already holds a run",
             hint="add --resume to go on with it, --overwrite to replace it, or name another folder",
         )
-    recipe = _recipe(args)
-    if args.dry_run:
-        _print_yaml(recipe)
-        return 0
-    overrides = [word for assignment in args.set for word in _override(assignment)]
-    return _start(folder, recipe, [*overrides, *(["--overwrite", "true"] if args.overwrite else [])])
 
 
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
@@ -125,26 +154,16 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     return recipe
 
 
-def _start(folder: Any, recipe: dict[str, Any], options: list[str]) -> int:
-    """Write the recipe where a resumed run finds it, and run it."""
-    import yaml
-
-    from seqmamba.atomic import atomic_path
-
-    with atomic_path(folder.config) as part:
-        part.write_text(yaml.safe_dump(recipe, sort_keys=False))
-    return _finish(folder, options)
-
-
-def _finish(folder: Any, options: list[str]) -> int:
+def _train(folder: RunFolder, options: list[str]) -> int:
     from seqmamba.cli.lightning import run_lightning
 
+    run = ["--run", str(folder.path)]
     try:
-        run_lightning(["fit", *options, "--run", str(folder.path)])
-        run_lightning(
-            ["test", "--config", str(folder.config), "--run", str(folder.path), "--ckpt_path", "best"]
-        )
+        run_lightning(["fit", *options, *run])
+        run_lightning(["test", "--config", str(folder.config), *run, "--ckpt_path", "best"])
     except KeyboardInterrupt:
+        if not folder.config.is_file():
+            raise
         raise KeyboardInterrupt(f"go on with: seqmamba genomics fit -o {folder.path} --resume") from None
     print(f"model:        {folder.pretrained}")
     print(f"predictions:  {folder.predictions}")
@@ -192,8 +211,7 @@ def _print_summary(module: Any, choices: list[Choice], given: dict[str, Any]) ->
     sys.stdout.flush()
 
 
-def _print_yaml(recipe: dict[str, Any]) -> None:
+def _yaml(recipe: dict[str, Any]) -> str:
     import yaml
 
-    print()
-    print(yaml.safe_dump(recipe, sort_keys=False), end="")
+    return str(yaml.safe_dump(recipe, sort_keys=False))

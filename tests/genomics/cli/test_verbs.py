@@ -152,6 +152,9 @@ def test_dry_run_prints_settings_and_a_recipe_and_writes_nothing(
         (["a.fa", "=b.fa"], "expected NAME=FILE"),
         (["nowhere_a.fa", "nowhere_b.fa"], "nowhere_b.fa: no such file"),
         (["--resume"], "holds no run"),
+        (["a.fa", "b.fa", "--epochs", "0"], "--epochs: expected a positive number, got 0"),
+        (["a.fa", "b.fa", "--pooling", "median"], "invalid choice: 'median'"),
+        (["a.fa", "b.fa", "--d-modle", "8"], "--d-modle"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -164,7 +167,7 @@ def test_mistakes_are_one_sentence(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_wrong_key_is_named_and_leaves_no_checkpoint(
+def test_a_wrong_key_is_named_and_leaves_no_run(
     class_fastas: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
@@ -179,7 +182,7 @@ def test_a_wrong_key_is_named_and_leaves_no_checkpoint(
     ]
     assert main(words) == 2
     assert "modle" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_files_of_one_class_share_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
