@@ -39,6 +39,7 @@ class SequenceModelConfig:
         classes: Class names, or target names for regression. A training run takes them from the data.
         stem_width: Bases that the first layer sees at once, odd. 1 is a plain embedding; a motif-wide stem
             lets a shallow stack start from motifs instead of single bases.
+        period: Positions are told apart modulo this number: 3 lets the model see reading frames, 1 is off.
         pooling: How positions become one vector: ``mean``, ``max``, or ``mean_max``, both side by side. Only
             true bases count.
         strand: ``forward`` reads the strand as given; ``augment`` trains on random strands; ``conjoin`` also
@@ -55,6 +56,7 @@ class SequenceModelConfig:
     task: TaskName = "classification"
     classes: tuple[str, ...] = ()
     stem_width: int = 9
+    period: int = 1
     pooling: Pooling = "mean_max"
     strand: Strand = "conjoin"
     dropout: float = 0.1
@@ -71,6 +73,8 @@ class SequenceModelConfig:
                 raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
         if self.stem_width < 1 or self.stem_width % 2 == 0:
             raise UserError(f"stem_width: expected a positive odd number of bases, got {self.stem_width}")
+        if self.period < 1:
+            raise UserError(f"period: expected at least 1, got {self.period}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout: expected at least 0 and less than 1, got {self.dropout}")
         if self.max_length is not None and self.max_length < 1:
@@ -95,20 +99,27 @@ class SequenceStem(nn.Module):
     Args:
         d_model: Number of output features.
         width: Number of bases seen at once, odd.
+        period: Positions are told apart modulo this number, by a learned offset; 1 makes them all alike. A
+            scan whose states decay cannot count, so without it no reading frame can be told from another.
     """
 
-    def __init__(self, d_model: int, width: int) -> None:
+    def __init__(self, d_model: int, width: int, period: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv1d(VOCAB_SIZE, d_model, width, padding=width // 2)
         # One-hot rows: the sum over width taps has unit variance when every weight has variance 1 / width.
         nn.init.normal_(self.conv.weight, std=width**-0.5)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        self.phase = nn.Parameter(torch.randn(period, d_model)) if period > 1 else None
         self.activation = nn.Identity() if width == 1 else nn.SiLU()
 
     def forward(self, one_hot: Float[Tensor, "batch length vocabulary"]) -> Float[Tensor, "batch length dim"]:
         """Map token weights to features; rows of zeros (padding) look like the end of the sequence."""
-        features: Tensor = self.activation(self.conv(one_hot.transpose(1, 2)))
-        return features.transpose(1, 2)
+        features = self.conv(one_hot.transpose(1, 2)).transpose(1, 2)
+        if self.phase is not None:
+            positions = torch.arange(one_hot.shape[1], device=one_hot.device)
+            features = features + self.phase[positions % len(self.phase)]
+        activated: Tensor = self.activation(features)
+        return activated
 
 
 class SequenceModel(nn.Module, HubModel):
@@ -134,7 +145,7 @@ class SequenceModel(nn.Module, HubModel):
             raise UserError(f"classes: {config.task} needs at least {least}, got {list(config.classes)}")
         self.config = config
         d_model = config.backbone.d_model
-        self.stem = SequenceStem(d_model, config.stem_width)
+        self.stem = SequenceStem(d_model, config.stem_width, config.period)
         self.backbone = Backbone(config.backbone)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(d_model * len(POOLS[config.pooling]), len(config.classes))

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from hypothesis import settings
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before anything loads torch
+
+from hypothesis import settings  # noqa: E402
 
 # A busy machine must not fail a test, and a run must be repeatable.
 settings.register_profile("seqmamba", deadline=None, derandomize=True)

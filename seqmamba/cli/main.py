@@ -8,6 +8,7 @@ and ``VERBS: dict[str, str]`` (verb -> module). No verb module may import anythi
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -86,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0, or 2 for a mistake in the input, 1 for a defect, 130 after an interrupt.
     """
+    # OpenMP threads that spin while they wait starve the rest of a busy machine: with one of two cores taken,
+    # a training step took five times as long. libgomp reads this when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if argv is None else argv)
     show_traceback = _TRACEBACK in words
     words = [word for word in words if word != _TRACEBACK]
