@@ -49,8 +49,8 @@ def _run(installed: Path, cwd: Path, *command: str) -> str:
 
 
 def test_packages_come_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    names = ("seqmamba", "genomics", "audio", "recipes")
-    code = "import importlib; print(*(importlib.import_module(n).__file__ for n in %r))" % (names,)
+    load = "importlib.import_module(name).__file__ for name in ('seqmamba', 'genomics', 'audio', 'recipes')"
+    code = f"import importlib; print(*({load}))"
     for file in _run(installed, tmp_path, "-c", code).split():
         assert Path(file).is_relative_to(installed)
 
