@@ -17,7 +17,8 @@ from genomics.kmers import base_codes, kmer_counts
 from genomics.leaks import LeakReport, check_leaks
 from genomics.metrics import Estimate
 from genomics.similarity import canonical_groups
-from genomics.splits import PARTS, SplitConfig, assign
+from genomics.splits import SplitConfig, assign
+from genomics.stratify import PARTS
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from genomics.cnn import CodedSequences, fit_cnn, predict_cnn
 from genomics.kmers import base_codes, canonical_kmer_index, kmer_counts
 from genomics.linear import LinearModel, fit_linear, output_loss
 from genomics.metrics import Estimate, evaluate
+from genomics.stratify import PARTS
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences
 
-_PARTS = ("train", "validation", "test")
 _BINS = 24
 _COMMON = 0.002  # share of the training sequences from which a length is a feature by itself
 _MAX_WORD = 6
@@ -82,7 +82,7 @@ class Problem:
         Raises:
             UserError: If a part is empty.
         """
-        parts = {part: np.flatnonzero(assignment == part) for part in _PARTS}
+        parts = {part: np.flatnonzero(assignment == part) for part in PARTS}
         for part, members in parts.items():
             if len(members) == 0:
                 raise UserError(f"baselines: the {part} part has no sequence")
@@ -185,7 +185,7 @@ Features = Callable[[Int[np.ndarray, " m"]], Float[Tensor, "m features"]]
 
 def _linear_outputs(problem: Problem, features: Features) -> tuple[Float[Tensor, "n_test k"], float]:
     """Return the outputs on the test part and the loss on the validation part."""
-    train, validation, test = (problem.parts[part] for part in _PARTS)
+    train, validation, test = (problem.parts[part] for part in PARTS)
     width = features(train[:1]).shape[1]
     kept = max(1, _FEATURE_BUDGET // width)
     if len(train) > kept:

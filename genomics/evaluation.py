@@ -29,7 +29,8 @@ from genomics.results import (
     Results,
     SplitSummary,
 )
-from genomics.splits import PARTS, split_method
+from genomics.splits import split_method
+from genomics.stratify import PARTS
 from seqmamba.errors import UserError
 from seqmamba.training.hardware import describe_device
 from seqmamba.training.metrics_csv import read_rows

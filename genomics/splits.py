@@ -11,13 +11,12 @@ import numpy as np
 from genomics.intervals import chrom_key
 from genomics.leaks import giveaways
 from genomics.similarity import similarity_clusters
-from genomics.stratify import deal_groups
+from genomics.stratify import PARTS, deal_groups
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences
 
-PARTS = ("train", "validation", "test")
 
 SplitMethod = Literal["auto", "column", "chromosome", "block", "similarity", "random"]
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+PARTS = ("train", "validation", "test")
+"""The parts of a split, in the order to show them."""
+
 
 def deal_groups(
     groups: np.ndarray, strata: np.ndarray, fractions: Mapping[str, float], *, seed: int

@@ -15,7 +15,6 @@ from seqmamba.errors import UserError
 
 Task = Literal["classification", "multilabel", "regression"]
 TASKS: tuple[str, ...] = get_args(Task)
-PARTS = ("train", "validation", "test")
 SMALLEST_CLASS = 3
 """Training, validation and test need one sequence of a class each."""
 

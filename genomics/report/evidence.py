@@ -13,8 +13,8 @@ from genomics.report.markup import Html, join, table, tag
 from genomics.report.svg import figure_html
 from genomics.report.words import count, number
 from genomics.results import Attribution, Results
+from genomics.stratify import PARTS
 
-PARTS = ("train", "validation", "test")
 LEAK_KINDS = {
     "exact": "Exact copies",
     "reverse_complement": "Reverse-complement copies",

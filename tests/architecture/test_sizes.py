@@ -17,7 +17,7 @@ VAGUE_NAMES = {"utils.py", "util.py", "common.py", "helpers.py", "misc.py"}
 
 
 def _is_kernel(path: Path) -> bool:
-    return path.stem in {"numba_cpu", "triton_gpu"}
+    return path.stem in {"numba_kernels", "triton_gpu"}
 
 
 def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

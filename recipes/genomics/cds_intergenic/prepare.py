@@ -14,7 +14,8 @@ import numpy.typing as npt
 from genomics.alphabet import TokenArray, decode
 from genomics.features import AnnotatedSequence
 from genomics.similarity import most_alike
-from genomics.splits import PARTS, SplitConfig
+from genomics.splits import SplitConfig
+from genomics.stratify import PARTS
 from recipes.genomics.cds_intergenic.windows import CLASSES, Window, WindowConfig, cut_windows
 from recipes.genomics.genomes import GENOMES, SOURCE, members
 from recipes.genomics.writing import write_fasta, write_labels

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genomics.features import AnnotatedSequence, covered
-from genomics.splits import PARTS
-from genomics.stratify import deal_groups
+from genomics.stratify import PARTS, deal_groups
 
 Starts = npt.NDArray[np.int64]
 Stretch = tuple[int, int]
