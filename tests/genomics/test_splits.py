@@ -7,7 +7,8 @@ from labelled import make_records, mutate, random_dna, reverse_complement
 from genomics.datasets.records import LabelledSequences
 from genomics.intervals import Interval
 from genomics.leaks import check_leaks
-from genomics.splits import PARTS, SplitConfig, assign, split_method
+from genomics.splits import SplitConfig, assign, split_method
+from genomics.stratify import PARTS
 from seqmamba.errors import UserError
 
 
