@@ -28,5 +28,5 @@ print(peak() - before)
 def test_the_backward_never_holds_every_state() -> None:
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     every_state = 65536 * 64 * 64 * 4
-    # u, delta, B, C, their gradients, y and copies are 16 MiB each; one state in 32 is saved: a 32nd of it all
+    # u, delta, B, C, their gradients, y and copies take 16 MiB each; one state in 32 is saved
     assert int(done.stdout) < every_state / 3
