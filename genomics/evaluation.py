@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 
 from genomics.alphabet import decode, gc_fraction
-from genomics.attribution import gradient_x_input
+from genomics.attribution import base_importance, gradient_x_input, in_silico_mutagenesis
 from genomics.metrics import Estimate, evaluate
 from genomics.models import SequenceModel
 from genomics.predictions import Predictions
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences
 
 LONGEST_ATTRIBUTION = 20_000  # bases; a page with longer logos is of no use
+LONGEST_MUTAGENESIS = 500  # bases; up to here three forward passes a base take a few seconds
 SECONDS_COLUMN = "train/seconds"
 
 
@@ -245,7 +246,11 @@ def _attributions(
     for row, target in _examples(records, test, count):
         tokens = records.tokens[test.index[row]]
         batch = torch.from_numpy(tokens.astype(np.int64)).unsqueeze(0).to(device)
-        scores = gradient_x_input(model, batch, None, target)[0].tolist()
+        mutate = len(tokens) <= LONGEST_MUTAGENESIS
+        if mutate:
+            scores = base_importance(in_silico_mutagenesis(model, batch, None, target))[0].tolist()
+        else:
+            scores = gradient_x_input(model, batch, None, target)[0].tolist()
         yield Attribution(
             name=records.names[test.index[row]],
             label=_in_words(records, test.labels[row]),
@@ -253,6 +258,7 @@ def _attributions(
             probability=float(test.outputs[row, target]),
             sequence=decode(tokens),
             scores=[float(f"{score:.5g}") for score in scores],
+            method="in-silico mutagenesis" if mutate else "gradient x input",
         )
 
 
