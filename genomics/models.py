@@ -39,7 +39,8 @@ class SequenceModelConfig:
         classes: Class names, or target names for regression. A training run takes them from the data.
         stem_width: Bases that the first layer sees at once, odd. 1 is a plain embedding; a motif-wide stem
             lets a shallow stack start from motifs instead of single bases.
-        period: Positions are told apart modulo this number: 3 lets the model see reading frames, 1 is off.
+        frames: 3 reads the sequence codon by codon in its three reading frames, with the same weights, and keeps
+            the largest of the three values of each pooled feature: for coding DNA. 1 reads it base by base.
         pooling: How positions become one vector: ``mean``, ``max``, or ``mean_max``, both side by side. Only
             true bases count.
         strand: ``forward`` reads the strand as given; ``augment`` trains on random strands; ``conjoin`` also
@@ -56,7 +57,7 @@ class SequenceModelConfig:
     task: TaskName = "classification"
     classes: tuple[str, ...] = ()
     stem_width: int = 9
-    period: int = 1
+    frames: int = 1
     pooling: Pooling = "mean_max"
     strand: Strand = "conjoin"
     dropout: float = 0.1
@@ -73,8 +74,8 @@ class SequenceModelConfig:
                 raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
         if self.stem_width < 1 or self.stem_width % 2 == 0:
             raise UserError(f"stem_width: expected a positive odd number of bases, got {self.stem_width}")
-        if self.period < 1:
-            raise UserError(f"period: expected at least 1, got {self.period}")
+        if self.frames not in (1, 3):
+            raise UserError(f"frames: expected 1 or 3, got {self.frames}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout: expected at least 0 and less than 1, got {self.dropout}")
         if self.max_length is not None and self.max_length < 1:
@@ -99,27 +100,20 @@ class SequenceStem(nn.Module):
     Args:
         d_model: Number of output features.
         width: Number of bases seen at once, odd.
-        period: Positions are told apart modulo this number, by a learned offset; 1 makes them all alike. A
-            scan whose states decay cannot count, so without it no reading frame can be told from another.
     """
 
-    def __init__(self, d_model: int, width: int, period: int = 1) -> None:
+    def __init__(self, d_model: int, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv1d(VOCAB_SIZE, d_model, width, padding=width // 2)
         # One-hot rows: the sum over width taps has unit variance when every weight has variance 1 / width.
         nn.init.normal_(self.conv.weight, std=width**-0.5)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
-        self.phase = nn.Parameter(torch.randn(period, d_model)) if period > 1 else None
         self.activation = nn.Identity() if width == 1 else nn.SiLU()
 
     def forward(self, one_hot: Float[Tensor, "batch length vocabulary"]) -> Float[Tensor, "batch length dim"]:
         """Map token weights to features; rows of zeros (padding) look like the end of the sequence."""
-        features = self.conv(one_hot.transpose(1, 2)).transpose(1, 2)
-        if self.phase is not None:
-            positions = torch.arange(one_hot.shape[1], device=one_hot.device)
-            features = features + self.phase[positions % len(self.phase)]
-        activated: Tensor = self.activation(features)
-        return activated
+        features: Tensor = self.activation(self.conv(one_hot.transpose(1, 2)))
+        return features.transpose(1, 2)
 
 
 class SequenceModel(nn.Module, HubModel):
@@ -145,7 +139,7 @@ class SequenceModel(nn.Module, HubModel):
             raise UserError(f"classes: {config.task} needs at least {least}, got {list(config.classes)}")
         self.config = config
         d_model = config.backbone.d_model
-        self.stem = SequenceStem(d_model, config.stem_width, config.period)
+        self.stem = SequenceStem(d_model, config.stem_width)
         self.backbone = Backbone(config.backbone)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(d_model * len(POOLS[config.pooling]), len(config.classes))
@@ -216,12 +210,32 @@ class SequenceModel(nn.Module, HubModel):
         return self.config.strand == "equivariant" or (self.config.strand == "conjoin" and not self.training)
 
     def _strand_features(self, one_hot: Tensor, lengths: Tensor | None) -> Tensor:
-        reset = None
         if lengths is not None:
-            length = one_hot.shape[1]
-            one_hot = one_hot * length_mask(lengths, length).unsqueeze(-1)
-            reset = reset_from_lengths(lengths, length)
-        hidden = self.backbone(self.stem(one_hot), reset=reset)
+            one_hot = one_hot * length_mask(lengths, one_hot.shape[1]).unsqueeze(-1)
+        features = self.stem(one_hot)
+        return (
+            self._pooled(features, lengths)
+            if self.config.frames == 1
+            else self._best_frame(features, lengths)
+        )
+
+    def _best_frame(self, features: Tensor, lengths: Tensor | None) -> Tensor:
+        """Read every frame as a sequence of its own; keep the largest value of each pooled feature."""
+        batch, length, frames = features.shape[0], features.shape[1], self.config.frames
+        if lengths is None:
+            lengths = torch.full((batch,), length, device=features.device)
+        padded = F.pad(features, (0, 0, 0, -length % frames))
+        codons = padded.unflatten(1, (-1, frames)).movedim(2, 0)  # (frames, batch, codons, dim)
+        first = torch.arange(frames, device=features.device).unsqueeze(1)
+        counts = (lengths - first + frames - 1) // frames  # 0 in frames that a very short sequence lacks
+        pooled = self._pooled(codons.flatten(0, 1), counts.clamp_min(1).flatten()).unflatten(
+            0, (frames, batch)
+        )
+        return pooled.masked_fill((counts == 0).unsqueeze(-1), -torch.inf).amax(dim=0)
+
+    def _pooled(self, features: Tensor, lengths: Tensor | None) -> Tensor:
+        reset = None if lengths is None else reset_from_lengths(lengths, features.shape[1])
+        hidden = self.backbone(features, reset=reset)
         pools = {"mean": (mean_pool,), "max": (max_pool,), "mean_max": (mean_pool, max_pool)}[
             self.config.pooling
         ]

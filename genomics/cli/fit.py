@@ -27,7 +27,11 @@ OPTIONS: dict[str, tuple[str, type | tuple[str, ...], str]] = {
     "--layers": (f"{_MODEL}.backbone.n_layers", int, "Mamba blocks"),
     "--d-state": (f"{_MODEL}.backbone.d_state", int, "state size of each channel"),
     "--stem-width": (f"{_MODEL}.stem_width", int, "bases that the first layer sees at once, odd"),
-    "--period": (f"{_MODEL}.period", int, "3 lets the model see reading frames (coding DNA)"),
+    "--frames": (
+        f"{_MODEL}.frames",
+        int,
+        "3 reads codons in all reading frames (coding DNA), 1 single bases",
+    ),
     "--pooling": (f"{_MODEL}.pooling", ("mean", "max", "mean_max"), "how positions become one vector"),
     "--strand": (
         f"{_MODEL}.strand",

@@ -19,7 +19,7 @@ tokens, lengths = torch.randint(7, 11, (3, 20)), torch.tensor([20, 9, 1])
 for strand in ("forward", "augment", "conjoin", "equivariant"):
     for combine in ("add", "concat", "gate"):
         backbone = BackboneConfig(8, 1, d_state=4, direction="bidirectional", combine=combine)
-        config = SequenceModelConfig(backbone, classes=("a", "b"), strand=strand, period=3)
+        config = SequenceModelConfig(backbone, classes=("a", "b"), strand=strand, frames=3)
         model = SequenceModel(config).eval()
         model(tokens, lengths).sum().backward()
         model.embed(tokens, lengths)

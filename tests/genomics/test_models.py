@@ -26,9 +26,9 @@ def bases(*shape: int, seed: int = 3) -> Tensor:
 
 @pytest.mark.parametrize("strand", ["forward", "conjoin", "equivariant"])
 @pytest.mark.parametrize("pooling", ["mean", "max", "mean_max"])
-@pytest.mark.parametrize(("stem_width", "period"), [(1, 1), (9, 1), (9, 3)])
-def test_padding_never_matters(strand: str, pooling: str, stem_width: int, period: int) -> None:
-    model = build(strand=strand, pooling=pooling, stem_width=stem_width, period=period)
+@pytest.mark.parametrize(("stem_width", "frames"), [(1, 1), (9, 1), (9, 3)])
+def test_padding_never_matters(strand: str, pooling: str, stem_width: int, frames: int) -> None:
+    model = build(strand=strand, pooling=pooling, stem_width=stem_width, frames=frames)
     lengths = torch.tensor([30, 11, 1])
     tokens = bases(3, 30)  # real bases where the padding is: only `lengths` says what counts
     with torch.no_grad():
@@ -42,14 +42,14 @@ def test_padding_never_matters(strand: str, pooling: str, stem_width: int, perio
     assert (together - wider).abs().max() < 1e-5
 
 
-def test_a_period_tells_reading_frames_apart() -> None:
-    model = build(strand="forward", stem_width=9, period=3)
-    repeat = bases(1, 3).repeat(1, 20)
+def test_each_reading_frame_is_a_sequence_of_its_own() -> None:
+    model = build(strand="forward", stem_width=3, frames=3, pooling="max")
+    tokens = bases(2, 59)
     with torch.no_grad():
-        stem = model.stem(model.one_hot(repeat))[0, 6:-6]  # the same three bases throughout, ends left out
-    assert torch.allclose(stem[:-3], stem[3:], atol=1e-6)
-    shifted = model.stem(model.one_hot(repeat.roll(1, dims=1)))[0, 6:-6]
-    assert (stem[:-1] - shifted[1:]).abs().max() > 0.1
+        stem = model.stem(model.one_hot(tokens))
+        alone = torch.stack([model.backbone(stem[:, frame::3]).amax(dim=1) for frame in range(3)])
+        assert (model.embed(tokens) - alone.amax(dim=0)).abs().max() < 1e-6
+    assert (alone[0] - alone[1]).abs().max() > 0.01
 
 
 def test_gradients_do_not_reach_the_padding() -> None:
@@ -121,7 +121,7 @@ def test_autocast_keeps_logits_in_float32_and_close() -> None:
         ({"strand": "both"}, "strand"),
         ({"task": "ranking"}, "task"),
         ({"stem_width": 4}, "stem_width"),
-        ({"period": 0}, "period"),
+        ({"frames": 2}, "frames"),
         ({"dropout": 1.0}, "dropout"),
         ({"max_length": 0}, "max_length"),
         ({"classes": ("a",)}, "classes"),
