@@ -40,7 +40,7 @@ class SequenceModelConfig:
         stem_width: Bases that the first layer sees at once, odd. 1 is a plain embedding; a motif-wide stem
             lets a shallow stack start from motifs instead of single bases.
         frames: 3 reads the sequence codon by codon in its three reading frames, with the same weights, and
-            keeps the largest of the three values of each pooled feature: for coding DNA. 1 reads base by base.
+            keeps the largest of the three values of each pooled feature: for coding DNA. 1 reads bases.
         pooling: How positions become one vector: ``mean``, ``max``, or ``mean_max``, both side by side. Only
             true bases count.
         strand: ``forward`` reads the strand as given; ``augment`` trains on random strands; ``conjoin`` also
