@@ -32,3 +32,10 @@ def test_oct4_mafk_over_three_seeds(tmp_path: Path) -> None:
     assert sum(run["model"] for run in runs) / len(runs) >= 0.985
     assert all(run["model"] > run["kmer"] + 0.03 for run in runs)
     assert all(run["length_gc"] < 0.8 for run in runs)
+
+
+def test_coding_windows_of_a_genome(tmp_path: Path) -> None:
+    assert main(["recipes", "prepare", "genomics/cds_intergenic"]) == 0
+    scores = accuracy("genomics/cds_intergenic/ecoli", tmp_path / "run")
+    assert scores["model"] >= 0.93
+    assert scores["model"] >= scores["cnn"]
