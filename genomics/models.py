@@ -236,10 +236,7 @@ class SequenceModel(nn.Module, HubModel):
     def _pooled(self, features: Tensor, lengths: Tensor | None) -> Tensor:
         reset = None if lengths is None else reset_from_lengths(lengths, features.shape[1])
         hidden = self.backbone(features, reset=reset)
-        pools = {"mean": (mean_pool,), "max": (max_pool,), "mean_max": (mean_pool, max_pool)}[
-            self.config.pooling
-        ]
-        return torch.cat([pool(hidden, lengths) for pool in pools], dim=-1)
+        return torch.cat([pool(hidden, lengths) for pool in POOLS[self.config.pooling]], dim=-1)
 
     def _strand_logits(self, one_hot: Tensor, lengths: Tensor | None) -> Tensor:
         logits: Tensor = self.head(self.dropout(self._strand_features(one_hot, lengths)))

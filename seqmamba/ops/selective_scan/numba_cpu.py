@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqmamba.ops.numba_math import LOG2_E
 from seqmamba.ops.numba_threads import float32, run_tasks, sequence_starts
 from seqmamba.ops.selective_scan.layout import SEGMENT, channel_tiles
 from seqmamba.ops.selective_scan.numba_kernels import Gradients, Inputs, Options, scan_backward, scan_forward
-
-LOG2_E = 1.4426950408889634
 
 
 def forward(
@@ -117,7 +116,7 @@ def _inputs(
     return Inputs(
         u=float32(u).numpy(),
         delta=float32(delta).numpy(),
-        A=(float32(A) * LOG2_E).numpy(),
+        A=(float32(A) * float(LOG2_E)).numpy(),
         B=float32(B).flatten(2).numpy(),
         C=float32(C).flatten(2).numpy(),
         D=(zeros if D is None else float32(D)).numpy(),
