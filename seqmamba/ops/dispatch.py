@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from torch import Tensor
 from seqmamba.errors import UserError
 
 NUMBA_INSTALLED = importlib.util.find_spec("numba") is not None
+TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
+_CUDA_PACKAGES = ("cuda.core", "cuda.bindings")
+_OLDEST_CAPABILITY = (8, 0)  # asynchronous copies, bfloat16 and tf32 matrix instructions
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,46 @@ def numba_obstacle(*tensors: Tensor | None) -> str | None:
     return None
 
 
+def cuda_obstacle(*tensors: Tensor | None) -> str | None:
+    """Say why a kernel compiled by NVRTC cannot run on these tensors."""
+    return _gpu_obstacle(tensors) or _missing_cuda_package()
+
+
+def triton_obstacle(*tensors: Tensor | None) -> str | None:
+    """Say why a Triton kernel cannot run on these tensors."""
+    return _gpu_obstacle(tensors) or (None if TRITON_INSTALLED else "the package triton is not installed")
+
+
+def _gpu_obstacle(tensors: Sequence[Tensor | None]) -> str | None:
+    """Say why a kernel that computes in float32 on an NVIDIA GPU cannot run on these tensors."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    if not given:
+        return "it runs on an NVIDIA GPU"
+    for tensor in given:
+        if tensor.device.type != "cuda" or torch.version.hip is not None:
+            return f"it runs on an NVIDIA GPU and the tensors are on {tensor.device}"
+        if tensor.is_complex():
+            return "it is real and an argument is complex"
+        if tensor.dtype == torch.float64:
+            return "it computes in float32 and an argument is float64"
+    capability = torch.cuda.get_device_capability(given[0].device)
+    if capability < _OLDEST_CAPABILITY:
+        return f"it needs compute capability 8.0 and {given[0].device} has {capability[0]}.{capability[1]}"
+    return None
+
+
+@functools.cache
+def _missing_cuda_package() -> str | None:
+    for package in _CUDA_PACKAGES:
+        try:
+            found = importlib.util.find_spec(package)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            return f"the package {package.replace('.', '-')} is not installed"
+    return None
+
+
 def choose(
     operator: str, implementations: Sequence[Implementation], impl: str, tensors: Sequence[Tensor | None]
 ) -> Implementation:
@@ -85,13 +129,13 @@ def choose(
 
 
 def refuse_second_derivative(operator: str) -> None:
-    """Called in a numba backward: under create_graph=True its result would lack a graph, in silence.
+    """Called in a kernel's backward: under create_graph=True its result would lack a graph, in silence.
 
     Raises:
         UserError: A second derivative is asked for.
     """
     if not torch.compiler.is_compiling() and torch.is_grad_enabled():
         raise UserError(
-            f'{operator}: impl="numba" has no second derivative (create_graph=True)',
+            f"{operator}: its compiled kernels have no second derivative (create_graph=True)",
             hint='use impl="chunked"',
         )
