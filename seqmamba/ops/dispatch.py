@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,27 @@ _OLDEST_CAPABILITY = (8, 0)  # asynchronous copies, bfloat16 and tf32 matrix ins
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a call asks for besides its tensors, for the implementations that do not offer all of it.
+
+    Attributes:
+        reverse: Whether it processes the sequence from right to left.
+        reset: Whether it packs several sequences into one row.
+    """
+
+    reverse: bool = False
+    reset: bool = False
+
+
+PLAIN = Options()
+
+
+def no_limits(options: Options) -> str | None:
+    """The limits of an implementation that offers every option."""
+    return None
+
+
+@dataclass(frozen=True)
 class Implementation:
     """One way to compute an operator.
 
@@ -29,6 +51,8 @@ class Implementation:
         run: The function that computes it, on validated arguments.
         obstacle: Given the operator's tensors, says in words why this cannot run on them, or None if it can.
         hint: What the user can do about an obstacle.
+        limits: Given the options of a call, says in words which of them this lacks, or None.
+        automatic: Whether impl="auto" may choose it; else it runs only where it is asked for by name.
     """
 
     name: str
@@ -36,6 +60,12 @@ class Implementation:
     run: Callable[..., Any]
     obstacle: Callable[..., str | None]
     hint: str
+    limits: Callable[[Options], str | None] = no_limits
+    automatic: bool = True
+
+    def objection(self, tensors: Sequence[Tensor | None], options: Options) -> str | None:
+        """Say in words why this cannot serve a call, or None if it can."""
+        return self.obstacle(*tensors) or self.limits(options)
 
 
 def no_obstacle(*tensors: Tensor | None) -> str | None:
@@ -87,6 +117,17 @@ def _gpu_obstacle(tensors: Sequence[Tensor | None]) -> str | None:
     return None
 
 
+def extension_obstacle(extension: str, package: str) -> str | None:
+    """Say why the compiled module `extension` of the PyPI `package` cannot be called."""
+    try:
+        importlib.import_module(extension)
+    except ModuleNotFoundError:
+        return f"the compiled module {extension} of the package {package} is not installed"
+    except ImportError as error:  # built for another torch, CUDA or Python: the loader names the symbol
+        return f"the compiled module {extension} of the package {package} does not load: {error}"
+    return None
+
+
 @functools.cache
 def _missing_cuda_package() -> str | None:
     for package in _CUDA_PACKAGES:
@@ -100,7 +141,11 @@ def _missing_cuda_package() -> str | None:
 
 
 def choose(
-    operator: str, implementations: Sequence[Implementation], impl: str, tensors: Sequence[Tensor | None]
+    operator: str,
+    implementations: Sequence[Implementation],
+    impl: str,
+    tensors: Sequence[Tensor | None],
+    options: Options = PLAIN,
 ) -> Implementation:
     """Pick the implementation called `impl`, or for "auto" the first of `implementations` that can run.
 
@@ -109,6 +154,7 @@ def choose(
         implementations: In order of preference; the last one always runs.
         impl: Name of an implementation, or "auto".
         tensors: The operator's tensor arguments, for the implementations to judge.
+        options: What else the call asks for, for them to judge too.
 
     Returns:
         The chosen implementation.
@@ -117,13 +163,15 @@ def choose(
         UserError: `impl` is unknown, or named and unable to run here: nothing falls back in silence.
     """
     for candidate in implementations:
-        if impl not in ("auto", candidate.name):
+        if impl != candidate.name and not (impl == "auto" and candidate.automatic):
             continue
-        obstacle = candidate.obstacle(*tensors)
-        if obstacle is None:
+        objection = candidate.objection(tensors, options)
+        if objection is None:
             return candidate
         if impl != "auto":
-            raise UserError(f"{operator}: impl={impl!r} cannot run here: {obstacle}", hint=candidate.hint)
+            raise UserError(
+                f"{operator}: impl={impl!r} cannot run here: {objection}", hint=candidate.hint or None
+            )
     names = ", ".join(["auto", *(candidate.name for candidate in implementations)])
     raise UserError(f"{operator}: impl must be one of {names}, got {impl!r}")
 

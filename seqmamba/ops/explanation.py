@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqmamba.errors import UserError
 from seqmamba.ops.causal_conv1d import api as conv_api
-from seqmamba.ops.dispatch import Implementation, choose
+from seqmamba.ops.dispatch import Implementation, Options, choose
 from seqmamba.ops.selective_scan import api as scan_api
 
 _OPERATORS: dict[str, tuple[Implementation, ...]] = {
@@ -45,12 +45,21 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(op: str | Callable[..., Any], *, impl: str = "auto", **example: Tensor | None) -> Explanation:
+def explain(
+    op: str | Callable[..., Any],
+    *,
+    impl: str = "auto",
+    reverse: bool = False,
+    reset: Tensor | None = None,
+    **example: Tensor | None,
+) -> Explanation:
     """Say which implementation of an operator would run on the given arguments, and why not the others.
 
     Args:
         op: The operator or its name: "selective_scan" or "causal_conv1d".
         impl: As the operator takes it.
+        reverse: As the operator takes it.
+        reset: As the operator takes it.
         **example: Tensor arguments as the operator takes them; what is left out counts as float32 on the CPU.
 
     Returns:
@@ -66,16 +75,17 @@ def explain(op: str | Callable[..., Any], *, impl: str = "auto", **example: Tens
     if unknown:
         raise UserError(f"explain: {name} takes no tensor argument {', '.join(sorted(unknown))}")
     tensors = [example.get(argument) for argument in _TENSORS[name]]
-    chosen = choose(name, _OPERATORS[name], impl, tensors).name
+    options = Options(reverse, reset is not None)
+    chosen = choose(name, _OPERATORS[name], impl, tensors, options).name
     verdicts: dict[str, str] = {}
     for candidate in _OPERATORS[name]:
-        obstacle = candidate.obstacle(*tensors)
+        objection = candidate.objection(tensors, options)
         if candidate.name == chosen:
             verdicts[candidate.name] = f"{candidate.summary}; would run"
-        elif obstacle is None:
+        elif objection is None:
             verdicts[candidate.name] = (
                 f'{candidate.summary}; can run, if asked for with impl="{candidate.name}"'
             )
         else:
-            verdicts[candidate.name] = f"{candidate.summary}; cannot run: {obstacle}"
+            verdicts[candidate.name] = f"{candidate.summary}; cannot run: {objection}"
     return Explanation(name, chosen, verdicts)

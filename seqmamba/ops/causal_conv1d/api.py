@@ -6,10 +6,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from seqmamba.errors import UserError
+from seqmamba.ops.causal_conv1d import upstream
 from seqmamba.ops.causal_conv1d.chunked import causal_conv1d_chunked
 from seqmamba.ops.causal_conv1d.reference import causal_conv1d_reference
 from seqmamba.ops.causal_conv1d.registration import causal_conv1d_numba
-from seqmamba.ops.dispatch import Implementation, choose, no_obstacle, numba_obstacle
+from seqmamba.ops.dispatch import Implementation, Options, choose, no_obstacle, numba_obstacle
 from seqmamba.ops.validation import check_axes, check_reset, check_shape, check_tensors
 
 _NAME = "causal_conv1d"
@@ -36,6 +37,15 @@ IMPLEMENTATIONS = (
         causal_conv1d_reference,
         no_obstacle,
         hint="",
+    ),
+    Implementation(
+        "causal_conv1d",
+        "the CUDA kernels of the package causal-conv1d, for comparison",
+        upstream.causal_conv1d_upstream,
+        upstream.upstream_obstacle,
+        hint=upstream.HINT,
+        limits=upstream.upstream_limits,
+        automatic=False,
     ),
 )
 
@@ -72,7 +82,7 @@ def causal_conv1d(
             holds the leftmost inputs.
         reset: True where a new packed sequence starts; taps never reach across such a boundary, in either
             direction.
-        impl: "auto", "numba", "chunked" or "reference"; see `seqmamba.ops.explain`.
+        impl: "auto", "numba", "chunked", "reference" or "causal_conv1d"; see `seqmamba.ops.explain`.
 
     Returns:
         y in x's dtype; with `return_final_state` also the state (batch, width-1, dim), float32 (float64 if
@@ -96,6 +106,6 @@ def causal_conv1d(
         raise UserError(f'{_NAME}: activation must be None or "silu", got {activation!r}')
 
     tensors = (x, weight, bias, initial_state)
-    implementation = choose(_NAME, IMPLEMENTATIONS, impl, tensors)
+    implementation = choose(_NAME, IMPLEMENTATIONS, impl, tensors, Options(reverse, reset is not None))
     y, final_state = implementation.run(*tensors, reset, activation == "silu", reverse)
     return (y, final_state) if return_final_state else y

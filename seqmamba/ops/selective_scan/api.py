@@ -6,7 +6,8 @@ from jaxtyping import Bool, Float, Inexact
 from torch import Tensor
 
 from seqmamba.errors import UserError
-from seqmamba.ops.dispatch import Implementation, choose, no_obstacle, numba_obstacle
+from seqmamba.ops.dispatch import Implementation, Options, choose, no_obstacle, numba_obstacle
+from seqmamba.ops.selective_scan import upstream
 from seqmamba.ops.selective_scan.chunked import selective_scan_chunked
 from seqmamba.ops.selective_scan.reference import selective_scan_reference
 from seqmamba.ops.selective_scan.registration import selective_scan_numba
@@ -36,6 +37,15 @@ IMPLEMENTATIONS = (
         selective_scan_reference,
         no_obstacle,
         hint="",
+    ),
+    Implementation(
+        "mamba_ssm",
+        "the CUDA kernels of mamba-ssm, for comparison; the backward is not repeatable",
+        upstream.selective_scan_upstream,
+        upstream.upstream_obstacle,
+        hint=upstream.HINT,
+        limits=upstream.upstream_limits,
+        automatic=False,
     ),
 )
 
@@ -87,7 +97,7 @@ def selective_scan(
             position; right to left on leaving it, so one mask serves both directions. Right padding becomes a
             sequence of its own by one reset at the true length. (The boundary before t=0 lies outside the
             call: in reverse, the final state of a sequence that starts at t=0 is returned as it is.)
-        impl: "auto", "numba", "chunked" or "reference"; see `seqmamba.ops.explain`.
+        impl: "auto", "numba", "chunked", "reference" or "mamba_ssm"; see `seqmamba.ops.explain`.
 
     Returns:
         y in u's dtype; with `return_final_state` also the final state.
@@ -98,7 +108,7 @@ def selective_scan(
     B, C = B[:, :, None] if B.ndim == 3 else B, C[:, :, None] if C.ndim == 3 else C
     _validate(u, delta, A, B, C, D, z, delta_bias, initial_state, reset)
     tensors = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    implementation = choose(_NAME, IMPLEMENTATIONS, impl, tensors)
+    implementation = choose(_NAME, IMPLEMENTATIONS, impl, tensors, Options(reverse, reset is not None))
     y, final_state = implementation.run(*tensors, reset, delta_softplus, reverse)
     return (y, final_state) if return_final_state else y
 

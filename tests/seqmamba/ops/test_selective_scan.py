@@ -282,7 +282,7 @@ def test_a_second_derivative_of_numba_is_refused_and_of_chunked_works() -> None:
         ({"B": torch.zeros(2, 37, 5, dtype=torch.complex64)}, "B must be floating point"),
         ({"reset": torch.zeros(2, 37)}, "reset must be a bool mask, got dtype torch.float32"),
         ({"z": torch.zeros(2, 37, 6, device="meta")}, "z must be on cpu like u, got meta"),
-        ({"impl": "cuda"}, "impl must be one of auto, numba, chunked, reference, got 'cuda'"),
+        ({"impl": "cuda"}, "impl must be one of auto, numba, chunked, reference, mamba_ssm, got 'cuda'"),
         (
             {"u": torch.zeros(2, 37, 6, dtype=torch.float64), "impl": "numba"},
             "cannot run here: it computes in float32",
