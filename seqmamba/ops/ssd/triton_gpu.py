@@ -1,0 +1,341 @@
+"""The state space dual operator on a GPU: tensors in, tensors out, around the Triton kernels.
+
+Forward: running sums of log decays, then one pass that carries the state in registers from block to block. Where
+too few sequences and heads fill the device, the sequence is cut into segments whose starting states come from a
+pass over their ends. The backward saves nothing but its inputs: it recomputes the state that enters each block,
+walks the adjoint the other way, and then takes each block on its own, with the sums over heads in registers.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqmamba.ops.ssd import tiles
+from seqmamba.ops.ssd.reference import per_channel
+from seqmamba.ops.ssd.tiles import Tiles
+from seqmamba.ops.ssd.triton_gpu_backward import delta_kernel, gradients_kernel
+from seqmamba.ops.ssd.triton_gpu_forward import output_kernel
+from seqmamba.ops.ssd.triton_gpu_states import decays_kernel, ends_kernel, starts_kernel, walk_kernel
+from seqmamba.ops.ssd.triton_types import dot_dtype, dot_precision, triton_dtype
+
+_DECAY_HEADS = 8
+_START_ELEMENTS = 256
+
+
+def on_device(x: Tensor) -> AbstractContextManager[Any]:
+    """Make the device of `x` current for a launch. Triton's interpreter takes tensors of the CPU."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+def rows(x: Tensor) -> Tensor:
+    """`x` with its last axis contiguous, as the kernels read it."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """The tensors and flags that every launch needs."""
+
+    x: Tensor
+    delta: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor | None
+    z: Tensor | None
+    bias: Tensor | None
+    reset: Tensor | None
+    softplus: bool
+    reverse: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the operands of matrix products."""
+        return dot_dtype(self.x, self.B, self.C)
+
+    @property
+    def products(self) -> dict[str, Any]:
+        """Constants of a kernel that multiplies matrices."""
+        wide = self.dtype == torch.float32
+        return {"PRECISE": wide, "PRECISION": dot_precision(self.dtype), "DTYPE": triton_dtype(self.dtype)}
+
+    @property
+    def multiprocessors(self) -> int:
+        """Of the device."""
+        return tiles.multiprocessors(self.x.device)
+
+    @property
+    def delta_flags(self) -> dict[str, Any]:
+        """Constants of a kernel that reads delta."""
+        flags = {"HAS_BIAS": self.bias is not None, "HAS_RESET": self.reset is not None}
+        return {"SOFTPLUS": self.softplus, "REVERSE": self.reverse, **flags}
+
+
+@dataclass(frozen=True)
+class _Decays:
+    """Of each step, in order of processing: (batch, heads, block, step); totals (batch, heads, block)."""
+
+    steps: Tensor
+    sums: Tensor
+    rest: Tensor | None
+    totals: Tensor
+
+    @property
+    def blocks(self) -> int:
+        return self.totals.shape[2]
+
+
+def _operands(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    bias: Tensor | None,
+    reset: Tensor | None,
+    softplus: bool,
+    reverse: bool,
+) -> _Operands:
+    bias = None if bias is None else bias.contiguous()
+    reset = None if reset is None else reset.contiguous().view(torch.uint8)
+    z, D = None if z is None else rows(z), per_channel(D)
+    D = None if D is None else D.expand(x.shape[2:])
+    return _Operands(
+        rows(x), delta, A.contiguous(), rows(B), rows(C), D, z, bias, reset, softplus, reverse
+    )
+
+
+def _heads_grid(o: _Operands, blocks: int) -> tuple[int, int, int]:
+    return blocks, o.x.shape[0], -(-o.x.shape[2] // _DECAY_HEADS)
+
+
+def _decays(o: _Operands, block: int) -> _Decays:
+    batch, length, heads = o.delta.shape
+    blocks, precise = -(-length // block), o.dtype == torch.float32
+    shape, new = (batch, heads, blocks), {"dtype": torch.float32, "device": o.x.device}
+    steps, sums = torch.empty(*shape, block, **new), torch.empty(*shape, block, **new)
+    totals, rest = torch.empty(shape, **new), torch.empty_like(sums) if precise else None
+    decays_kernel[_heads_grid(o, blocks)](
+        o.delta, o.A, o.bias, o.reset, steps, sums, rest, totals, length, blocks, heads, *o.delta.stride(),
+        **o.delta_flags, PRECISE=precise, BLOCK=block, HEADS=_DECAY_HEADS, num_warps=4,
+    )  # fmt: skip
+    return _Decays(steps, sums, rest, totals)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """What a walk over the sequence reads: forward x and B, adjoint grad_y and C, with the gate."""
+
+    values: Tensor
+    gate: Tensor | None
+    rows: Tensor
+    adjoint: bool
+    sizes: Tiles
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        return self.values, self.gate, self.rows
+
+    def strides(self) -> tuple[int, ...]:
+        gate = (0, 0, 0) if self.gate is None else self.gate.stride()[:3]
+        return (*self.values.stride()[:3], *gate, *self.rows.stride()[:3])
+
+    def flags(self, o: _Operands) -> dict[str, Any]:
+        sizes = {"BLOCK": self.sizes.block, "CHANNELS": self.sizes.channels, "STATE": self.sizes.state}
+        direction = {"ADJOINT": self.adjoint, "REVERSE": o.reverse, "HAS_GATE": self.gate is not None}
+        return {**direction, **sizes, **o.products}
+
+
+def _channel_tiles(o: _Operands, sizes: Tiles) -> int:
+    return -(-o.x.shape[3] // sizes.channels)
+
+
+def _segment_starts(
+    o: _Operands, decays: _Decays, walk: _Walk, entry: Tensor | None, span: int
+) -> Tensor | None:
+    """State at the start of each segment of `span` blocks, (batch, segment, heads, head_dim, state) float32.
+
+    For the adjoint, at the end of each segment. None stands for zeros.
+    """
+    batch, _, heads, head_dim = o.x.shape
+    n_state, segments = o.B.shape[3], -(-decays.blocks // span)
+    entry = None if entry is None else entry.contiguous()
+    if segments == 1:
+        return entry
+    new, tiles_ = {"dtype": torch.float32, "device": o.x.device}, _channel_tiles(o, walk.sizes)
+    states = torch.empty(batch, segments, heads, head_dim, n_state, **new)
+    totals = torch.empty(batch, segments, heads, **new)
+    ends_kernel[(batch * segments * heads * tiles_,)](
+        *walk.tensors(), decays.steps, decays.sums, decays.rest, decays.totals, states, totals,
+        o.x.shape[1], decays.blocks, span, segments, heads, heads // o.B.shape[2], head_dim, n_state, tiles_,
+        *walk.strides(), **walk.flags(o), LONGEST=tiles.power_of_two(span),
+        num_warps=walk.sizes.warps, num_stages=walk.sizes.stages,
+    )  # fmt: skip
+    elements = head_dim * n_state
+    starts_kernel[(-(-elements // _START_ELEMENTS), batch * heads)](
+        states, totals, entry, segments, heads, elements,
+        HAS_ENTRY=entry is not None, ADJOINT=walk.adjoint, SIZE=_START_ELEMENTS, num_warps=4,
+    )  # fmt: skip
+    return states
+
+
+def _edge_states(
+    o: _Operands, decays: _Decays, walk: _Walk, entry: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """State that enters each block (adjoint: leaves), in the dtype of products, and the adjoint at the start."""
+    batch, length, heads, head_dim = o.x.shape
+    n_state, tiles_, new = o.B.shape[3], _channel_tiles(o, walk.sizes), {"device": o.x.device}
+    span = tiles.segment_blocks(batch * heads * tiles_, decays.blocks, o.multiprocessors)
+    segments = -(-decays.blocks // span)
+    starts = _segment_starts(o, decays, walk, entry, span)
+    edges = torch.empty(batch, decays.blocks, heads, head_dim, n_state, dtype=o.dtype, **new)
+    final = torch.empty(batch, heads, head_dim, n_state, dtype=torch.float32, **new) if walk.adjoint else None
+    walk_kernel[(batch * segments * heads * tiles_,)](
+        *walk.tensors(), decays.steps, decays.sums, decays.rest, decays.totals, starts, edges, final,
+        length, decays.blocks, span, segments, heads, heads // o.B.shape[2], head_dim, n_state, tiles_,
+        *walk.strides(), HAS_START=starts is not None, **walk.flags(o),
+        num_warps=walk.sizes.warps, num_stages=walk.sizes.stages,
+    )  # fmt: skip
+    return edges, final
+
+
+def forward(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    delta_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """Compute `ssd_reference`: y in x's dtype and the final state in float32."""
+    o = _operands(x, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
+    (batch, length, heads, head_dim), n_state = x.shape, B.shape[3]
+    sizes = tiles.output_tiles(head_dim, n_state, o.dtype)
+    tiles_ = _channel_tiles(o, sizes)
+    with on_device(x):
+        decays = _decays(o, sizes.block)
+        span = tiles.segment_blocks(batch * heads * tiles_, decays.blocks, o.multiprocessors)
+        segments = -(-decays.blocks // span)
+        starts = _segment_starts(o, decays, _Walk(o.x, None, o.B, False, sizes), initial_state, span)
+        y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        final = torch.empty(batch, heads, head_dim, n_state, dtype=torch.float32, device=x.device)
+        z_strides = (0, 0, 0) if o.z is None else o.z.stride()[:3]
+        output_kernel[(batch * segments * heads * tiles_,)](
+            o.x, o.z, o.B, o.C, o.D, decays.steps, decays.sums, decays.rest, decays.totals, starts, y, final,
+            length, decays.blocks, span, segments, heads, heads // B.shape[2], head_dim, n_state, tiles_,
+            *o.x.stride()[:3], *z_strides, *o.B.stride()[:3], *o.C.stride()[:3],
+            *((0, 0) if o.D is None else o.D.stride()),
+            HAS_START=starts is not None, HAS_D=o.D is not None, HAS_GATE=o.z is not None, REVERSE=reverse,
+            **o.products, BLOCK=sizes.block, CHANNELS=sizes.channels, STATE=sizes.state,
+            num_warps=sizes.warps, num_stages=sizes.stages,
+        )  # fmt: skip
+    return y, final
+
+
+def backward(
+    grad_y: Tensor,
+    grad_final: Tensor | None,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    delta_softplus: bool,
+    reverse: bool,
+) -> tuple[Tensor, ...]:
+    """Gradients of x, delta, A, B, C, D, z, delta_bias, initial_state, each in its dtype, empty if absent."""
+    o = _operands(x, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
+    sizes, grad_y = tiles.walk_tiles(x.shape[3], B.shape[3], o.dtype), rows(grad_y)
+    empty = x.new_empty(0)
+    with on_device(x):
+        decays = _decays(o, sizes.block)
+        entered, _ = _edge_states(o, decays, _Walk(o.x, None, o.B, False, sizes), initial_state)
+        leaving, d_first = _edge_states(o, decays, _Walk(grad_y, o.z, o.C, True, sizes), grad_final)
+        d_x, d_z, d_B, d_C, by_channel, sums = _block_gradients(o, decays, grad_y, entered, leaving)
+        del entered, leaving
+        d_delta, d_A, d_bias = _delta_gradients(o, decays.blocks, sizes.block, sums)
+    d_D = empty
+    if D is not None:
+        d_D = by_channel.sum((0, 1))
+        d_D = (d_D.sum(1) if D.ndim == 1 else d_D).to(D.dtype)
+    assert d_first is not None
+    return (
+        d_x,
+        d_delta,
+        d_A.sum((0, 1)).to(A.dtype),
+        d_B.sum(0).to(B.dtype) if d_B.shape[0] > 1 else d_B[0],
+        d_C.sum(0).to(C.dtype) if d_C.shape[0] > 1 else d_C[0],
+        d_D,
+        empty if z is None else d_z,
+        empty if delta_bias is None else d_bias.sum((0, 1)).to(delta_bias.dtype),
+        empty if initial_state is None else d_first.to(initial_state.dtype),
+    )
+
+
+def _block_gradients(
+    o: _Operands, decays: _Decays, grad_y: Tensor, entered: Tensor, leaving: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+    """Gradients of x, z, B and C (the last two for each split of the heads), of D and delta in parts."""
+    (batch, length, heads, head_dim), (groups, n_state) = o.x.shape, o.B.shape[2:]
+    sizes = tiles.gradient_tiles(head_dim, n_state, o.dtype)
+    tiles_, blocks, device = _channel_tiles(o, sizes), decays.blocks, o.x.device
+    splits = tiles.head_splits(blocks * batch * groups, heads // groups, o.multiprocessors)
+    new = {"dtype": torch.float32, "device": device}
+    d_x = torch.empty(o.x.shape, dtype=o.x.dtype, device=device)
+    d_z = None if o.z is None else torch.empty(o.x.shape, dtype=o.z.dtype, device=device)
+    d_B, d_C = (
+        torch.empty(
+            splits, *o.B.shape, dtype=torch.float32 if splits > 1 else like.dtype, device=device
+        )
+        for like in (o.B, o.C)
+    )
+    d_D = None if o.D is None else torch.empty(batch, blocks, heads, head_dim, **new)
+    by_step, by_suffix, by_prefix = (torch.empty(tiles_, *decays.steps.shape, **new) for _ in range(3))
+    by_block = torch.empty(tiles_, *decays.totals.shape, **new)
+    gradients_kernel[(blocks, groups * splits, batch)](
+        o.x, grad_y, o.z, o.B, o.C, o.D, decays.steps, decays.sums, decays.rest, decays.totals, entered, leaving,
+        d_x, d_z, d_B, d_C, d_D, by_step, by_suffix, by_prefix, by_block,
+        length, blocks, heads, heads // groups, heads // groups // splits, groups, head_dim, n_state, tiles_,
+        decays.steps.numel(), *o.x.stride()[:3], *grad_y.stride()[:3],
+        *((0, 0, 0) if o.z is None else o.z.stride()[:3]), *o.B.stride()[:3], *o.C.stride()[:3],
+        *((0, 0) if o.D is None else o.D.stride()),
+        HAS_D=o.D is not None, HAS_GATE=o.z is not None, REVERSE=o.reverse, **o.products,
+        BLOCK=sizes.block, CHANNELS=sizes.channels, STATE=sizes.state, STAGES=sizes.stages,
+        num_warps=sizes.warps,
+    )  # fmt: skip
+    nothing = o.x.new_empty(0)
+    d_z, d_D = nothing if d_z is None else d_z, nothing if d_D is None else d_D
+    return d_x, d_z, d_B, d_C, d_D, (by_step, by_suffix, by_prefix, by_block)
+
+
+def _delta_gradients(
+    o: _Operands, blocks: int, block: int, sums: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradient of delta, and those of A and the bias for each block, (batch, block, heads)."""
+    batch, length, heads = o.delta.shape
+    new = {"dtype": torch.float32, "device": o.x.device}
+    d_delta = torch.empty(o.delta.shape, dtype=o.delta.dtype, device=o.x.device)
+    d_A, d_bias = torch.empty(batch, blocks, heads, **new), torch.empty(batch, blocks, heads, **new)
+    delta_kernel[_heads_grid(o, blocks)](
+        o.delta, o.A, o.bias, o.reset, *sums, d_delta, d_A, d_bias,
+        length, blocks, heads, sums[0].shape[0], sums[0][0].numel(), *o.delta.stride(),
+        **o.delta_flags, BLOCK=block, HEADS=_DECAY_HEADS, num_warps=4,
+    )  # fmt: skip
+    return d_delta, d_A, d_bias

@@ -1,0 +1,264 @@
+"""Triton kernels that carry states, and their adjoints, along the sequence.
+
+Steps are counted in the order of processing: step q is position q of storage, or length-1-q in reverse. Decays
+are kept as running sums of log2 decays within a block; a reset is a log2 decay of -RESET, whose power is zero in
+float32. Past the end the step size is zero and the decay one.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+RESET = tl.constexpr(256.0)
+# Weights below this power of two are left out when a segment's own part of a state is summed.
+NEGLIGIBLE = tl.constexpr(-64.0)
+
+
+@triton.jit
+def softplus(x):
+    """log(1 + exp(x)), to full relative precision at both ends."""
+    e = tl.exp(-tl.abs(x))
+    one_plus = 1.0 + e
+    # the ratio undoes the rounding of 1 + e
+    ratio = tl.log(one_plus) * (e / tl.where(one_plus == 1.0, 1.0, one_plus - 1.0))
+    return tl.maximum(x, 0.0) + tl.where(one_plus == 1.0, e, ratio)
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + exp(-x)) without overflow."""
+    e = tl.exp(-tl.abs(x))
+    return tl.where(x >= 0, 1.0, e) / (1.0 + e)
+
+
+@triton.jit
+def load_raw_step(
+    delta, bias, q, valid, head, real_head, batch, length, db, dl, dh, HAS_BIAS: tl.constexpr, REVERSE: tl.constexpr
+):
+    """Delta after its bias, (block, heads), for steps q, before softplus."""
+    t = (length - 1 - q if REVERSE else q).to(tl.int64)
+    at = batch.to(tl.int64) * db + t[:, None] * dl + head.to(tl.int64)[None, :] * dh
+    raw = tl.load(delta + at, mask=valid[:, None] & real_head[None, :], other=0.0).to(tl.float32)
+    if HAS_BIAS:
+        raw += tl.load(bias + head, mask=real_head, other=0.0).to(tl.float32)[None, :]
+    return raw
+
+
+@triton.jit
+def load_reset(reset, q, valid, batch, length, REVERSE: tl.constexpr):
+    """Whether the state is dropped on the way into steps q."""
+    # in reverse t is entered from t + 1, and the boundary between them belongs to t + 1
+    t = (length - q if REVERSE else q).to(tl.int64)
+    inside = valid & (t < length)
+    return tl.load(reset + batch.to(tl.int64) * length + t, mask=inside, other=0) != 0
+
+
+@triton.jit
+def log2_decay(dt, raw_A, dropped, HAS_RESET: tl.constexpr):
+    """log2 of the decay of each step, (block, heads), at least -RESET."""
+    a = tl.maximum(dt * (raw_A * LOG2_E)[None, :], -RESET)
+    if HAS_RESET:
+        a = tl.where(dropped[:, None], -RESET, a)
+    return a
+
+
+@triton.jit
+def decays_kernel(
+    delta, A, bias, reset, steps, sums, rest, totals, length, blocks, heads, db, dl, dh,
+    SOFTPLUS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESET: tl.constexpr, REVERSE: tl.constexpr,
+    PRECISE: tl.constexpr, BLOCK: tl.constexpr, HEADS: tl.constexpr,
+):  # fmt: skip
+    """Step sizes, running sums of log2 decays in each block and their totals, (batch, heads, step).
+
+    With PRECISE the sums are of float64, and what float32 cannot hold of them goes to `rest`: their differences
+    count, and may be small where the sums are large.
+    """
+    block, batch = tl.program_id(0), tl.program_id(1)
+    head = tl.program_id(2) * HEADS + tl.arange(0, HEADS)
+    real_head = head < heads
+    q = block * BLOCK + tl.arange(0, BLOCK)
+    valid = q < length
+    dt = load_raw_step(delta, bias, q, valid, head, real_head, batch, length, db, dl, dh, HAS_BIAS, REVERSE)
+    if SOFTPLUS:
+        dt = softplus(dt)
+    dt = tl.where(valid[:, None], dt, 0.0)
+    dropped = valid
+    if HAS_RESET:
+        dropped = load_reset(reset, q, valid, batch, length, REVERSE)
+    raw_A = tl.load(A + head, mask=real_head, other=0.0).to(tl.float32)
+    a = log2_decay(dt, raw_A, dropped, HAS_RESET)
+    row = (batch.to(tl.int64) * heads + head) * blocks + block
+    at = row[None, :] * BLOCK + tl.arange(0, BLOCK)[:, None]
+    tl.store(steps + at, dt, mask=real_head[None, :])
+    if PRECISE:
+        exact = tl.cumsum(a.to(tl.float64), axis=0)
+        high = exact.to(tl.float32)
+        tl.store(sums + at, high, mask=real_head[None, :])
+        tl.store(rest + at, (exact - high.to(tl.float64)).to(tl.float32), mask=real_head[None, :])
+    else:
+        tl.store(sums + at, tl.cumsum(a, axis=0), mask=real_head[None, :])
+    tl.store(totals + row, tl.sum(a, axis=0), mask=real_head)
+
+
+@triton.jit
+def weights_to_end(sums, rest, at, last, PRECISE: tl.constexpr):
+    """log2 of the decay from each step to the end of its block."""
+    exponent = tl.load(sums + last) - tl.load(sums + at)
+    if PRECISE:
+        exponent += tl.load(rest + last) - tl.load(rest + at)
+    return exponent
+
+
+@triton.jit
+def load_rows(pointer, t, row_stride, column, inside):
+    """A tile (rows, columns) whose rows are `row_stride` apart and whose columns are neighbours."""
+    return tl.load(pointer + t[:, None] * row_stride + column[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def weighted_outer(
+    values, gate, rows, steps, sums, rest, block, line, blocks, length, carry, v_stride, g_stride, r_stride,
+    p, real_p, n, real_n, HAS_GATE: tl.constexpr, ADJOINT: tl.constexpr, REVERSE: tl.constexpr,
+    PRECISE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, acc,
+):  # fmt: skip
+    """Add to acc (channels, state) a block's sum of values_q rows_q^T, each decayed to the block's edge.
+
+    Forward: delta_q x_q B_q^T decayed to the block's end. Adjoint: g_q C_q^T decayed to the block's start, where
+    g is the gradient of the output before the gate. `carry` is log2 of a further decay.
+    """
+    offset = tl.arange(0, BLOCK)
+    q = block * BLOCK + offset
+    valid = q < length
+    t = (length - 1 - q if REVERSE else q).to(tl.int64)
+    at = (line * blocks + block) * BLOCK + offset
+    value = load_rows(values, t, v_stride, p, valid[:, None] & real_p[None, :]).to(tl.float32)
+    row = load_rows(rows, t, r_stride, n, valid[:, None] & real_n[None, :]).to(DTYPE)
+    if ADJOINT:
+        weight = tl.exp2(tl.load(sums + at) + carry)
+        if HAS_GATE:
+            z = load_rows(gate, t, g_stride, p, valid[:, None] & real_p[None, :]).to(tl.float32)
+            value = value * z * sigmoid(z)
+    else:
+        last = (line * blocks + block) * BLOCK + BLOCK - 1
+        weight = tl.load(steps + at) * tl.exp2(weights_to_end(sums, rest, at, last, PRECISE) + carry)
+    scaled = (value * weight[:, None]).to(DTYPE)
+    return tl.dot(tl.trans(scaled), row, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def ends_kernel(
+    values, gate, rows, steps, sums, rest, totals, ends, segment_totals,
+    length, blocks, segment_blocks, segments, heads, per_group, head_dim, n_state, tiles,
+    vb, vl, vh, gb, gl, gh, rb, rl, rg,
+    HAS_GATE: tl.constexpr, ADJOINT: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr,
+    PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr,
+    STATE: tl.constexpr, LONGEST: tl.constexpr,
+):  # fmt: skip
+    """Each segment's own part of the state at its end (of the adjoint at its start): as if it began at zero.
+
+    Walks away from that edge and stops where nothing that follows can still be seen from it.
+    """
+    program = tl.program_id(0)
+    tile = program % tiles
+    head = (program // tiles) % heads
+    segment = (program // tiles // heads) % segments
+    batch = (program // tiles // heads // segments).to(tl.int64)
+    p, n = tile * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATE)
+    real_p, real_n = p < head_dim, n < n_state
+    line = batch * heads + head
+    values += batch * vb + head.to(tl.int64) * vh
+    rows += batch * rb + (head // per_group).to(tl.int64) * rg
+    if HAS_GATE:
+        gate += batch * gb + head.to(tl.int64) * gh
+    first = segment * segment_blocks
+    count = tl.minimum(segment_blocks, blocks - first)
+
+    index = tl.arange(0, LONGEST)
+    # blocks by their distance from the edge, and log2 of the decay between them and it
+    at = first + index if ADJOINT else first + count - 1 - index
+    total = tl.load(totals + line * blocks + at, mask=index < count, other=0.0)
+    between = tl.cumsum(total, axis=0) - total
+    seen = tl.max(tl.where((index < count) & (between >= NEGLIGIBLE), index, 0), axis=0) + 1
+    row = (batch * segments + segment) * heads + head
+    tl.store(segment_totals + row, tl.maximum(tl.sum(total, axis=0), -RESET))
+
+    acc = tl.zeros((CHANNELS, STATE), dtype=tl.float32)
+    carry = 0.0
+    for i in range(0, seen):
+        block = first + i if ADJOINT else first + count - 1 - i
+        acc = weighted_outer(
+            values, gate, rows, steps, sums, rest, block, line, blocks, length, carry, vl, gl, rl,
+            p, real_p, n, real_n, HAS_GATE, ADJOINT, REVERSE, PRECISE, PRECISION, DTYPE, BLOCK, acc,
+        )  # fmt: skip
+        carry += tl.load(totals + line * blocks + block)
+    where = (row * head_dim + p)[:, None] * n_state + n[None, :]
+    tl.store(ends + where, acc, mask=real_p[:, None] & real_n[None, :])
+
+
+@triton.jit
+def starts_kernel(
+    states, segment_totals, entry, segments, heads, elements,
+    HAS_ENTRY: tl.constexpr, ADJOINT: tl.constexpr, SIZE: tl.constexpr,
+):  # fmt: skip
+    """Replace each segment's own end state by the true state at its start, (batch, segment, heads, elements)."""
+    element = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
+    line = tl.program_id(1).to(tl.int64)
+    batch, head = line // heads, line % heads
+    real = element < elements
+    carry = tl.zeros((SIZE,), dtype=tl.float32)
+    if HAS_ENTRY:
+        carry = tl.load(entry + line * elements + element, mask=real, other=0.0).to(tl.float32)
+    for i in tl.range(0, segments, num_stages=4):
+        segment = segments - 1 - i if ADJOINT else i
+        row = (batch * segments + segment) * heads + head
+        own = tl.load(states + row * elements + element, mask=real, other=0.0)
+        total = tl.load(segment_totals + row)
+        tl.store(states + row * elements + element, carry, mask=real)
+        carry = carry * tl.exp2(total) + own
+
+
+@triton.jit
+def walk_kernel(
+    values, gate, rows, steps, sums, rest, totals, starts, entered, final,
+    length, blocks, segment_blocks, segments, heads, per_group, head_dim, n_state, tiles,
+    vb, vl, vh, gb, gl, gh, rb, rl, rg,
+    HAS_START: tl.constexpr, HAS_GATE: tl.constexpr, ADJOINT: tl.constexpr, REVERSE: tl.constexpr,
+    PRECISE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+    CHANNELS: tl.constexpr, STATE: tl.constexpr,
+):  # fmt: skip
+    """Store the state that enters each block (its adjoint: leaves), (batch, block, heads, head_dim, state)."""
+    program = tl.program_id(0)
+    tile = program % tiles
+    head = (program // tiles) % heads
+    segment = (program // tiles // heads) % segments
+    batch = (program // tiles // heads // segments).to(tl.int64)
+    p, n = tile * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATE)
+    real_p, real_n = p < head_dim, n < n_state
+    line = batch * heads + head
+    values += batch * vb + head.to(tl.int64) * vh
+    rows += batch * rb + (head // per_group).to(tl.int64) * rg
+    if HAS_GATE:
+        gate += batch * gb + head.to(tl.int64) * gh
+    first = segment * segment_blocks
+    count = tl.minimum(segment_blocks, blocks - first)
+    element = p[:, None] * n_state + n[None, :]
+    real = real_p[:, None] & real_n[None, :]
+
+    acc = tl.zeros((CHANNELS, STATE), dtype=tl.float32)
+    if HAS_START:
+        row = (batch * segments + segment) * heads + head
+        acc = tl.load(starts + row * head_dim * n_state + element, mask=real, other=0.0).to(tl.float32)
+    for i in range(0, count):
+        block = first + count - 1 - i if ADJOINT else first + i
+        row = (batch * blocks + block) * heads + head
+        tl.store(entered + row * head_dim * n_state + element, acc.to(DTYPE), mask=real)
+        acc *= tl.exp2(tl.load(totals + line * blocks + block))
+        acc = weighted_outer(
+            values, gate, rows, steps, sums, rest, block, line, blocks, length, 0.0, vl, gl, rl,
+            p, real_p, n, real_n, HAS_GATE, ADJOINT, REVERSE, PRECISE, PRECISION, DTYPE, BLOCK, acc,
+        )  # fmt: skip
+    if ADJOINT:
+        if segment == 0:
+            tl.store(final + line * head_dim * n_state + element, acc, mask=real)

@@ -1,0 +1,82 @@
+"""One step of the state space dual operator as one Triton kernel."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from seqmamba.ops.ssd.reference import per_channel
+from seqmamba.ops.ssd.tiles import power_of_two
+from seqmamba.ops.ssd.triton_gpu import on_device, rows
+from seqmamba.ops.ssd.triton_gpu_states import LOG2_E, sigmoid, softplus
+
+_ELEMENTS = 2048  # of the state, a program
+
+
+@triton.jit
+def step_kernel(
+    state, x, delta, A, B, C, D, z, bias, y, new_state, heads, per_group, head_dim, n_state,
+    xb, xh, db, dh, zb, zh, bb, bg, cb, cg, Dh, Dp,
+    SOFTPLUS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_D: tl.constexpr, HAS_GATE: tl.constexpr,
+    CHANNELS: tl.constexpr, STATE: tl.constexpr,
+):  # fmt: skip
+    """h = exp(delta A) h + delta x B^T and y = (h C + D x) silu(z) for some channels of one head."""
+    head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    p, n = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATE)
+    real_p, real_n = p < head_dim, n < n_state
+    group = head // per_group
+    dt = tl.load(delta + batch * db + head * dh).to(tl.float32)
+    if HAS_BIAS:
+        dt += tl.load(bias + head).to(tl.float32)
+    if SOFTPLUS:
+        dt = softplus(dt)
+    decay = tl.exp2(dt * tl.load(A + head).to(tl.float32) * LOG2_E)
+    value = tl.load(x + batch * xb + head * xh + p, mask=real_p, other=0.0).to(tl.float32)
+    b = tl.load(B + batch * bb + group * bg + n, mask=real_n, other=0.0).to(tl.float32)
+    c = tl.load(C + batch * cb + group * cg + n, mask=real_n, other=0.0).to(tl.float32)
+    channel = (batch * heads + head) * head_dim + p
+    at, real = channel[:, None] * n_state + n[None, :], real_p[:, None] & real_n[None, :]
+    h = tl.load(state + at, mask=real, other=0.0).to(tl.float32)
+    h = h * decay + (dt * value)[:, None] * b[None, :]
+    tl.store(new_state + at, h, mask=real)
+    out = tl.sum(h * c[None, :], axis=1)
+    if HAS_D:
+        out += value * tl.load(D + head * Dh + p * Dp, mask=real_p, other=0.0).to(tl.float32)
+    if HAS_GATE:
+        gate = tl.load(z + batch * zb + head * zh + p, mask=real_p, other=0.0).to(tl.float32)
+        out *= gate * sigmoid(gate)
+    tl.store(y + channel, out.to(y.dtype.element_ty), mask=real_p)
+
+
+def step(
+    state: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    """Compute `ssd_state_step` in float32: y in x's dtype and the state after the step."""
+    (batch, heads, head_dim), n_state = x.shape, B.shape[2]
+    state, x, B, C, D = state.contiguous(), rows(x), rows(B), rows(C), per_channel(D)
+    z, D = None if z is None else rows(z), None if D is None else D.expand(heads, head_dim)
+    y, new_state = torch.empty(x.shape, dtype=x.dtype, device=x.device), torch.empty_like(state, dtype=torch.float32)
+    wide = power_of_two(n_state)
+    channels = min(power_of_two(head_dim), max(_ELEMENTS // wide, 1))
+    with on_device(x):
+        step_kernel[(-(-head_dim // channels), heads, batch)](
+            state, x, delta, A.contiguous(), B, C, D, z,
+            None if delta_bias is None else delta_bias.contiguous(), y, new_state,
+            heads, heads // B.shape[1], head_dim, n_state, *x.stride()[:2], *delta.stride(),
+            *((0, 0) if z is None else z.stride()[:2]), *B.stride()[:2], *C.stride()[:2],
+            *((0, 0) if D is None else D.stride()),
+            SOFTPLUS=delta_softplus, HAS_BIAS=delta_bias is not None, HAS_D=D is not None,
+            HAS_GATE=z is not None, CHANNELS=channels, STATE=wide, num_warps=4,
+        )  # fmt: skip
+    return y, new_state
