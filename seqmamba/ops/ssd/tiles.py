@@ -43,31 +43,41 @@ def power_of_two(size: int) -> int:
     return max(_SMALLEST, 1 << (size - 1).bit_length())
 
 
+def block_size(dtype: torch.dtype) -> int:
+    """Steps of a block, the same in every kernel, for operands of `dtype`."""
+    return 32 if dtype == torch.float32 else 64
+
+
 def output_tiles(head_dim: int, n_state: int, dtype: torch.dtype) -> Tiles:
-    """Sizes of the forward kernel for operands of `dtype`."""
+    """Sizes of the kernel of the output."""
     state, wide = power_of_two(n_state), dtype == torch.float32
     channels = min(power_of_two(head_dim), 32 if wide and state > 64 else 64)
     if wide:
-        return Tiles(32, channels, state, 4, 1 if state > 128 else 2)
-    return Tiles(64, channels, state, 4 if state <= 128 else 8, 2)
+        return Tiles(block_size(dtype), channels, state, 4, 1 if state > 128 else 2)
+    return Tiles(block_size(dtype), channels, state, 4 if state <= 128 else 8, 2)
+
+
+def replay_tiles(head_dim: int, n_state: int, dtype: torch.dtype) -> Tiles:
+    """Sizes of the kernel that walks the sequence again for the backward."""
+    return output_tiles(head_dim, n_state, dtype)
 
 
 def walk_tiles(head_dim: int, n_state: int, dtype: torch.dtype) -> Tiles:
-    """Sizes of the kernel that carries states or their adjoints across blocks."""
+    """Sizes of the kernels that carry states, or their adjoints, and nothing else."""
     state, wide = power_of_two(n_state), dtype == torch.float32
     channels = min(power_of_two(head_dim), 32 if wide and state > 64 else 64)
     if wide:
-        return Tiles(32, channels, state, 4, 2)
-    return Tiles(64, channels, state, 4 if state <= 128 else 8, 3 if state <= 128 else 2)
+        return Tiles(block_size(dtype), channels, state, 4, 2)
+    return Tiles(block_size(dtype), channels, state, 4 if state <= 128 else 8, 3 if state <= 128 else 2)
 
 
 def gradient_tiles(head_dim: int, n_state: int, dtype: torch.dtype) -> Tiles:
-    """Sizes of the backward kernel. Its block is that of `walk_tiles`, whose states it reads."""
+    """Sizes of the kernel that takes each block on its own."""
     state, wide = power_of_two(n_state), dtype == torch.float32
     channels = min(power_of_two(head_dim), 32 if wide or state > 128 else 64)
     if wide:
-        return Tiles(32, channels, state, 4 if state <= 64 else 8, 1)
-    return Tiles(64, channels, state, 4 if state <= 64 else 8, 2 if state <= 128 else 1)
+        return Tiles(block_size(dtype), channels, state, 4 if state <= 64 else 8, 1)
+    return Tiles(block_size(dtype), channels, state, 8, 2 if state <= 128 else 1)
 
 
 def segment_blocks(walks: int, blocks: int, multiprocessors: int) -> int:

@@ -19,12 +19,13 @@ from seqmamba.ops.ssd import tiles
 from seqmamba.ops.ssd.reference import per_channel
 from seqmamba.ops.ssd.tiles import Tiles
 from seqmamba.ops.ssd.triton_gpu_backward import delta_kernel, gradients_kernel
-from seqmamba.ops.ssd.triton_gpu_forward import output_kernel
-from seqmamba.ops.ssd.triton_gpu_states import decays_kernel, ends_kernel, starts_kernel, walk_kernel
+from seqmamba.ops.ssd.triton_gpu_forward import output_kernel, replay_kernel
+from seqmamba.ops.ssd.triton_gpu_states import adjoint_kernel, decays_kernel, ends_kernel, starts_kernel
 from seqmamba.ops.ssd.triton_types import dot_dtype, dot_precision, triton_dtype
 
 _DECAY_HEADS = 8
 _START_ELEMENTS = 256
+_LONGEST_STRIDE = 2**24
 
 
 def on_device(x: Tensor) -> AbstractContextManager[Any]:
@@ -33,8 +34,8 @@ def on_device(x: Tensor) -> AbstractContextManager[Any]:
 
 
 def rows(x: Tensor) -> Tensor:
-    """`x` with its last axis contiguous, as the kernels read it."""
-    return x if x.stride(-1) == 1 else x.contiguous()
+    """`x` as the kernels read it: last axis contiguous, offsets inside a block of steps in 32 bits."""
+    return x if x.stride(-1) == 1 and abs(x.stride(1)) < _LONGEST_STRIDE else x.contiguous()
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,10 @@ def _heads_grid(o: _Operands, blocks: int) -> tuple[int, int, int]:
     return blocks, o.x.shape[0], -(-o.x.shape[2] // _DECAY_HEADS)
 
 
-def _decays(o: _Operands, block: int) -> _Decays:
+def _decays(o: _Operands) -> _Decays:
     batch, length, heads = o.delta.shape
-    blocks, precise = -(-length // block), o.dtype == torch.float32
+    block, precise = tiles.block_size(o.dtype), o.dtype == torch.float32
+    blocks = -(-length // block)
     shape, new = (batch, heads, blocks), {"dtype": torch.float32, "device": o.x.device}
     steps, sums = torch.empty(*shape, block, **new), torch.empty(*shape, block, **new)
     totals, rest = torch.empty(shape, **new), torch.empty_like(sums) if precise else None
@@ -131,25 +133,19 @@ def _decays(o: _Operands, block: int) -> _Decays:
 
 @dataclass(frozen=True)
 class _Walk:
-    """What a walk over the sequence reads: forward x and B, adjoint grad_y and C, with the gate."""
+    """What a walk over the sequence multiplies: forward x and B, adjoint the gradient of y and C."""
 
     values: Tensor
-    gate: Tensor | None
     rows: Tensor
     adjoint: bool
-    sizes: Tiles
-
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        return self.values, self.gate, self.rows
 
     def strides(self) -> tuple[int, ...]:
-        gate = (0, 0, 0) if self.gate is None else self.gate.stride()[:3]
-        return (*self.values.stride()[:3], *gate, *self.rows.stride()[:3])
+        """Of batch, length and head or group."""
+        return (*self.values.stride()[:3], *self.rows.stride()[:3])
 
-    def flags(self, o: _Operands) -> dict[str, Any]:
-        sizes = {"BLOCK": self.sizes.block, "CHANNELS": self.sizes.channels, "STATE": self.sizes.state}
-        direction = {"ADJOINT": self.adjoint, "REVERSE": o.reverse, "HAS_GATE": self.gate is not None}
-        return {**direction, **sizes, **o.products}
+
+def _sizes(sizes: Tiles) -> dict[str, int]:
+    return {"BLOCK": sizes.block, "CHANNELS": sizes.channels, "STATE": sizes.state}
 
 
 def _channel_tiles(o: _Operands, sizes: Tiles) -> int:
@@ -168,14 +164,16 @@ def _segment_starts(
     entry = None if entry is None else entry.contiguous()
     if segments == 1:
         return entry
-    new, tiles_ = {"dtype": torch.float32, "device": o.x.device}, _channel_tiles(o, walk.sizes)
+    new, sizes = {"dtype": torch.float32, "device": o.x.device}, tiles.walk_tiles(head_dim, n_state, o.dtype)
+    tiles_ = _channel_tiles(o, sizes)
     states = torch.empty(batch, segments, heads, head_dim, n_state, **new)
     totals = torch.empty(batch, segments, heads, **new)
     ends_kernel[(batch * segments * heads * tiles_,)](
-        *walk.tensors(), decays.steps, decays.sums, decays.rest, decays.totals, states, totals,
+        walk.values, walk.rows, decays.steps, decays.sums, decays.rest, decays.totals, states, totals,
         o.x.shape[1], decays.blocks, span, segments, heads, heads // o.B.shape[2], head_dim, n_state, tiles_,
-        *walk.strides(), **walk.flags(o), LONGEST=tiles.power_of_two(span),
-        num_warps=walk.sizes.warps, num_stages=walk.sizes.stages,
+        *walk.strides(), ADJOINT=walk.adjoint, REVERSE=o.reverse, **o.products, **_sizes(sizes),
+        LONGEST=tiles.power_of_two(span),
+        num_warps=sizes.warps, num_stages=sizes.stages,
     )  # fmt: skip
     elements = head_dim * n_state
     starts_kernel[(-(-elements // _START_ELEMENTS), batch * heads)](
@@ -185,24 +183,11 @@ def _segment_starts(
     return states
 
 
-def _edge_states(
-    o: _Operands, decays: _Decays, walk: _Walk, entry: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """State that enters each block (adjoint: leaves), in the dtype of products, and the adjoint at the start."""
-    batch, length, heads, head_dim = o.x.shape
-    n_state, tiles_, new = o.B.shape[3], _channel_tiles(o, walk.sizes), {"device": o.x.device}
-    span = tiles.segment_blocks(batch * heads * tiles_, decays.blocks, o.multiprocessors)
-    segments = -(-decays.blocks // span)
-    starts = _segment_starts(o, decays, walk, entry, span)
-    edges = torch.empty(batch, decays.blocks, heads, head_dim, n_state, dtype=o.dtype, **new)
-    final = torch.empty(batch, heads, head_dim, n_state, dtype=torch.float32, **new) if walk.adjoint else None
-    walk_kernel[(batch * segments * heads * tiles_,)](
-        *walk.tensors(), decays.steps, decays.sums, decays.rest, decays.totals, starts, edges, final,
-        length, decays.blocks, span, segments, heads, heads // o.B.shape[2], head_dim, n_state, tiles_,
-        *walk.strides(), HAS_START=starts is not None, **walk.flags(o),
-        num_warps=walk.sizes.warps, num_stages=walk.sizes.stages,
-    )  # fmt: skip
-    return edges, final
+def _span(o: _Operands, sizes: Tiles, blocks: int) -> tuple[int, int]:
+    """Blocks of a segment, and segments of a sequence."""
+    walks = o.x.shape[0] * o.x.shape[2] * _channel_tiles(o, sizes)
+    span = tiles.segment_blocks(walks, blocks, o.multiprocessors)
+    return span, -(-blocks // span)
 
 
 def forward(
@@ -225,10 +210,9 @@ def forward(
     sizes = tiles.output_tiles(head_dim, n_state, o.dtype)
     tiles_ = _channel_tiles(o, sizes)
     with on_device(x):
-        decays = _decays(o, sizes.block)
-        span = tiles.segment_blocks(batch * heads * tiles_, decays.blocks, o.multiprocessors)
-        segments = -(-decays.blocks // span)
-        starts = _segment_starts(o, decays, _Walk(o.x, None, o.B, False, sizes), initial_state, span)
+        decays = _decays(o)
+        span, segments = _span(o, sizes, decays.blocks)
+        starts = _segment_starts(o, decays, _Walk(o.x, o.B, False), initial_state, span)
         y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         final = torch.empty(batch, heads, head_dim, n_state, dtype=torch.float32, device=x.device)
         z_strides = (0, 0, 0) if o.z is None else o.z.stride()[:3]
@@ -238,7 +222,7 @@ def forward(
             *o.x.stride()[:3], *z_strides, *o.B.stride()[:3], *o.C.stride()[:3],
             *((0, 0) if o.D is None else o.D.stride()),
             HAS_START=starts is not None, HAS_D=o.D is not None, HAS_GATE=o.z is not None, REVERSE=reverse,
-            **o.products, BLOCK=sizes.block, CHANNELS=sizes.channels, STATE=sizes.state,
+            **o.products, **_sizes(sizes),
             num_warps=sizes.warps, num_stages=sizes.stages,
         )  # fmt: skip
     return y, final
@@ -262,20 +246,18 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of x, delta, A, B, C, D, z, delta_bias, initial_state, each in its dtype, empty if absent."""
     o = _operands(x, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
-    sizes, grad_y = tiles.walk_tiles(x.shape[3], B.shape[3], o.dtype), rows(grad_y)
-    empty = x.new_empty(0)
     with on_device(x):
-        decays = _decays(o, sizes.block)
-        entered, _ = _edge_states(o, decays, _Walk(o.x, None, o.B, False, sizes), initial_state)
-        leaving, d_first = _edge_states(o, decays, _Walk(grad_y, o.z, o.C, True, sizes), grad_final)
-        d_x, d_z, d_B, d_C, by_channel, sums = _block_gradients(o, decays, grad_y, entered, leaving)
-        del entered, leaving
-        d_delta, d_A, d_bias = _delta_gradients(o, decays.blocks, sizes.block, sums)
+        decays = _decays(o)
+        replay = _replay(o, decays, rows(grad_y), initial_state)
+        leaving, d_first = _adjoint_states(o, decays, replay.g, grad_final)
+        d_x, d_B, d_C, sums = _block_gradients(o, decays, replay.g, replay.entered, leaving)
+        del leaving
+        d_delta, d_A, d_bias = _delta_gradients(o, decays, (replay.by_read, *sums))
+    empty = x.new_empty(0)
     d_D = empty
     if D is not None:
-        d_D = by_channel.sum((0, 1))
+        d_D = replay.d_D.sum((0, 1))
         d_D = (d_D.sum(1) if D.ndim == 1 else d_D).to(D.dtype)
-    assert d_first is not None
     return (
         d_x,
         d_delta,
@@ -283,59 +265,109 @@ def backward(
         d_B.sum(0).to(B.dtype) if d_B.shape[0] > 1 else d_B[0],
         d_C.sum(0).to(C.dtype) if d_C.shape[0] > 1 else d_C[0],
         d_D,
-        empty if z is None else d_z,
+        empty if z is None else replay.d_z,
         empty if delta_bias is None else d_bias.sum((0, 1)).to(delta_bias.dtype),
         empty if initial_state is None else d_first.to(initial_state.dtype),
     )
 
 
+@dataclass(frozen=True)
+class _Replay:
+    """What `replay_kernel` stores; d_z is of no meaning without a gate, nor d_D without D."""
+
+    entered: Tensor
+    g: Tensor
+    d_z: Tensor
+    d_D: Tensor
+    by_read: Tensor
+
+
+def _replay(o: _Operands, decays: _Decays, grad_y: Tensor, initial_state: Tensor | None) -> _Replay:
+    (batch, length, heads, head_dim), n_state = o.x.shape, o.B.shape[3]
+    sizes = tiles.replay_tiles(head_dim, n_state, o.dtype)
+    tiles_, (span, segments) = _channel_tiles(o, sizes), _span(o, sizes, decays.blocks)
+    starts = _segment_starts(o, decays, _Walk(o.x, o.B, False), initial_state, span)
+    device, gated = o.x.device, o.z is not None
+    entered = torch.empty(batch, decays.blocks, heads, head_dim, n_state, dtype=o.dtype, device=device)
+    g = torch.empty(o.x.shape, dtype=o.dtype, device=device) if gated else grad_y
+    d_z = torch.empty(o.x.shape, dtype=o.z.dtype, device=device) if o.z is not None else g
+    d_D = torch.empty(batch, segments, heads, head_dim, dtype=torch.float32, device=device)
+    by_read = torch.empty(tiles_, *decays.steps.shape, dtype=torch.float32, device=device)
+    replay_kernel[(batch * segments * heads * tiles_,)](
+        o.x, grad_y, o.z, o.B, o.C, o.D, decays.steps, decays.sums, decays.rest, decays.totals, starts,
+        entered, g, d_z, d_D, by_read,
+        length, decays.blocks, span, segments, heads, heads // o.B.shape[2], head_dim, n_state, tiles_,
+        decays.steps.numel(), *o.x.stride()[:3], *grad_y.stride()[:3],
+        *((0, 0, 0) if o.z is None else o.z.stride()[:3]), *o.B.stride()[:3], *o.C.stride()[:3],
+        *((0, 0) if o.D is None else o.D.stride()),
+        HAS_START=starts is not None, HAS_D=o.D is not None, HAS_GATE=gated, REVERSE=o.reverse,
+        **o.products, **_sizes(sizes), num_warps=sizes.warps, num_stages=sizes.stages,
+    )  # fmt: skip
+    return _Replay(entered, g, d_z, d_D, by_read)
+
+
+def _adjoint_states(
+    o: _Operands, decays: _Decays, g: Tensor, grad_final: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Adjoint of the state that leaves each block, in the dtype of products, and of the first state."""
+    (batch, length, heads, head_dim), n_state = o.x.shape, o.B.shape[3]
+    sizes = tiles.walk_tiles(head_dim, n_state, o.dtype)
+    tiles_, (span, segments) = _channel_tiles(o, sizes), _span(o, sizes, decays.blocks)
+    walk = _Walk(g, o.C, True)
+    starts = _segment_starts(o, decays, walk, grad_final, span)
+    device = o.x.device
+    leaving = torch.empty(batch, decays.blocks, heads, head_dim, n_state, dtype=o.dtype, device=device)
+    first = torch.empty(batch, heads, head_dim, n_state, dtype=torch.float32, device=device)
+    adjoint_kernel[(batch * segments * heads * tiles_,)](
+        g, o.C, decays.sums, decays.totals, starts, leaving, first,
+        length, decays.blocks, span, segments, heads, heads // o.B.shape[2], head_dim, n_state, tiles_,
+        *walk.strides(), HAS_START=starts is not None, REVERSE=o.reverse, **o.products, **_sizes(sizes),
+        num_warps=sizes.warps, num_stages=sizes.stages,
+    )  # fmt: skip
+    return leaving, first
+
+
 def _block_gradients(
-    o: _Operands, decays: _Decays, grad_y: Tensor, entered: Tensor, leaving: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
-    """Gradients of x, z, B and C (the last two for each split of the heads), of D and delta in parts."""
+    o: _Operands, decays: _Decays, g: Tensor, entered: Tensor, leaving: Tensor
+) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+    """Gradients of x, and of B and C for each split of the heads; what `delta_kernel` adds up."""
     (batch, length, heads, head_dim), (groups, n_state) = o.x.shape, o.B.shape[2:]
     sizes = tiles.gradient_tiles(head_dim, n_state, o.dtype)
     tiles_, blocks, device = _channel_tiles(o, sizes), decays.blocks, o.x.device
     splits = tiles.head_splits(blocks * batch * groups, heads // groups, o.multiprocessors)
-    new = {"dtype": torch.float32, "device": device}
     d_x = torch.empty(o.x.shape, dtype=o.x.dtype, device=device)
-    d_z = None if o.z is None else torch.empty(o.x.shape, dtype=o.z.dtype, device=device)
     d_B, d_C = (
-        torch.empty(
-            splits, *o.B.shape, dtype=torch.float32 if splits > 1 else like.dtype, device=device
-        )
+        torch.empty(splits, *like.shape, dtype=torch.float32 if splits > 1 else like.dtype, device=device)
         for like in (o.B, o.C)
     )
-    d_D = None if o.D is None else torch.empty(batch, blocks, heads, head_dim, **new)
-    by_step, by_suffix, by_prefix = (torch.empty(tiles_, *decays.steps.shape, **new) for _ in range(3))
-    by_block = torch.empty(tiles_, *decays.totals.shape, **new)
+    by_row, by_column, by_write = (
+        torch.empty(tiles_, *decays.steps.shape, dtype=torch.float32, device=device) for _ in range(3)
+    )
+    by_block = torch.empty(tiles_, *decays.totals.shape, dtype=torch.float32, device=device)
     gradients_kernel[(blocks, groups * splits, batch)](
-        o.x, grad_y, o.z, o.B, o.C, o.D, decays.steps, decays.sums, decays.rest, decays.totals, entered, leaving,
-        d_x, d_z, d_B, d_C, d_D, by_step, by_suffix, by_prefix, by_block,
+        o.x, g, o.B, o.C, o.D, decays.steps, decays.sums, decays.rest, decays.totals, entered, leaving,
+        d_x, d_B, d_C, by_row, by_column, by_write, by_block,
         length, blocks, heads, heads // groups, heads // groups // splits, groups, head_dim, n_state, tiles_,
-        decays.steps.numel(), *o.x.stride()[:3], *grad_y.stride()[:3],
-        *((0, 0, 0) if o.z is None else o.z.stride()[:3]), *o.B.stride()[:3], *o.C.stride()[:3],
+        decays.steps.numel(), *o.x.stride()[:3], *g.stride()[:3], *o.B.stride()[:3], *o.C.stride()[:3],
         *((0, 0) if o.D is None else o.D.stride()),
-        HAS_D=o.D is not None, HAS_GATE=o.z is not None, REVERSE=o.reverse, **o.products,
-        BLOCK=sizes.block, CHANNELS=sizes.channels, STATE=sizes.state, STAGES=sizes.stages,
+        HAS_D=o.D is not None, REVERSE=o.reverse, **o.products, **_sizes(sizes), STAGES=sizes.stages,
         num_warps=sizes.warps,
     )  # fmt: skip
-    nothing = o.x.new_empty(0)
-    d_z, d_D = nothing if d_z is None else d_z, nothing if d_D is None else d_D
-    return d_x, d_z, d_B, d_C, d_D, (by_step, by_suffix, by_prefix, by_block)
+    return d_x, d_B, d_C, (by_row, by_column, by_write, by_block)
 
 
 def _delta_gradients(
-    o: _Operands, blocks: int, block: int, sums: tuple[Tensor, ...]
+    o: _Operands, decays: _Decays, sums: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of delta, and those of A and the bias for each block, (batch, block, heads)."""
-    batch, length, heads = o.delta.shape
-    new = {"dtype": torch.float32, "device": o.x.device}
-    d_delta = torch.empty(o.delta.shape, dtype=o.delta.dtype, device=o.x.device)
-    d_A, d_bias = torch.empty(batch, blocks, heads, **new), torch.empty(batch, blocks, heads, **new)
+    (batch, length, heads), blocks, device = o.delta.shape, decays.blocks, o.x.device
+    d_delta = torch.empty(o.delta.shape, dtype=o.delta.dtype, device=device)
+    d_A, d_bias = (
+        torch.empty(batch, blocks, heads, dtype=torch.float32, device=device) for _ in range(2)
+    )
     delta_kernel[_heads_grid(o, blocks)](
         o.delta, o.A, o.bias, o.reset, *sums, d_delta, d_A, d_bias,
-        length, blocks, heads, sums[0].shape[0], sums[0][0].numel(), *o.delta.stride(),
-        **o.delta_flags, BLOCK=block, HEADS=_DECAY_HEADS, num_warps=4,
+        length, blocks, heads, sums[0].shape[0], sums[1].shape[0], decays.steps.numel(), *o.delta.stride(),
+        **o.delta_flags, BLOCK=decays.steps.shape[3], HEADS=_DECAY_HEADS, num_warps=4,
     )  # fmt: skip
     return d_delta, d_A, d_bias

@@ -28,9 +28,8 @@ def softplus(x):
 
 @triton.jit
 def sigmoid(x):
-    """1 / (1 + exp(-x)) without overflow."""
-    e = tl.exp(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, e) / (1.0 + e)
+    """1 / (1 + exp(-x)); where exp overflows this is zero, as it should be."""
+    return 1.0 / (1.0 + tl.exp2(x * -LOG2_E))
 
 
 @triton.jit
@@ -112,34 +111,49 @@ def weights_to_end(sums, rest, at, last, PRECISE: tl.constexpr):
 
 
 @triton.jit
-def load_rows(pointer, t, row_stride, column, inside):
+def block_steps(block, length, BLOCK: tl.constexpr, REVERSE: tl.constexpr):
+    """Where a block is stored: position of its first step, of each step beyond it, and which steps exist.
+
+    The first is 64 bits wide, the second 32, which saves registers wherever a tile of addresses is held.
+    """
+    offset = tl.arange(0, BLOCK)
+    first = block * BLOCK
+    valid = offset < length - first
+    if REVERSE:
+        return (length - 1 - first).to(tl.int64), -offset, valid
+    return first.to(tl.int64), offset, valid
+
+
+@triton.jit
+def load_rows(pointer, first, local, row_stride, column, inside):
     """A tile (rows, columns) whose rows are `row_stride` apart and whose columns are neighbours."""
-    return tl.load(pointer + t[:, None] * row_stride + column[None, :], mask=inside, other=0.0)
+    offsets = local[:, None] * row_stride + column[None, :]
+    return tl.load(pointer + first * row_stride + offsets, mask=inside, other=0.0)
+
+
+@triton.jit
+def store_rows(pointer, tile, first, local, row_stride, column, inside):
+    """Store what `load_rows` would load, in the dtype that is there."""
+    offsets = local[:, None] * row_stride + column[None, :]
+    tl.store(pointer + first * row_stride + offsets, tile.to(pointer.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def weighted_outer(
-    values, gate, rows, steps, sums, rest, block, line, blocks, length, carry, v_stride, g_stride, r_stride,
-    p, real_p, n, real_n, HAS_GATE: tl.constexpr, ADJOINT: tl.constexpr, REVERSE: tl.constexpr,
-    PRECISE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, acc,
+    values, rows, steps, sums, rest, block, line, blocks, length, carry, v_stride, r_stride,
+    p, real_p, n, real_n, ADJOINT: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, acc,
 ):  # fmt: skip
     """Add to acc (channels, state) a block's sum of values_q rows_q^T, each decayed to the block's edge.
 
     Forward: delta_q x_q B_q^T decayed to the block's end. Adjoint: g_q C_q^T decayed to the block's start, where
-    g is the gradient of the output before the gate. `carry` is log2 of a further decay.
+    g is the gradient of the output before its gate. `carry` is log2 of a further decay.
     """
-    offset = tl.arange(0, BLOCK)
-    q = block * BLOCK + offset
-    valid = q < length
-    t = (length - 1 - q if REVERSE else q).to(tl.int64)
-    at = (line * blocks + block) * BLOCK + offset
-    value = load_rows(values, t, v_stride, p, valid[:, None] & real_p[None, :]).to(tl.float32)
-    row = load_rows(rows, t, r_stride, n, valid[:, None] & real_n[None, :]).to(DTYPE)
+    start, local, valid = block_steps(block, length, BLOCK, REVERSE)
+    at = (line * blocks + block) * BLOCK + tl.arange(0, BLOCK)
+    value = load_rows(values, start, local, v_stride, p, valid[:, None] & real_p[None, :]).to(tl.float32)
+    row = load_rows(rows, start, local, r_stride, n, valid[:, None] & real_n[None, :]).to(DTYPE)
     if ADJOINT:
         weight = tl.exp2(tl.load(sums + at) + carry)
-        if HAS_GATE:
-            z = load_rows(gate, t, g_stride, p, valid[:, None] & real_p[None, :]).to(tl.float32)
-            value = value * z * sigmoid(z)
     else:
         last = (line * blocks + block) * BLOCK + BLOCK - 1
         weight = tl.load(steps + at) * tl.exp2(weights_to_end(sums, rest, at, last, PRECISE) + carry)
@@ -149,10 +163,10 @@ def weighted_outer(
 
 @triton.jit
 def ends_kernel(
-    values, gate, rows, steps, sums, rest, totals, ends, segment_totals,
-    length, blocks, segment_blocks, segments, heads, per_group, head_dim, n_state, tiles,
-    vb, vl, vh, gb, gl, gh, rb, rl, rg,
-    HAS_GATE: tl.constexpr, ADJOINT: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr,
+    values, rows, steps, sums, rest, totals, ends, segment_totals,
+    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr, head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr,
+    vb, vl: tl.constexpr, vh: tl.constexpr, rb, rl: tl.constexpr, rg: tl.constexpr,
+    ADJOINT: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr,
     STATE: tl.constexpr, LONGEST: tl.constexpr,
 ):  # fmt: skip
@@ -170,8 +184,6 @@ def ends_kernel(
     line = batch * heads + head
     values += batch * vb + head.to(tl.int64) * vh
     rows += batch * rb + (head // per_group).to(tl.int64) * rg
-    if HAS_GATE:
-        gate += batch * gb + head.to(tl.int64) * gh
     first = segment * segment_blocks
     count = tl.minimum(segment_blocks, blocks - first)
 
@@ -189,17 +201,17 @@ def ends_kernel(
     for i in range(0, seen):
         block = first + i if ADJOINT else first + count - 1 - i
         acc = weighted_outer(
-            values, gate, rows, steps, sums, rest, block, line, blocks, length, carry, vl, gl, rl,
-            p, real_p, n, real_n, HAS_GATE, ADJOINT, REVERSE, PRECISE, PRECISION, DTYPE, BLOCK, acc,
+            values, rows, steps, sums, rest, block, line, blocks, length, carry, vl, rl,
+            p, real_p, n, real_n, ADJOINT, REVERSE, PRECISE, PRECISION, DTYPE, BLOCK, acc,
         )  # fmt: skip
         carry += tl.load(totals + line * blocks + block)
-    where = (row * head_dim + p)[:, None] * n_state + n[None, :]
-    tl.store(ends + where, acc, mask=real_p[:, None] & real_n[None, :])
+    element = p[:, None] * n_state + n[None, :]
+    tl.store(ends + row * head_dim * n_state + element, acc, mask=real_p[:, None] & real_n[None, :])
 
 
 @triton.jit
 def starts_kernel(
-    states, segment_totals, entry, segments, heads, elements,
+    states, segment_totals, entry, segments, heads: tl.constexpr, elements,
     HAS_ENTRY: tl.constexpr, ADJOINT: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     """Replace each segment's own end state by the true state at its start, (batch, segment, heads, elements)."""
@@ -220,15 +232,17 @@ def starts_kernel(
 
 
 @triton.jit
-def walk_kernel(
-    values, gate, rows, steps, sums, rest, totals, starts, entered, final,
-    length, blocks, segment_blocks, segments, heads, per_group, head_dim, n_state, tiles,
-    vb, vl, vh, gb, gl, gh, rb, rl, rg,
-    HAS_START: tl.constexpr, HAS_GATE: tl.constexpr, ADJOINT: tl.constexpr, REVERSE: tl.constexpr,
-    PRECISE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
-    CHANNELS: tl.constexpr, STATE: tl.constexpr,
+def adjoint_kernel(
+    grad, C, sums, totals, starts, leaving, first_adjoint,
+    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr, head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr,
+    vb, vl: tl.constexpr, vh: tl.constexpr, rb, rl: tl.constexpr, rg: tl.constexpr,
+    HAS_START: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr, PRECISION: tl.constexpr,
+    DTYPE: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, STATE: tl.constexpr,
 ):  # fmt: skip
-    """Store the state that enters each block (its adjoint: leaves), (batch, block, heads, head_dim, state)."""
+    """Store the adjoint of the state that leaves each block, (batch, block, heads, head_dim, state).
+
+    One segment, from its last block to its first: l <- decay l + sum over the block of g_q C_q^T.
+    """
     program = tl.program_id(0)
     tile = program % tiles
     head = (program // tiles) % heads
@@ -237,10 +251,8 @@ def walk_kernel(
     p, n = tile * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATE)
     real_p, real_n = p < head_dim, n < n_state
     line = batch * heads + head
-    values += batch * vb + head.to(tl.int64) * vh
-    rows += batch * rb + (head // per_group).to(tl.int64) * rg
-    if HAS_GATE:
-        gate += batch * gb + head.to(tl.int64) * gh
+    grad += batch * vb + head.to(tl.int64) * vh
+    C += batch * rb + (head // per_group).to(tl.int64) * rg
     first = segment * segment_blocks
     count = tl.minimum(segment_blocks, blocks - first)
     element = p[:, None] * n_state + n[None, :]
@@ -251,14 +263,13 @@ def walk_kernel(
         row = (batch * segments + segment) * heads + head
         acc = tl.load(starts + row * head_dim * n_state + element, mask=real, other=0.0).to(tl.float32)
     for i in range(0, count):
-        block = first + count - 1 - i if ADJOINT else first + i
+        block = first + count - 1 - i
         row = (batch * blocks + block) * heads + head
-        tl.store(entered + row * head_dim * n_state + element, acc.to(DTYPE), mask=real)
+        tl.store(leaving + row * head_dim * n_state + element, acc.to(DTYPE), mask=real)
         acc *= tl.exp2(tl.load(totals + line * blocks + block))
         acc = weighted_outer(
-            values, gate, rows, steps, sums, rest, block, line, blocks, length, 0.0, vl, gl, rl,
-            p, real_p, n, real_n, HAS_GATE, ADJOINT, REVERSE, PRECISE, PRECISION, DTYPE, BLOCK, acc,
+            grad, C, sums, sums, sums, block, line, blocks, length, 0.0, vl, rl,
+            p, real_p, n, real_n, True, REVERSE, PRECISE, PRECISION, DTYPE, BLOCK, acc,
         )  # fmt: skip
-    if ADJOINT:
-        if segment == 0:
-            tl.store(final + line * head_dim * n_state + element, acc, mask=real)
+    if segment == 0:
+        tl.store(first_adjoint + line * head_dim * n_state + element, acc, mask=real)
