@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 # Steps between two saved states. They cost 4 state / SEGMENT bytes a channel and step, and what the backward
 # recomputes of one segment must stay in the second-level cache.
 SEGMENT = 32
@@ -19,3 +21,94 @@ def channel_tiles(batch: int, groups: int, span: int) -> tuple[int, int]:
     while tile > _LANES and batch * groups * -(-span // tile) < _FEW_TASKS:
         tile = -(-tile // 2 // _LANES) * _LANES
     return tile, -(-span // tile)
+
+
+# The GPU kernels. They hold up to 16 states a channel in registers.
+GPU_STATES = 16
+# Steps from one state saved for the backward to the next: a bfloat16 state costs 2 * 16 / 24 bytes a channel and step.
+GPU_SAVE_STEPS = 24
+_WARP = 32
+_SHORTEST_SEGMENT = 192  # below, what passes between segments costs more than idle multiprocessors
+
+
+@dataclass(frozen=True)
+class KernelShape:
+    """How one kernel cuts the channels.
+
+    Attributes:
+        warps: Warps a block.
+        blocks: Blocks a multiprocessor, which the registers and shared memory suffice for.
+        channels: Channels a block covers.
+    """
+
+    warps: int
+    blocks: int
+    channels: int
+
+    def tiles(self, groups: int, dim: int) -> int:
+        """Blocks that cover all channels; none crosses a group of B and C."""
+        return groups * ceil_div(dim // groups, self.channels)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How a kernel cuts the sequence.
+
+    Attributes:
+        count: Segments that run side by side.
+        steps: Steps of each but the last, which may have fewer.
+    """
+
+    count: int
+    steps: int
+
+
+FORWARD = KernelShape(warps=4, blocks=3, channels=4 * _WARP * 2)
+FORWARD_NARROW = KernelShape(warps=4, blocks=4, channels=4 * _WARP)
+REDUCE = KernelShape(warps=4, blocks=4, channels=4 * _WARP)
+
+
+def backward_shape(n_state: int) -> KernelShape:
+    """The backward kernel takes two lanes a channel above 8 states."""
+    return KernelShape(warps=8, blocks=1, channels=8 * _WARP // (2 if n_state > 8 else 1))
+
+
+def forward_shape(batch: int, dim: int, groups: int, multiprocessors: int) -> KernelShape:
+    """Two channels a lane share what they read; one a lane where that fills the chip without cutting the sequence."""
+    if batch * FORWARD_NARROW.tiles(groups, dim) >= multiprocessors and (
+        batch * FORWARD.tiles(groups, dim) < FORWARD.blocks * multiprocessors
+    ):
+        return FORWARD_NARROW
+    return FORWARD
+
+
+def cut_sequence(batch: int, length: int, tiles: int, blocks: int, multiprocessors: int) -> Segments:
+    """Cut the sequence so that one wave of blocks fills the chip; whole if batch and channels fill it alone.
+
+    Args:
+        batch: Sequences.
+        length: Steps.
+        tiles: Blocks that cover all channels of one sequence.
+        blocks: Blocks a multiprocessor can hold.
+        multiprocessors: Of the device.
+
+    Returns:
+        Segments of a multiple of `GPU_SAVE_STEPS` steps.
+    """
+    at_once = blocks * multiprocessors
+    wanted = at_once // (batch * tiles) if batch * tiles * 2 <= at_once else 1
+    if batch * tiles >= multiprocessors and wanted < 3:
+        wanted = 1
+    steps = max(ceil_div(length, max(wanted, 1)), min(_SHORTEST_SEGMENT, length))
+    steps = ceil_div(steps, GPU_SAVE_STEPS) * GPU_SAVE_STEPS
+    return Segments(ceil_div(length, steps), steps)
+
+
+def saved_states(length: int) -> int:
+    """States that the GPU forward saves of one channel of one sequence."""
+    return ceil_div(length, GPU_SAVE_STEPS)
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)

@@ -1,0 +1,146 @@
+// What the selective scan's kernels share: the meaning of their constants, and the arithmetic of one element.
+//
+// Constants of a compilation (-DNAME=VALUE):
+//   INPUT       0, 1, 2: u, delta, B, C, z and all gradients of them are float32, bfloat16, float16
+//   STATE       states a channel, 1 to 16
+//   DIM         channels; the row of every tensor but z, B and C
+//   GROUPS      groups of B and C
+//   B_ROW, C_ROW, Z_ROW  elements from one row to the next; Z_ROW is 0 without a gate
+//   REVERSE     whether step s of the scan is position length - 1 - s, not s
+//   SOFTPLUS    whether delta goes through softplus after its bias
+//   RESET       whether there is a reset mask
+//   SAVE_STEPS  steps from one state saved for the backward to the next
+//   VECTOR      bytes that tiles of rows may be copied by: 4, 8 or 16, or 0 where nothing is aligned
+//   WARPS, BLOCKS  warps a block, and blocks a multiprocessor that registers must suffice for
+//
+// s counts steps in the order of processing; "row" is a position in memory.
+#pragma once
+#include "primitives.cuh"
+
+#if INPUT == 0
+typedef float input_t;
+typedef float saved_t;
+#elif INPUT == 1
+typedef bf16 input_t;
+typedef bf16 saved_t;
+#else
+typedef f16 input_t;
+typedef bf16 saved_t;  // states may be larger than float16 holds
+#endif
+
+constexpr bool EXACT = INPUT == 0;  // float32 accuracy is worth a few instructions more
+constexpr int THREADS = WARPS * 32;
+constexpr int SPAN = DIM / GROUPS;  // channels of a group
+constexpr float LOG2_E = 1.4426950408889634f;
+constexpr float LN_2 = 0.6931471805599453f;
+
+DEVICE int64 row_of(int64 step, int64 length) { return REVERSE ? length - 1 - step : step; }
+constexpr int ROW_STEP = REVERSE ? -1 : 1;
+
+// Whether the scan forgets its state on entering a step. The mask marks where a packed sequence starts; right
+// to left that boundary is crossed one step later.
+DEVICE bool drops_state(const unsigned char* reset, int64 step, int64 length) {
+  if (!RESET) return false;
+  if (!REVERSE) return reset[step] != 0;
+  return step > 0 && reset[length - step] != 0;
+}
+
+// The step size from delta + bias. The short series serves float32, where log2(1 + e) would round e away.
+DEVICE float step_size(float x) {
+  if (!SOFTPLUS) return x;
+  float e = exp2_fast(x * LOG2_E);
+  float d = log2_fast(1.0f + e) * LN_2;
+  if (EXACT) {
+    float series = e * (1.0f + e * (-0.5f + e * (1.0f / 3 + e * (-0.25f + e * (0.2f - e * (1.0f / 6))))));
+    d = e < 0.09f ? series : d;
+  }
+  return x > 20.0f ? x : d;
+}
+
+// d step_size / d x, from the step size: sigmoid(x) = 1 - exp(-softplus(x)).
+DEVICE float step_size_slope(float d) {
+  if (!SOFTPLUS) return 1.0f;
+  float slope = 1.0f - exp2_fast(d * -LOG2_E);
+  if (EXACT) {
+    float series = d * (1.0f + d * (-0.5f + d * (1.0f / 6 + d * (-1.0f / 24 + d * (1.0f / 120)))));
+    slope = d < 0.09f ? series : slope;
+  }
+  return slope;
+}
+
+DEVICE float sigmoid(float x) { return reciprocal_fast(1.0f + exp2_fast(x * -LOG2_E)); }
+
+// COUNT neighbouring elements; UNIT bytes at a time are known to be aligned.
+template <int COUNT> DEVICE void load_elements(float (&to)[COUNT], const input_t* from) {
+  if constexpr (COUNT == 2 && sizeof(input_t) == 2) {
+    float2_t pair = unpack2<input_t>(*(const uint32*)from);
+    to[0] = pair.x;
+    to[1] = pair.y;
+  } else {
+    UNROLL for (int i = 0; i < COUNT; ++i) to[i] = to_float(from[i]);
+  }
+}
+template <int COUNT, bool ALIGNED> DEVICE void store_elements(input_t* to, const float (&from)[COUNT], int valid) {
+  if constexpr (COUNT == 2 && sizeof(input_t) == 2 && ALIGNED) {
+    if (valid > 1) *(uint32*)to = pack2<input_t>(from[0], from[1]);
+  } else {
+    UNROLL for (int i = 0; i < COUNT; ++i)
+      if (i < valid) to[i] = from_float<input_t>(from[i]);
+  }
+}
+
+// Copy `rows` rows of COLUMNS elements into shared memory, by the whole block; columns past `valid` become zero.
+// `row_step` is in elements and may be negative.
+template <int COLUMNS, int UNIT> DEVICE void stage_rows(input_t* to, const input_t* from, int64 row_step, int rows, int valid) {
+  if constexpr (UNIT == 0) {
+    for (int i = threadIdx.x; i < rows * COLUMNS; i += THREADS) {
+      int row = i / COLUMNS, column = i % COLUMNS;
+      to[i] = column < valid ? from[row * row_step + column] : from_float<input_t>(0.0f);
+    }
+  } else {
+    constexpr int WIDTH = UNIT / sizeof(input_t), VECTORS = COLUMNS / WIDTH;
+    for (int i = threadIdx.x; i < rows * VECTORS; i += THREADS) {
+      int row = i / VECTORS, column = i % VECTORS * WIDTH;
+      input_t* target = to + row * COLUMNS + column;
+      if (column < valid) {
+        copy_async<UNIT>(target, from + row * row_step + column);
+      } else {
+        UNROLL for (int j = 0; j < WIDTH; ++j) target[j] = from_float<input_t>(0.0f);
+      }
+    }
+  }
+}
+
+// A tile of B or C on its way from device to shared memory, where it is float32 rows of WIDTH states: loads are
+// issued by `load` and land by `store`, so that what is between them hides their latency. ROW is elements from one
+// row to the next, negative when the walk goes backward in memory.
+template <int STEPS, int WIDTH, int64 ROW> struct ProjectionTile {
+  static_assert(THREADS % WIDTH == 0, "a thread stays in its column");
+  static constexpr int ROWS = THREADS / WIDTH, EACH = (STEPS + ROWS - 1) / ROWS;
+  int row, state;
+  input_t held[EACH];
+
+  DEVICE ProjectionTile() : row(threadIdx.x / WIDTH), state(threadIdx.x % WIDTH) {}
+  DEVICE void load(const input_t* from, int rows) {
+    const input_t* own = from + row * ROW + state;
+    UNROLL for (int i = 0; i < EACH; ++i)
+      held[i] = i * ROWS + row < rows && state < STATE ? own[i * ROWS * ROW] : from_float<input_t>(0.0f);
+  }
+  DEVICE void store(float* to, int stride) const {
+    float* own = to + row * stride + state;
+    UNROLL for (int i = 0; i < EACH; ++i)
+      if (i * ROWS + row < STEPS) own[i * ROWS * stride] = to_float(held[i]);
+  }
+};
+
+// Channels of one block: tiles of `TILE` channels that never cross a group.
+template <int TILE> struct ChannelTile {
+  static constexpr int EACH = (SPAN + TILE - 1) / TILE;  // tiles of a group
+  int group, first, valid;
+  DEVICE explicit ChannelTile(int index) {
+    group = index / EACH;
+    first = group * SPAN + index % EACH * TILE;
+    valid = (group + 1) * SPAN - first;
+    valid = valid < TILE ? valid : TILE;
+  }
+};
