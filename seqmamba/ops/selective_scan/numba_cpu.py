@@ -46,7 +46,7 @@ def forward(
         final.numpy(),
         saved.numpy(),
     )
-    return y.to(u.dtype), final, saved
+    return y.to(u.dtype), final, saved.view(-1)
 
 
 def backward(
@@ -82,7 +82,8 @@ def backward(
         torch.empty(batch, dim, n_state),
     )
     arrays = Gradients(*(grad.numpy() for grad in grads))
-    given = (saved.numpy(), float32(grad_y).numpy(), float32(grad_final).numpy())
+    states = saved.view(batch, -1, n_state, dim)
+    given = (states.numpy(), float32(grad_y).numpy(), float32(grad_final).numpy())
     run_tasks(scan_backward, tasks, inputs, options, *given, arrays)
     d_u, d_delta, d_A, d_B, d_C, d_D, d_z, d_bias, d_initial = grads
     return (
