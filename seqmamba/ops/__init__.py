@@ -8,5 +8,14 @@ named one that cannot run raises. `explain` says what would run and why.
 from seqmamba.ops.causal_conv1d import causal_conv1d
 from seqmamba.ops.explanation import Explanation, explain
 from seqmamba.ops.selective_scan import selective_scan, selective_state_step
+from seqmamba.ops.ssd import ssd, ssd_state_step
 
-__all__ = ["Explanation", "causal_conv1d", "explain", "selective_scan", "selective_state_step"]
+__all__ = [
+    "Explanation",
+    "causal_conv1d",
+    "explain",
+    "selective_scan",
+    "selective_state_step",
+    "ssd",
+    "ssd_state_step",
+]

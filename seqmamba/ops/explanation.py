@@ -12,15 +12,18 @@ from seqmamba.errors import UserError
 from seqmamba.ops.causal_conv1d import api as conv_api
 from seqmamba.ops.dispatch import Implementation, Options, choose
 from seqmamba.ops.selective_scan import api as scan_api
+from seqmamba.ops.ssd import api as ssd_api
 
 _OPERATORS: dict[str, tuple[Implementation, ...]] = {
     "selective_scan": scan_api.IMPLEMENTATIONS,
     "causal_conv1d": conv_api.IMPLEMENTATIONS,
+    "ssd": ssd_api.IMPLEMENTATIONS,
 }
 # The order in which an operator hands its tensors to the obstacle functions.
 _TENSORS: dict[str, tuple[str, ...]] = {
     "selective_scan": ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state"),
     "causal_conv1d": ("x", "weight", "bias", "initial_state"),
+    "ssd": ("x", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state"),
 }
 
 
@@ -56,7 +59,7 @@ def explain(
     """Say which implementation of an operator would run on the given arguments, and why not the others.
 
     Args:
-        op: The operator or its name: "selective_scan" or "causal_conv1d".
+        op: The operator or its name: "selective_scan", "causal_conv1d" or "ssd".
         impl: As the operator takes it.
         reverse: As the operator takes it.
         reset: As the operator takes it.

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from seqmamba.errors import UserError
-from seqmamba.ops.dispatch import Implementation, choose, no_obstacle, triton_obstacle
+from seqmamba.ops.dispatch import Implementation, Options, choose, no_obstacle, triton_obstacle
 from seqmamba.ops.ssd.chunked import ssd_chunked
 from seqmamba.ops.ssd.reference import ssd_reference
 from seqmamba.ops.ssd.registration import ssd_triton
@@ -116,7 +116,7 @@ def ssd(
     if chunk_size < 1:
         raise UserError(f"{_NAME}: chunk_size must be at least 1, got {chunk_size}")
     tensors = (x, delta, A, B, C, D, z, delta_bias, initial_state)
-    implementation = choose(_NAME, IMPLEMENTATIONS, impl, tensors)
+    implementation = choose(_NAME, IMPLEMENTATIONS, impl, tensors, Options(reverse, reset is not None))
     y, final_state = implementation.run(*tensors, reset, delta_softplus, reverse, chunk_size)
     return (y, final_state) if return_final_state else y
 

@@ -60,13 +60,16 @@ def _run_chunk(
     """One chunk from `state`: C . h (batch, chunk, heads, head_dim) and the state after the last step.
 
     `x` is already multiplied by delta. Decays between two steps are exponentials of differences of running
-    sums, taken in float64 because the sums grow with the chunk while the differences that count are small.
+    sums, in float64 because the sums grow with the chunk while the differences that count are small.
     """
     (batch, length, heads, head_dim), (groups, n_state) = x.shape, B.shape[2:]
     axes = (batch, groups, heads // groups)
-    start = torch.zeros_like(log_decay[:, :1], dtype=torch.float64)
-    sums = log_decay.double() if not reverse else log_decay.double().flip(1)
-    sums = torch.cat([start, sums.cumsum(1)], dim=1).movedim(1, 2)  # (batch, heads, 1 + chunk): first is entry
+    accurate = torch.float32 if x.device.type == "mps" else torch.float64  # the former has no float64
+    sums = log_decay.to(accurate).flip(1) if reverse else log_decay.to(accurate)
+    start = torch.zeros_like(sums[:, :1])
+    sums = torch.cat([start, sums.cumsum(1)], dim=1).movedim(
+        1, 2
+    )  # (batch, heads, 1 + chunk): first is entry
     runs = _run_numbers(keep, batch, length, reverse, x.device)
     if reverse:
         # positions of the chunk come back into storage order; the entry stays in front
@@ -93,9 +96,7 @@ def _run_chunk(
     return y.reshape(batch, heads, length, head_dim).movedim(2, 1), new.reshape(state.shape)
 
 
-def _run_numbers(
-    keep: Tensor | None, batch: int, length: int, reverse: bool, device: torch.device
-) -> Tensor:
+def _run_numbers(keep: Tensor | None, batch: int, length: int, reverse: bool, device: torch.device) -> Tensor:
     """(batch, 1 + chunk): how many resets lie between the entry and each step, in the order of processing."""
     if keep is None:
         return torch.zeros(batch, 1 + length, dtype=torch.int64, device=device)

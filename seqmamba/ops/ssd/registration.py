@@ -58,9 +58,7 @@ def _forward_fake(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, *rest: Any) ->
 
 
 @torch.library.register_fake("seqmamba::ssd_backward", lib=_LIBRARY)
-def _backward_fake(
-    grad_y: Tensor, grad_final: Tensor | None, x: Tensor, *rest: Any
-) -> tuple[Tensor, ...]:
+def _backward_fake(grad_y: Tensor, grad_final: Tensor | None, x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     return tuple(x.new_empty(0) if t is None else t.new_empty(t.shape) for t in (x, *rest[:8]))
 
 

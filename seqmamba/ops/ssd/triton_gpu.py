@@ -108,9 +108,7 @@ def _operands(
     reset = None if reset is None else reset.contiguous().view(torch.uint8)
     z, D = None if z is None else rows(z), per_channel(D)
     D = None if D is None else D.expand(x.shape[2:])
-    return _Operands(
-        rows(x), delta, A.contiguous(), rows(B), rows(C), D, z, bias, reset, softplus, reverse
-    )
+    return _Operands(rows(x), delta, A.contiguous(), rows(B), rows(C), D, z, bias, reset, softplus, reverse)
 
 
 def _heads_grid(o: _Operands, blocks: int) -> tuple[int, int, int]:
@@ -362,9 +360,7 @@ def _delta_gradients(
     """Gradient of delta, and those of A and the bias for each block, (batch, block, heads)."""
     (batch, length, heads), blocks, device = o.delta.shape, decays.blocks, o.x.device
     d_delta = torch.empty(o.delta.shape, dtype=o.delta.dtype, device=device)
-    d_A, d_bias = (
-        torch.empty(batch, blocks, heads, dtype=torch.float32, device=device) for _ in range(2)
-    )
+    d_A, d_bias = (torch.empty(batch, blocks, heads, dtype=torch.float32, device=device) for _ in range(2))
     delta_kernel[_heads_grid(o, blocks)](
         o.delta, o.A, o.bias, o.reset, *sums, d_delta, d_A, d_bias,
         length, blocks, heads, sums[0].shape[0], sums[1].shape[0], decays.steps.numel(), *o.delta.stride(),

@@ -34,7 +34,19 @@ def sigmoid(x):
 
 @triton.jit
 def load_raw_step(
-    delta, bias, q, valid, head, real_head, batch, length, db, dl, dh, HAS_BIAS: tl.constexpr, REVERSE: tl.constexpr
+    delta,
+    bias,
+    q,
+    valid,
+    head,
+    real_head,
+    batch,
+    length,
+    db,
+    dl,
+    dh,
+    HAS_BIAS: tl.constexpr,
+    REVERSE: tl.constexpr,
 ):
     """Delta after its bias, (block, heads), for steps q, before softplus."""
     t = (length - 1 - q if REVERSE else q).to(tl.int64)

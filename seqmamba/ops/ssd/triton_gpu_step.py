@@ -66,7 +66,10 @@ def step(
     (batch, heads, head_dim), n_state = x.shape, B.shape[2]
     state, x, B, C, D = state.contiguous(), rows(x), rows(B), rows(C), per_channel(D)
     z, D = None if z is None else rows(z), None if D is None else D.expand(heads, head_dim)
-    y, new_state = torch.empty(x.shape, dtype=x.dtype, device=x.device), torch.empty_like(state, dtype=torch.float32)
+    y, new_state = (
+        torch.empty(x.shape, dtype=x.dtype, device=x.device),
+        torch.empty_like(state, dtype=torch.float32),
+    )
     wide = power_of_two(n_state)
     channels = min(power_of_two(head_dim), max(_ELEMENTS // wide, 1))
     with on_device(x):

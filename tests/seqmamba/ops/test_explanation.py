@@ -40,7 +40,7 @@ def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(UserError, match="op must be one of selective_scan, causal_conv1d, got 'scan'"):
+    with pytest.raises(UserError, match="op must be one of selective_scan, causal_conv1d, ssd, got 'scan'"):
         explain("scan")
     with pytest.raises(UserError, match="causal_conv1d takes no tensor argument u"):
         explain("causal_conv1d", u=torch.zeros(1))
