@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 DATA_VARIABLE = "SEQMAMBA_DATA"
+KERNELS_VARIABLE = "SEQMAMBA_KERNELS"
 
 
 def data_dir() -> Path:
@@ -15,6 +16,12 @@ def data_dir() -> Path:
         return Path(configured).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "seqmamba"
+
+
+def kernels_dir() -> Path:
+    """Return the folder of compiled GPU kernels: ``$SEQMAMBA_KERNELS``, or ``kernels`` in `data_dir`."""
+    configured = os.environ.get(KERNELS_VARIABLE)
+    return Path(configured).expanduser() if configured else data_dir() / "kernels"
 
 
 def expand(path: str | Path) -> Path:

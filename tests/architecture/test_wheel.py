@@ -55,6 +55,13 @@ def test_packages_come_from_the_wheel(installed: Path, tmp_path: Path) -> None:
         assert Path(file).is_relative_to(installed)
 
 
+def test_kernel_sources_come_along(installed: Path) -> None:
+    kernels = [path for kind in ("cu", "cuh") for path in (ROOT / "seqmamba").rglob(f"*.{kind}")]
+    assert ROOT / "seqmamba/ops/cuda/primitives.cuh" in kernels
+    for path in kernels:
+        assert (installed / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+
+
 def test_recipes_are_found_shown_and_copied(installed: Path, tmp_path: Path) -> None:
     seqmamba = ["-m", "seqmamba"]
     listing = _run(installed, tmp_path, *seqmamba, "recipes", "ls")

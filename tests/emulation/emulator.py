@@ -1,7 +1,7 @@
 """Runs CUDA kernels on a CPU: the same .cu source, built by g++ against a host version of primitives.cuh.
 
-`emulate` takes what `seqmamba.ops.cuda.runtime.launch` takes. What a chip would leave undefined is an error here:
-lanes that wait at different collectives, asynchronous copies read before their wait, shared or device memory
+`emulate` takes what `seqmamba.ops.cuda.runtime.launch` takes. What a chip would leave undefined is an error
+here: lanes that wait at different collectives, asynchronous copies read before their wait, shared or device memory
 written outside its bounds, pointers of another type than the tensor's. Memory that nobody wrote is NaN.
 """
 
@@ -11,7 +11,6 @@ import ctypes
 import functools
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -24,8 +23,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from seqmamba.ops.cuda.sources import PRIMITIVES, flatten
+
 HERE = Path(__file__).parent
-PRIMITIVES = Path(__file__).parents[2] / "seqmamba" / "ops" / "cuda"
 CACHE_VARIABLE = "SEQMAMBA_EMULATOR_CACHE"
 FLAGS_VARIABLE = "SEQMAMBA_EMULATOR_FLAGS"
 """More flags for the compiler, such as ``-fsanitize=undefined -g``."""
@@ -103,17 +103,17 @@ def emulate(
     """Run a kernel of a .cu file on CPU tensors.
 
     Args:
-        source: The .cu file; ``primitives.cuh`` is the host version, other includes come from the file's folder
-            and from seqmamba/ops/cuda.
+        source: The .cu file; ``primitives.cuh`` is the host version, other includes come from the file's
+            folder and from seqmamba/ops/cuda.
         kernel: Name of the ``KERNEL`` function.
         constants: Preprocessor definitions.
         grid: Number of blocks along x, y and z.
         threads: Threads a block, a multiple of 32.
         shared_bytes: Dynamic shared memory a block.
         arguments: Tensor -> pointer, None -> null, int -> 64 bits, float -> float32.
-        order: "forward" runs blocks, warps and lanes in ascending order and copies as late as the waits allow;
-            "backward" in descending order, copying at once; "both" runs both and requires bitwise equal results,
-            which a missing barrier breaks. Default: ``$SEQMAMBA_EMULATOR_ORDER``, or forward.
+        order: "forward" runs blocks, warps and lanes in ascending order and copies as late as the waits
+            allow; "backward" in descending order, copying at once; "both" runs both and requires bitwise equal
+            results, which a missing barrier breaks. Default: ``$SEQMAMBA_EMULATOR_ORDER``, or forward.
         os_threads: Blocks run on this many system threads.
 
     Raises:
@@ -133,7 +133,8 @@ def emulate(
     for storage, copy in first.copies.items():
         if not torch.equal(copy.body, second.copies[storage].body):
             raise EmulationError(
-                f"{kernel}: argument {copy.position} depends on the order in which threads run: a barrier is missing"
+                f"{kernel}: argument {copy.position} depends on the order in which threads run: "
+                "a barrier or a wait is missing"
             )
     first.write_back()
 
@@ -302,31 +303,6 @@ def _load_text(text: str, kernel: str, constants: tuple[tuple[str, int | str], .
 def _parameters(words: ctypes._Pointer[ctypes.c_char_p]) -> tuple[tuple[str, str], ...]:
     count = next(i for i in range(1000) if words[i] is None)
     return tuple((words[i].decode(), words[count + 1 + i].decode()) for i in range(count))
-
-
-def flatten(source: Path, folders: Sequence[Path]) -> str:
-    """Return a source with its quoted includes in their places, each once, under their own names and lines."""
-    seen: set[Path] = set()
-
-    def text_of(path: Path) -> list[str]:
-        seen.add(path)
-        lines = [f'#line 1 "{path.name}"']
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            include = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
-            if include is None:
-                lines.append("" if re.match(r"\s*#\s*pragma\s+once", line) else line)
-                continue
-            found = next((folder / include[1] for folder in folders if (folder / include[1]).is_file()), None)
-            if found is None:
-                raise EmulationError(
-                    f"{path}:{number}: no file {include[1]} in {', '.join(map(str, folders))}"
-                )
-            if found.resolve() not in seen:
-                lines += text_of(found.resolve())
-            lines.append(f'#line {number + 1} "{path.name}"')
-        return lines
-
-    return "\n".join(text_of(Path(source).resolve()))
 
 
 def _cache() -> Path:

@@ -1,13 +1,13 @@
 // Small kernels, right and wrong, for the tests of the emulator and of the run-time compiler.
 #include "primitives.cuh"
 
-#ifndef T
-#define T float
+#ifndef ELEMENT
+#define ELEMENT float
 #endif
 
-KERNEL void __launch_bounds__(128) scale(const T* __restrict__ x, T* __restrict__ y, int64 size, float factor) {
+KERNEL void __launch_bounds__(128) scale(const ELEMENT* __restrict__ x, ELEMENT* __restrict__ y, int64 size, float factor) {
   const int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < size) y[i] = from_float<T>(factor * to_float(x[i]));
+  if (i < size) y[i] = from_float<ELEMENT>(factor * to_float(x[i]));
 }
 
 KERNEL void place(int64* out) {
@@ -132,13 +132,21 @@ KERNEL void read_at(const float* x, float* y, int64 index) { y[threadIdx.x] = x[
 
 KERNEL void write_const(const float* x) { const_cast<float*>(x)[threadIdx.x] = 1.0f; }
 
-KERNEL void recurse(float* y, int64 depth) {
-  struct Frames {
-    static __attribute__((noinline)) float down(float* y, int64 depth) {
-      volatile float frame[256];
-      frame[depth & 255] = y[depth & 31];
-      return depth == 0 ? frame[0] : down(y, depth - 1) + frame[depth & 255];
-    }
-  };
-  y[threadIdx.x] = Frames::down(y, depth);
+inline
+#ifdef __CUDACC__
+__device__
+#endif
+__attribute__((noinline)) float down(float* y, int64 depth) {
+  volatile float frame[256];
+  frame[depth & 255] = y[depth & 31];
+  return depth == 0 ? frame[0] : down(y, depth - 1) + frame[depth & 255];
+}
+KERNEL void recurse(float* y, int64 depth) { y[threadIdx.x] = down(y, depth); }
+
+// 128 live values, and a register limit of 64 from 1024 threads a block.
+KERNEL void __launch_bounds__(1024, 1) spilling(const float* x, float* y) {
+  float values[128];
+  UNROLL for (int i = 0; i < 128; ++i) values[i] = x[i * blockDim.x + threadIdx.x];
+  sync_block();
+  UNROLL for (int i = 0; i < 128; ++i) y[(i * 37 % 128) * blockDim.x + threadIdx.x] = values[i] * values[127 - i];
 }
