@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+from torch.utils import _pytree
+
 from seqmamba.nn.state import MixerState
 
 
@@ -19,3 +22,8 @@ class BackboneState(NamedTuple):
     def detach(self) -> BackboneState:
         """Return the same values cut from the graph, for truncated backpropagation through time."""
         return BackboneState(tuple(state.detach() for state in self.layers))
+
+
+# As for the states of the mixers: a saved export names this tuple and is loaded without unpickling code.
+_pytree._register_namedtuple(BackboneState, serialized_type_name="seqmamba.backbones.BackboneState")
+torch.serialization.add_safe_globals([BackboneState])

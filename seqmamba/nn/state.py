@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils import _pytree
 
 
 @runtime_checkable
@@ -31,3 +33,8 @@ class MambaState(NamedTuple):
     def detach(self) -> MambaState:
         """Return the same values cut from the graph."""
         return MambaState(self.conv.detach(), self.scan.detach())
+
+
+# A saved torch.export program names the tuples of its signature and is loaded without unpickling code.
+_pytree._register_namedtuple(MambaState, serialized_type_name="seqmamba.nn.MambaState")
+torch.serialization.add_safe_globals([MambaState])
