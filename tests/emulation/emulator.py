@@ -1,8 +1,8 @@
 """Runs CUDA kernels on a CPU: the same .cu source, built by g++ against a host version of primitives.cuh.
 
 `emulate` takes what `seqmamba.ops.cuda.runtime.launch` takes. What a chip would leave undefined is an error
-here: lanes that wait at different collectives, asynchronous copies read before their wait, shared or device memory
-written outside its bounds, pointers of another type than the tensor's. Memory that nobody wrote is NaN.
+here: lanes that wait at different collectives, shared or device memory written outside its bounds, pointers
+of another type than the tensor's. Memory that nobody wrote, or whose copy nobody waited for, is NaN.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def emulate(
         shared_bytes: Dynamic shared memory a block.
         arguments: Tensor -> pointer, None -> null, int -> 64 bits, float -> float32.
         order: "forward" runs blocks, warps and lanes in ascending order and copies as late as the waits
-            allow; "backward" in descending order, copying at once; "both" runs both and requires bitwise equal
-            results, which a missing barrier breaks. Default: ``$SEQMAMBA_EMULATOR_ORDER``, or forward.
+            allow; "backward" in descending order, copying at once; "both" runs both and requires bitwise
+            equal results, which a missing barrier breaks. Default: ``$SEQMAMBA_EMULATOR_ORDER``, or forward.
         os_threads: Blocks run on this many system threads.
 
     Raises:

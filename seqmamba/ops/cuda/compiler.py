@@ -214,8 +214,7 @@ def _call(function: str, *arguments: Any) -> tuple[Any, ...]:
 
 def _bytes(function: str, program: Any) -> bytes:
     (size,) = _call(f"{function}Size", program)
-    content = bytearray(size)
-    buffer = bytes(content)  # the bindings write into it
+    buffer = bytes(bytearray(size))  # an object of its own: the bindings write into it
     _call(function, program, buffer)
     return buffer
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from seqmamba.errors import UserError
@@ -93,7 +92,8 @@ class Module:
                 attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                 (status,) = driver.cuFuncSetAttribute(function, attribute, shared_bytes)
                 if status == driver.CUresult.CUDA_ERROR_INVALID_VALUE:
-                    most = torch.cuda.get_device_properties(self.device).shared_memory_per_block_optin
+                    limit = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+                    most = _check(driver.cuDeviceGetAttribute(limit, self.device))
                     raise UserError(
                         f"{self.name}: {kernel} asks for {shared_bytes} bytes of shared memory a block, "
                         f"cuda:{self.device} has {most}"
@@ -105,7 +105,7 @@ class Module:
 class Launcher:
     """A kernel with the buffers that its arguments travel in.
 
-    `__call__` runs hundreds of times a training step: no allocation, no torch call beyond pointers and stream.
+    `__call__` runs hundreds of times a training step, hence buffers that are kept.
     """
 
     def __init__(self, function: Any, device: int, arguments: Sequence[Argument], name: str) -> None:
@@ -115,7 +115,7 @@ class Launcher:
         self.context = int(primary_context(device))
         self.layout = struct.Struct("=" + "".join(map(_slot, arguments)))
         self.count = len(arguments)
-        # Two threads may launch at once (autograd has its own): each takes a buffer from here while it launches.
+        # Two threads may launch at once (autograd has its own): each takes a buffer from here for the call.
         self.buffers: list[tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_void_p], int]] = []
         driver = _driver()
         self._launch = driver.cuLaunchKernel
@@ -157,8 +157,8 @@ class Launcher:
         self.buffers.append(buffer)
         if status != 0:
             raise RuntimeError(
-                f"{self.name}: the CUDA driver answers {status.name} to a launch of {grid} blocks of {threads} "
-                f"threads with {shared_bytes} bytes of shared memory"
+                f"{self.name}: the CUDA driver answers {status.name} to a launch of {grid} blocks of "
+                f"{threads} threads with {shared_bytes} bytes of shared memory"
             )
 
     def _buffer(self) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_void_p], int]:

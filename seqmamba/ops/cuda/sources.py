@@ -18,8 +18,8 @@ _ONCE = re.compile(r"\s*#\s*pragma\s+once")
 def flatten(source: Path, folders: Sequence[Path] | None = None) -> str:
     """Return a source with its quoted includes in their places, so that one text is all there is to hash.
 
-    Each file comes once. ``#line`` gives it its own name and lines in messages, without a folder: the text does
-    not depend on where the package is installed.
+    Each file comes once. ``#line`` gives it its own name and lines in messages, without a folder: the text
+    does not depend on where the package is installed.
 
     Args:
         source: A .cu file.
