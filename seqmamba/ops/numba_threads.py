@@ -22,6 +22,15 @@ def float32(x: Tensor) -> Tensor:
     return x.detach().to(torch.float32).contiguous()
 
 
+def channels(x: Tensor | None, dim: int) -> Tensor:
+    """One value a channel, zeros for None, in memory of its own.
+
+    `numpy()` fixes the size of the storage that it views, and sharded data parallelism (FSDP2) frees the
+    storage of parameters by resizing it.
+    """
+    return torch.zeros(dim) if x is None else float32(x).clone()
+
+
 def sequence_starts(batch: int, length: int, reset: Tensor | None, reverse: bool) -> Tensor:
     """Where a packed sequence starts in processing order: from right to left, one step after `reset`."""
     if reset is None:

@@ -13,7 +13,7 @@ from seqmamba.ops.causal_conv1d.numba_kernels import (
     conv_backward,
     conv_forward,
 )
-from seqmamba.ops.numba_threads import float32, run_tasks, sequence_starts
+from seqmamba.ops.numba_threads import channels, float32, run_tasks, sequence_starts
 
 
 def forward(
@@ -80,7 +80,7 @@ def _prepare(
     inputs = Inputs(
         x=float32(x).numpy(),
         weight=float32(weight.T.flip(0)).numpy(),
-        bias=(torch.zeros(dim) if bias is None else float32(bias)).numpy(),
+        bias=channels(bias, dim).numpy(),
         initial_state=state.numpy(),
         starts=sequence_starts(batch, length, reset, reverse).numpy(),
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seqmamba.ops.numba_math import LOG2_E
-from seqmamba.ops.numba_threads import float32, run_tasks, sequence_starts
+from seqmamba.ops.numba_threads import channels, float32, run_tasks, sequence_starts
 from seqmamba.ops.selective_scan.layout import SEGMENT, channel_tiles
 from seqmamba.ops.selective_scan.numba_kernels import Gradients, Inputs, Options, scan_backward, scan_forward
 
@@ -113,16 +113,15 @@ def _inputs(
 ) -> Inputs:
     """The kernels' view of the operands."""
     batch, length, dim = u.shape
-    zeros = torch.zeros(dim)
     return Inputs(
         u=float32(u).numpy(),
         delta=float32(delta).numpy(),
         A=(float32(A) * float(LOG2_E)).numpy(),
         B=float32(B).flatten(2).numpy(),
         C=float32(C).flatten(2).numpy(),
-        D=(zeros if D is None else float32(D)).numpy(),
+        D=channels(D, dim).numpy(),
         z=(torch.empty(0, 0, 0) if z is None else float32(z)).numpy(),
-        delta_bias=(zeros if delta_bias is None else float32(delta_bias)).numpy(),
+        delta_bias=channels(delta_bias, dim).numpy(),
         starts=sequence_starts(batch, length, reset, reverse).numpy(),
     )
 
