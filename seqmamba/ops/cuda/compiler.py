@@ -89,7 +89,7 @@ def supported_architectures() -> tuple[int, ...]:
     Raises:
         UserError: NVRTC cannot be used here.
     """
-    (_, architectures) = _call("nvrtcGetSupportedArchs")
+    (architectures,) = _call("nvrtcGetSupportedArchs")
     return tuple(sorted(architectures))
 
 
