@@ -5,6 +5,7 @@ states included; states and sums are float32. `impl="auto"` takes the fastest im
 named one that cannot run raises. `explain` says what would run and why.
 """
 
+from seqmamba.ops.bidirectional_scan import bidirectional_scan
 from seqmamba.ops.causal_conv1d import causal_conv1d
 from seqmamba.ops.explanation import Explanation, explain
 from seqmamba.ops.selective_scan import selective_scan, selective_state_step
@@ -12,6 +13,7 @@ from seqmamba.ops.ssd import ssd, ssd_state_step
 
 __all__ = [
     "Explanation",
+    "bidirectional_scan",
     "causal_conv1d",
     "explain",
     "selective_scan",

@@ -6,11 +6,18 @@ from jaxtyping import Bool, Float, Inexact
 from torch import Tensor
 
 from seqmamba.errors import UserError
-from seqmamba.ops.dispatch import Implementation, Options, choose, no_obstacle, numba_obstacle
+from seqmamba.ops.dispatch import (
+    Implementation,
+    Options,
+    choose,
+    cuda_obstacle,
+    no_obstacle,
+    numba_obstacle,
+)
 from seqmamba.ops.selective_scan import upstream
 from seqmamba.ops.selective_scan.chunked import selective_scan_chunked
 from seqmamba.ops.selective_scan.reference import selective_scan_reference
-from seqmamba.ops.selective_scan.registration import selective_scan_numba
+from seqmamba.ops.selective_scan.registration import selective_scan_cuda, selective_scan_kernels
 from seqmamba.ops.validation import check_axes, check_reset, check_shape, check_tensors
 
 _NAME = "selective_scan"
@@ -18,9 +25,16 @@ _NAME = "selective_scan"
 # In order of preference for impl="auto".
 IMPLEMENTATIONS = (
     Implementation(
+        "cuda",
+        "CUDA C++ kernels compiled at first use, forward and backward, in float32",
+        selective_scan_cuda,
+        cuda_obstacle,
+        hint='use impl="auto" or impl="chunked"; `seqmamba doctor` says what this machine has',
+    ),
+    Implementation(
         "numba",
         "vectorised CPU kernels, forward and backward, in float32",
-        selective_scan_numba,
+        selective_scan_kernels,
         numba_obstacle,
         hint='use impl="auto" or impl="chunked"',
     ),
@@ -97,7 +111,7 @@ def selective_scan(
             position; right to left on leaving it, so one mask serves both directions. Right padding becomes a
             sequence of its own by one reset at the true length. (The boundary before t=0 lies outside the
             call: in reverse, the final state of a sequence that starts at t=0 is returned as it is.)
-        impl: "auto", "numba", "chunked", "reference" or "mamba_ssm"; see `seqmamba.ops.explain`.
+        impl: "auto", "cuda", "numba", "chunked", "reference" or "mamba_ssm"; see `seqmamba.ops.explain`.
 
     Returns:
         y in u's dtype; with `return_final_state` also the final state.
@@ -106,14 +120,14 @@ def selective_scan(
         UserError: A shape, dtype or device does not fit, or the named `impl` cannot run.
     """
     B, C = B[:, :, None] if B.ndim == 3 else B, C[:, :, None] if C.ndim == 3 else C
-    _validate(u, delta, A, B, C, D, z, delta_bias, initial_state, reset)
+    validate(u, delta, A, B, C, D, z, delta_bias, initial_state, reset)
     tensors = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     implementation = choose(_NAME, IMPLEMENTATIONS, impl, tensors, Options(reverse, reset is not None))
     y, final_state = implementation.run(*tensors, reset, delta_softplus, reverse)
     return (y, final_state) if return_final_state else y
 
 
-def _validate(
+def validate(
     u: Tensor,
     delta: Tensor,
     A: Tensor,

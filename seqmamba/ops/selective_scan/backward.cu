@@ -22,7 +22,7 @@ constexpr int WIDTH = SPLIT * PADDED;
 constexpr int WARP_CHANNELS = 32 / SPLIT, TILE = WARPS * WARP_CHANNELS;
 constexpr int SUBS = SAVE_STEPS / SUB, OWN = SUB / SPLIT;
 constexpr bool GATED = Z_ROW > 0;
-constexpr bool DIRECT = ChannelTile<TILE>::EACH == 1;  // one tile a group: its sums are the gradients
+constexpr int PAIRS = WARP_CHANNELS / 2, ROWS = 32 / PAIRS;
 static_assert(SAVE_STEPS % SUB == 0 && SUB == 4, "four steps fill the rows of one product");
 
 // Sums over the channels of a warp. `add` takes eight products a lane and step; after two steps `finish` leaves the
@@ -75,6 +75,12 @@ struct ChannelSums {
   static DEVICE uint32 remainder(float x) { return bits_of(x - float_of(bits_of(x) & 0xffffe000u)); }
 };
 
+// A warp's shared memory: states at the start of each sub-block, the last of them long enough for the scratch of
+// ChannelSums, and a slot an element: (delta u, g, delta, -), then (lam . B, A . q, delta, C . h).
+constexpr int STARTS = SUBS * 32 * PADDED + (4 * ChannelSums::ROW - 32 * PADDED);
+constexpr int OWN_FLOATS = STARTS + SAVE_STEPS * WARP_CHANNELS * 4;
+static_assert(4 * ChannelSums::ROW >= 32 * PADDED, "scratch is longer than a start");
+
 // Of two steps' sums over the states of a lane, the total over both halves of the step that this half owns.
 DEVICE float total_of_own(float even, float odd, int half) {
   if (SPLIT == 1) return even;
@@ -82,23 +88,28 @@ DEVICE float total_of_own(float even, float odd, int half) {
   return keep + shuffle_xor(send, 16);
 }
 
-DEVICE void load_states(float (&to)[PADDED], const float* from) {
+DEVICE void load_row(float (&to)[PADDED], const float* from) {
   UNROLL for (int i = 0; i < PADDED; i += 4) {
     const float4_t four = *(const float4_t*)(from + i);
     to[i] = four.x, to[i + 1] = four.y, to[i + 2] = four.z, to[i + 3] = four.w;
   }
 }
 
+// Two neighbouring channels of one row, of which `count` exist.
+constexpr bool WHOLE = VECTOR > 0;
+DEVICE void load_pair(float (&to)[2], const input_t* from, int count) { load_elements<2, WHOLE>(to, from, count); }
+DEVICE void store_pair(input_t* to, const float (&from)[2], int count) { store_elements<2, WHOLE>(to, from, count); }
+
 // grid: (batch * segments, tiles). carries: (batch, segments, DIM, STATE), the gradient of each segment's last state
-// from beyond it, or null for zeros. d_B, d_C: input_t (batch, length, GROUPS, STATE), or if a group has several
-// tiles, float32 with a leading axis of tiles. d_A: (batch * segments, DIM, STATE); d_D, d_bias: (batch * segments, DIM).
+// from beyond it, or null for zeros. d_B, d_C: (batch, length, GROUPS, STATE), with a leading axis of tiles if a group
+// has several. d_A: (batch * segments, DIM, STATE); d_D, d_bias: (batch * segments, DIM).
 KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     const input_t* __restrict__ grad_y, const input_t* __restrict__ u, const input_t* __restrict__ delta,
     const float* __restrict__ A, const input_t* __restrict__ B, const input_t* __restrict__ C,
     const float* __restrict__ D, const input_t* __restrict__ z, const float* __restrict__ bias,
     const unsigned char* __restrict__ reset, const saved_t* __restrict__ saved, const float* __restrict__ carries,
-    input_t* __restrict__ d_u, input_t* __restrict__ d_delta, float* __restrict__ d_A, void* __restrict__ d_B,
-    void* __restrict__ d_C, float* __restrict__ d_D, input_t* d_z, float* __restrict__ d_bias,
+    input_t* __restrict__ d_u, input_t* __restrict__ d_delta, float* __restrict__ d_A, input_t* __restrict__ d_B,
+    input_t* __restrict__ d_C, float* __restrict__ d_D, input_t* d_z, float* __restrict__ d_bias,
     float* __restrict__ d_initial, int64 batches, int64 length, int64 segments, int64 segment_steps, int64 z_batch,
     int64 B_batch, int64 C_batch) {
   SHARED_MEMORY(memory);
@@ -112,24 +123,26 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
   const int64 channel = tile.first + column;
 
   constexpr int PROJECTION = SAVE_STEPS * 2 * WIDTH;
-  float* projections = (float*)memory;                                           // [2][SAVE_STEPS][2][WIDTH]
-  float* sums = projections + 2 * PROJECTION;                                    // [WARPS][SAVE_STEPS][2][WIDTH]
-  float* starts = sums + WARPS * PROJECTION + warp_id() * SUBS * 32 * PADDED;    // [SUBS][PADDED / 4][32][4], a warp
-  float* scratch = sums + WARPS * PROJECTION + WARPS * SUBS * 32 * PADDED + warp_id() * 4 * ChannelSums::ROW;
-  float2_t* pairs = (float2_t*)(sums + WARPS * (PROJECTION + SUBS * 32 * PADDED + 4 * ChannelSums::ROW)) +
-                    warp_id() * SAVE_STEPS * WARP_CHANNELS;  // [SAVE_STEPS][WARP_CHANNELS], a warp
+  float* projections = (float*)memory;                 // [2][SAVE_STEPS][2][WIDTH]
+  float* sums = projections + 2 * PROJECTION;          // [WARPS][SAVE_STEPS][2][WIDTH]
+  float* own_memory = sums + WARPS * PROJECTION + warp_id() * OWN_FLOATS;
+  float* starts = own_memory;                          // [SUBS][PADDED / 4][32][4]; scratch once a start is read
+  float4_t* slots = (float4_t*)(own_memory + STARTS);  // [SAVE_STEPS][WARP_CHANNELS], see above
   float* warp_sums = sums + warp_id() * PROJECTION;
 
-  const int64 sequence = batch * length * DIM + channel;
-  const int64 z_sequence = batch * z_batch + channel;
   const int64 state_at = half * EACH;
   reset = RESET ? reset + batch * length : reset;
   B += batch * B_batch + tile.group * STATE;
   C += batch * C_batch + tile.group * STATE;
 
+  // Outside the recurrence a lane has two channels of every ROWS-th step.
+  const int pair_column = warp_id() * WARP_CHANNELS + lane % PAIRS * 2, pair_row = lane / PAIRS;
+  const int64 pair_channel = tile.first + pair_column;
+  const int pair_count = tile.valid - pair_column < 2 ? tile.valid - pair_column : 2;
+  float4_t* pair_slots = slots + pair_row * WARP_CHANNELS + lane % PAIRS * 2;
+  float grad_skip[2] = {0.0f, 0.0f}, grad_shift[2] = {0.0f, 0.0f};
+
   float a_log[EACH], carry[EACH], grad_A[EACH];
-  const float skip = inside && D ? D[channel] : 0.0f, shift = inside && bias ? bias[channel] : 0.0f;
-  float grad_skip = 0.0f, grad_shift = 0.0f;
   UNROLL for (int i = 0; i < EACH; ++i) {
     const bool real = inside && state_at + i < STATE;
     const int64 index = ((batch * segments + segment) * DIM + channel) * STATE + state_at + i;
@@ -161,21 +174,30 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     const float* B_rows = projection + half * PADDED;
     const float* C_rows = B_rows + WIDTH;
 
-    // The step sizes, once for all states; each half of a channel takes every other step. Past the end of the
-    // sequence the step size is zero, which changes nothing.
-    const int64 block_row = row_of(block_first + half, length);
-    const int own_steps = inside ? steps - half : 0;  // of this half's steps 0, SPLIT, 2 SPLIT, .. those below exist
+    // What is the same for all states of an element. Past the end of the sequence the step size is zero, which
+    // changes nothing.
+    const int64 pair_first = batch * length * DIM + row_of(block_first + pair_row, length) * DIM + pair_channel;
+    const int64 gate_first = batch * z_batch + row_of(block_first + pair_row, length) * Z_ROW + pair_channel;
+    const int rows = (steps - pair_row + ROWS - 1) / ROWS;  // of this lane
     {
-      const input_t* delta_own = delta + sequence + block_row * DIM;
-      const input_t* u_own = u + sequence + block_row * DIM;
-      const input_t never = from_float<input_t>(SOFTPLUS ? -1e30f : 0.0f);  // its softplus is zero
-      UNROLL for (int i = 0; i < SAVE_STEPS / SPLIT; ++i) {
-        const bool counts = i * SPLIT < own_steps;
-        const input_t raw = counts ? delta_own[i * (SPLIT * ROW_STEP * DIM)] : never;
-        const input_t x = counts ? u_own[i * (SPLIT * ROW_STEP * DIM)] : from_float<input_t>(0.0f);
-        float d = step_size(to_float(raw) + shift);
-        if (!SOFTPLUS && !counts) d = 0.0f;
-        pairs[(i * SPLIT + half) * WARP_CHANNELS + lane_channel] = {d, d * to_float(x)};
+      float shift[2] = {0.0f, 0.0f};
+      UNROLL for (int i = 0; i < 2; ++i)
+        if (bias && i < pair_count) shift[i] = bias[pair_channel + i];
+      UNROLL for (int r = 0; r < SAVE_STEPS / ROWS; ++r) {
+        const int count = r < rows ? pair_count : 0;
+        float raw[2], x[2], g[2];
+        load_pair(raw, delta + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        load_pair(x, u + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        load_pair(g, grad_y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        if constexpr (GATED) {
+          float gate[2];
+          load_pair(gate, z + gate_first + r * (ROWS * ROW_STEP * Z_ROW), count);
+          UNROLL for (int i = 0; i < 2; ++i) g[i] *= gate[i] * sigmoid(gate[i]);
+        }
+        UNROLL for (int i = 0; i < 2; ++i) {
+          const float d = i < count ? step_size(raw[i] + shift[i]) : 0.0f;
+          pair_slots[r * ROWS * WARP_CHANNELS + i] = {d * x[i], g[i], d, 0.0f};
+        }
       }
     }
     sync_warp();
@@ -185,90 +207,58 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     {
       const int64 saved_blocks = (length + SAVE_STEPS - 1) / SAVE_STEPS;
       const saved_t* start = saved + ((batch * saved_blocks + block_first / SAVE_STEPS) * DIM + channel) * STATE + state_at;
-      if constexpr (EACH == 8 && STATE % 8 == 0 && sizeof(saved_t) == 2) {
-        uint4_t packed = {0u, 0u, 0u, 0u};
-        if (inside) packed = *(const uint4_t*)start;
-        const uint32 words[4] = {packed.x, packed.y, packed.z, packed.w};
-        UNROLL for (int i = 0; i < 4; ++i) {
-          const float2_t two = unpack2<saved_t>(words[i]);
-          h[2 * i] = two.x, h[2 * i + 1] = two.y;
-        }
-      } else {
-        UNROLL for (int i = 0; i < EACH; ++i) h[i] = inside && state_at + i < STATE ? to_float(start[i]) : 0.0f;
-      }
+      load_states<EACH>(h, start, inside ? int(STATE - state_at) : 0);
     }
-    auto start_of = [&](int sub, int quad) { return (float4_t*)(starts + ((sub * (PADDED / 4) + quad) * 32 + lane) * 4); };
+    float4_t* const lane_starts = (float4_t*)starts + lane;
     auto keep = [&](int sub) {
-      UNROLL for (int q = 0; q < PADDED / 4; ++q)
-        *start_of(sub, q) = {h[4 * q], 4 * q + 1 < EACH ? h[4 * q + 1 < EACH ? 4 * q + 1 : 0] : 0.0f,
-                             4 * q + 2 < EACH ? h[4 * q + 2 < EACH ? 4 * q + 2 : 0] : 0.0f,
-                             4 * q + 3 < EACH ? h[4 * q + 3 < EACH ? 4 * q + 3 : 0] : 0.0f};
+      UNROLL for (int q = 0; q < PADDED / 4; ++q) {
+        float four[4];
+        UNROLL for (int i = 0; i < 4; ++i) four[i] = 4 * q + i < EACH ? h[4 * q + i < EACH ? 4 * q + i : 0] : 0.0f;
+        lane_starts[(sub * (PADDED / 4) + q) * 32] = {four[0], four[1], four[2], four[3]};
+      }
+    };
+    auto forget = [&](int s) {
+      if (!RESET || s >= steps || !drops_state(reset, block_first + s, length)) return false;
+      return true;
     };
     keep(0);
     NO_UNROLL for (int sub = 0; sub < SUBS - 1; ++sub) {
       UNROLL for (int j = 0; j < SUB; ++j) {
         const int s = sub * SUB + j;
-        const float2_t pair = pairs[s * WARP_CHANNELS + lane_channel];
-        if (RESET && s < steps && drops_state(reset, block_first + s, length)) {
+        const float4_t slot = slots[s * WARP_CHANNELS + lane_channel];
+        if (forget(s)) {
           UNROLL for (int i = 0; i < EACH; ++i) h[i] = 0.0f;
         }
         float b[PADDED];
-        load_states(b, B_rows + s * 2 * WIDTH);
+        load_row(b, B_rows + s * 2 * WIDTH);
         UNROLL for (int i = 0; i < EACH; ++i)
-          h[i] = fused_multiply_add(exp2_fast(pair.x * a_log[i]), h[i], pair.y * b[i]);
+          h[i] = fused_multiply_add(exp2_fast(slot.z * a_log[i]), h[i], slot.x * b[i]);
       }
       keep(sub + 1);
     }
 
     // The adjoint, from the right.
-    input_t next_u[OWN], next_z[OWN], next_grad[OWN], next_before[OWN];
-    auto fetch = [&](int sub) {
-      const int64 at = sequence + (block_row + sub * (SUB * ROW_STEP)) * DIM;
-      const int64 z_at = z_sequence + (block_row + sub * (SUB * ROW_STEP)) * Z_ROW;
-      UNROLL for (int o = 0; o < OWN; ++o) {
-        const bool counts = sub * SUB + o * SPLIT < own_steps;
-        const input_t zero = from_float<input_t>(0.0f);
-        next_u[o] = counts ? u[at + o * (SPLIT * ROW_STEP * DIM)] : zero;
-        next_grad[o] = counts ? grad_y[at + o * (SPLIT * ROW_STEP * DIM)] : zero;
-        if constexpr (GATED) next_z[o] = counts ? z[z_at + o * (SPLIT * ROW_STEP * Z_ROW)] : zero;
-        if constexpr (ACCUMULATE) next_before[o] = counts ? d_z[at + o * (SPLIT * ROW_STEP * DIM)] : zero;
-      }
-    };
-    fetch(SUBS - 1);
     NO_UNROLL for (int sub = SUBS - 1; sub >= 0; --sub) {
-      float own_u[OWN], own_g[OWN], own_slope[OWN], own_before[OWN];
-      UNROLL for (int o = 0; o < OWN; ++o) {
-        own_u[o] = to_float(next_u[o]);
-        own_g[o] = to_float(next_grad[o]);
-        own_slope[o] = 0.0f;
-        own_before[o] = 0.0f;
-        if constexpr (GATED) {
-          const float gate = to_float(next_z[o]), open = sigmoid(gate);
-          own_slope[o] = own_g[o] * open * (1.0f + gate * (1.0f - open));  // grad_y times the slope of silu
-          own_g[o] *= gate * open;
-          if constexpr (ACCUMULATE) own_before[o] = to_float(next_before[o]);
-        }
-      }
-      if (sub > 0) fetch(sub - 1);
-
       float decay[SUB][EACH], previous[SUB][EACH], d[SUB], dx[SUB], g[SUB], dot[SUB];
       UNROLL for (int q = 0; q < PADDED / 4; ++q) {
-        const float4_t four = *start_of(sub, q);
+        const float4_t four = lane_starts[(sub * (PADDED / 4) + q) * 32];
         const float values[4] = {four.x, four.y, four.z, four.w};
         UNROLL for (int i = 0; i < 4; ++i)
           if (4 * q + i < EACH) h[4 * q + i] = values[i];
       }
+      float* scratch = starts + sub * (PADDED * 32);
+      sync_warp();  // the starts have been read
+      const float4_t* sub_slots = slots + sub * SUB * WARP_CHANNELS + lane_channel;
       UNROLL for (int j = 0; j < SUB; ++j) {
         const int s = sub * SUB + j;
-        const float2_t pair = pairs[s * WARP_CHANNELS + lane_channel];
-        d[j] = pair.x, dx[j] = pair.y;
-        g[j] = SPLIT == 2 ? shuffle_from(own_g[j / SPLIT], (lane & 15) | (j % SPLIT) << 4) : own_g[j / SPLIT];
-        if (RESET && s < steps && drops_state(reset, block_first + s, length)) {
+        const float4_t slot = sub_slots[j * WARP_CHANNELS];
+        dx[j] = slot.x, g[j] = slot.y, d[j] = slot.z;
+        if (forget(s)) {
           UNROLL for (int i = 0; i < EACH; ++i) h[i] = 0.0f;
         }
         float b[PADDED], c[PADDED], product[8];
-        load_states(b, B_rows + s * 2 * WIDTH);
-        if constexpr (GATED) load_states(c, C_rows + s * 2 * WIDTH);
+        load_row(b, B_rows + s * 2 * WIDTH);
+        if constexpr (GATED) load_row(c, C_rows + s * 2 * WIDTH);
         dot[j] = 0.0f;
         UNROLL for (int i = 0; i < EACH; ++i) {
           previous[j][i] = h[i];
@@ -281,21 +271,18 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
         channel_sums.add(product, j & 1);
         if (j & 1) channel_sums.finish(scratch + j / 2 * ChannelSums::ROW);
       }
+      float* own_slots = (float*)(slots + (sub * SUB + half) * WARP_CHANNELS + lane_channel);
       if constexpr (GATED) {
-        UNROLL for (int o = 0; o < OWN; ++o) {
-          const float total = total_of_own(dot[o * SPLIT], dot[o * SPLIT + SPLIT - 1], half);
-          const float grad_z = own_slope[o] * fused_multiply_add(skip, own_u[o], total) + own_before[o];
-          if (sub * SUB + o * SPLIT < own_steps)
-            d_z[sequence + (block_row + sub * (SUB * ROW_STEP) + o * (SPLIT * ROW_STEP)) * DIM] = from_float<input_t>(grad_z);
-        }
+        UNROLL for (int o = 0; o < OWN; ++o)
+          own_slots[o * SPLIT * WARP_CHANNELS * 4 + 3] = total_of_own(dot[o * SPLIT], dot[o * SPLIT + SPLIT - 1], half);
       }
 
       float along_B[SUB], along_A[SUB];
       UNROLL for (int j = SUB - 1; j >= 0; --j) {
         const int s = sub * SUB + j;
         float b[PADDED], c[PADDED], product[8];
-        load_states(b, B_rows + s * 2 * WIDTH);
-        load_states(c, C_rows + s * 2 * WIDTH);
+        load_row(b, B_rows + s * 2 * WIDTH);
+        load_row(c, C_rows + s * 2 * WIDTH);
         along_B[j] = along_A[j] = 0.0f;
         UNROLL for (int i = 0; i < EACH; ++i) {
           const float lambda = fused_multiply_add(g[j], c[i], carry[i]);
@@ -306,71 +293,93 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
           along_A[j] = fused_multiply_add(a_log[i], q, along_A[j]);
           grad_A[i] = fused_multiply_add(d[j], q, grad_A[i]);
         }
-        if (RESET && s < steps && drops_state(reset, block_first + s, length)) {
+        if (forget(s)) {
           UNROLL for (int i = 0; i < EACH; ++i) carry[i] = 0.0f;
         }
         UNROLL for (int i = EACH; i < 8; ++i) product[i] = 0.0f;
         channel_sums.add(product, j & 1);
         if (!(j & 1)) channel_sums.finish(scratch + (2 + j / 2) * ChannelSums::ROW);
       }
+      UNROLL for (int o = 0; o < OWN; ++o)
+        *(float2_t*)(own_slots + o * SPLIT * WARP_CHANNELS * 4) = {
+            total_of_own(along_B[o * SPLIT], along_B[o * SPLIT + SPLIT - 1], half),
+            total_of_own(along_A[o * SPLIT], along_A[o * SPLIT + SPLIT - 1], half)};
       sync_warp();
       ChannelSums::combine(warp_sums + sub * SUB * 2 * WIDTH, scratch);
-      sync_warp();
-      UNROLL for (int o = 0; o < OWN; ++o) {
-        const float to_B = total_of_own(along_B[o * SPLIT], along_B[o * SPLIT + SPLIT - 1], half);
-        const float to_A = total_of_own(along_A[o * SPLIT], along_A[o * SPLIT + SPLIT - 1], half) * LN_2;
-        const float own_d = SPLIT == 2 ? (half ? d[o * SPLIT + SPLIT - 1] : d[o * SPLIT]) : d[o];
-        const float grad_delta = fused_multiply_add(own_u[o], to_B, to_A) * step_size_slope(own_d);
-        if (sub * SUB + o * SPLIT < own_steps) {
-          const int64 at = sequence + (block_row + sub * (SUB * ROW_STEP) + o * (SPLIT * ROW_STEP)) * DIM;
-          d_u[at] = from_float<input_t>(fused_multiply_add(own_d, to_B, skip * own_g[o]));
-          d_delta[at] = from_float<input_t>(grad_delta);
-          grad_shift += grad_delta;
-          grad_skip = fused_multiply_add(own_g[o], own_u[o], grad_skip);
+      if (sub == 0) sync_warp();
+    }
+
+    // The gradients of the elements.
+    {
+      float skip[2] = {0.0f, 0.0f};
+      UNROLL for (int i = 0; i < 2; ++i)
+        if (D && i < pair_count) skip[i] = D[pair_channel + i];
+      UNROLL for (int r = 0; r < SAVE_STEPS / ROWS; ++r) {
+        const int count = r < rows ? pair_count : 0;
+        float x[2], grad[2], to_u[2], to_delta[2];
+        load_pair(x, u + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        load_pair(grad, grad_y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        float4_t slot[2];
+        UNROLL for (int i = 0; i < 2; ++i) slot[i] = pair_slots[r * ROWS * WARP_CHANNELS + i];
+        if constexpr (GATED) {
+          float gate[2], to_z[2];
+          load_pair(gate, z + gate_first + r * (ROWS * ROW_STEP * Z_ROW), count);
+          if constexpr (ACCUMULATE)
+            load_pair(to_z, d_z + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+          UNROLL for (int i = 0; i < 2; ++i) {
+            const float open = sigmoid(gate[i]), slope = open * (1.0f + gate[i] * (1.0f - open));
+            const float change = grad[i] * slope * fused_multiply_add(skip[i], x[i], slot[i].w);
+            to_z[i] = ACCUMULATE ? to_z[i] + change : change;
+            grad[i] *= gate[i] * open;
+          }
+          store_pair(d_z + pair_first + r * (ROWS * ROW_STEP * DIM), to_z, count);
         }
+        UNROLL for (int i = 0; i < 2; ++i) {
+          to_u[i] = fused_multiply_add(slot[i].z, slot[i].x, skip[i] * grad[i]);
+          to_delta[i] = fused_multiply_add(x[i], slot[i].x, slot[i].y * LN_2) * step_size_slope(slot[i].z);
+          grad_skip[i] = fused_multiply_add(grad[i], x[i], grad_skip[i]);
+          if (i < count) grad_shift[i] += to_delta[i];
+        }
+        store_pair(d_u + pair_first + r * (ROWS * ROW_STEP * DIM), to_u, count);
+        store_pair(d_delta + pair_first + r * (ROWS * ROW_STEP * DIM), to_delta, count);
       }
     }
 
     sync_block();  // all warps' sums are there
-    for (int index = threadIdx.x; index < PROJECTION; index += THREADS) {
+    NO_UNROLL for (int index = threadIdx.x; index < PROJECTION; index += THREADS) {
       const int s = index / (2 * WIDTH), kind = index / WIDTH % 2, n = index % WIDTH;
       if (s >= steps || n >= STATE) continue;
       float sum = 0.0f;
       UNROLL for (int w = 0; w < WARPS; ++w) sum += sums[w * PROJECTION + index];
       const int64 row = batch * length + row_of(block_first + s, length);
-      const int64 at = (row * GROUPS + tile.group) * STATE + n;
-      void* target = kind ? d_B : d_C;
-      if constexpr (DIRECT) {
-        ((input_t*)target)[at] = from_float<input_t>(sum);
-      } else {
-        const int64 partial = blockIdx.y % ChannelTile<TILE>::EACH;
-        ((float*)target)[partial * batches * length * GROUPS * STATE + at] = sum;
-      }
+      const int64 partial = blockIdx.y % ChannelTile<TILE>::EACH * (batches * length);
+      (kind ? d_B : d_C)[((partial + row) * GROUPS + tile.group) * STATE + n] = from_float<input_t>(sum);
     }
   }
 
-  if (SPLIT == 2) {
-    grad_skip += shuffle_xor(grad_skip, 16);
-    grad_shift += shuffle_xor(grad_shift, 16);
-  }
-  if (!inside) return;
-  const int64 part = (batch * segments + segment) * DIM + channel;
-  if (half == 0) {
-    d_D[part] = grad_skip;
-    d_bias[part] = grad_shift;
+  const int64 part = (batch * segments + segment) * DIM;
+  UNROLL for (int i = 0; i < 2; ++i) {
+    UNROLL for (int step = PAIRS; step < 32; step *= 2) {
+      grad_skip[i] += shuffle_xor(grad_skip[i], step);
+      grad_shift[i] += shuffle_xor(grad_shift[i], step);
+    }
+    if (pair_row == 0 && i < pair_count) {
+      d_D[part + pair_channel + i] = grad_skip[i];
+      d_bias[part + pair_channel + i] = grad_shift[i];
+    }
   }
   UNROLL for (int i = 0; i < EACH; ++i) {
-    if (state_at + i >= STATE) break;
-    d_A[part * STATE + state_at + i] = grad_A[i];
+    if (!inside || state_at + i >= STATE) break;
+    d_A[(part + channel) * STATE + state_at + i] = grad_A[i];
     if (segment == 0) d_initial[(batch * DIM + channel) * STATE + state_at + i] = carry[i];
   }
 }
 
 // The sum over tiles of a group, in their order.
-KERNEL void __launch_bounds__(THREADS) scan_sum_tiles(const float* __restrict__ parts, input_t* __restrict__ sum, int64 count) {
+KERNEL void __launch_bounds__(THREADS) scan_sum_tiles(const input_t* __restrict__ parts, input_t* __restrict__ sum, int64 count) {
   const int64 index = int64(blockIdx.x) * THREADS + threadIdx.x;
   if (index >= count) return;
   float total = 0.0f;
-  UNROLL for (int tile = 0; tile < ChannelTile<TILE>::EACH; ++tile) total += parts[tile * count + index];
+  UNROLL for (int tile = 0; tile < ChannelTile<TILE>::EACH; ++tile) total += to_float(parts[tile * count + index]);
   sum[index] = from_float<input_t>(total);
 }

@@ -81,17 +81,8 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_forward(
     if (SAVE && stage_first % SAVE_STEPS == 0) {
       const int64 blocks = (length + SAVE_STEPS - 1) / SAVE_STEPS;
       saved_t* target = saved + ((batch * blocks + stage_first / SAVE_STEPS) * DIM + tile.first + lane_channel) * STATE;
-      UNROLL for (int c = 0; c < CHANNELS; ++c) {
-        if (c >= valid) break;
-        if constexpr (STATE % 8 == 0 && sizeof(saved_t) == 2) {
-          UNROLL for (int n = 0; n < STATE; n += 8)
-            *(uint4_t*)(target + c * STATE + n) = {
-                pack2<saved_t>(h[c][n], h[c][n + 1]), pack2<saved_t>(h[c][n + 2], h[c][n + 3]),
-                pack2<saved_t>(h[c][n + 4], h[c][n + 5]), pack2<saved_t>(h[c][n + 6], h[c][n + 7])};
-        } else {
-          UNROLL for (int n = 0; n < STATE; ++n) target[c * STATE + n] = from_float<saved_t>(h[c][n]);
-        }
-      }
+      UNROLL for (int c = 0; c < CHANNELS; ++c)
+        if (c < valid) store_states<STATE>(target + c * STATE, h[c]);
     }
 
     const int steps = last - stage_first < STEPS ? int(last - stage_first) : STEPS;
@@ -99,8 +90,8 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_forward(
     input_t* out = y + sequence + row_of(stage_first, length) * DIM + lane_channel;
     _Pragma("unroll 2") for (int s = 0; s < steps; ++s) {
       float d[CHANNELS], x[CHANNELS], dx[CHANNELS], sum[CHANNELS];
-      load_elements<CHANNELS>(d, element + s * TILE);
-      load_elements<CHANNELS>(x, element + (STEPS + s) * TILE);
+      load_elements<CHANNELS, true>(d, element + s * TILE, CHANNELS);
+      load_elements<CHANNELS, true>(x, element + (STEPS + s) * TILE, CHANNELS);
       UNROLL for (int c = 0; c < CHANNELS; ++c) {
         d[c] = step_size(d[c] + shift[c]);
         dx[c] = d[c] * x[c];
@@ -125,12 +116,12 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_forward(
       }
       if constexpr (GATED) {
         float gate[CHANNELS];
-        load_elements<CHANNELS>(gate, element + (2 * STEPS + s) * TILE);
+        load_elements<CHANNELS, true>(gate, element + (2 * STEPS + s) * TILE, CHANNELS);
         UNROLL for (int c = 0; c < CHANNELS; ++c) sum[c] *= gate[c] * sigmoid(gate[c]);
       }
       if constexpr (ACCUMULATE) {
         float before[CHANNELS];
-        load_elements<CHANNELS>(before, element + ((2 + GATED) * STEPS + s) * TILE);
+        load_elements<CHANNELS, true>(before, element + ((2 + GATED) * STEPS + s) * TILE, CHANNELS);
         UNROLL for (int c = 0; c < CHANNELS; ++c) sum[c] += before[c];
       }
       store_elements<CHANNELS, (VECTOR > 0)>(out + s * (ROW_STEP * DIM), sum, valid);

@@ -65,12 +65,18 @@ class Segments:
 
 FORWARD = KernelShape(warps=4, blocks=3, channels=4 * _WARP * 2)
 FORWARD_NARROW = KernelShape(warps=4, blocks=4, channels=4 * _WARP)
-REDUCE = KernelShape(warps=4, blocks=4, channels=4 * _WARP)
+
+
+def reduce_shape(n_state: int) -> KernelShape:
+    """A warp of the reduce kernel takes four states."""
+    return KernelShape(
+        warps=4, blocks=6, channels=4 * _WARP // (4 if n_state > 8 else 2 if n_state > 4 else 1)
+    )
 
 
 def backward_shape(n_state: int) -> KernelShape:
     """The backward kernel takes two lanes a channel above 8 states."""
-    return KernelShape(warps=8, blocks=1, channels=8 * _WARP // (2 if n_state > 8 else 1))
+    return KernelShape(warps=4, blocks=3, channels=4 * _WARP // (2 if n_state > 8 else 1))
 
 
 def forward_shape(batch: int, dim: int, groups: int, multiprocessors: int) -> KernelShape:

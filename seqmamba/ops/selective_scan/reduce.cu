@@ -5,18 +5,19 @@
 // for the gradient of the state, from a segment's right edge to its left: E is the sum of
 // exp(A (delta_first + ... + delta_s)) g_s C_s, with g the gradient of y before its gate. Neither is a
 // recurrence. Both sums start at the edge where their weights are largest, and states whose weights have
-// become nothing (2^-NEGLIGIBLE for all channels of a warp) drop out, four at a time: states that decay fast
-// need a few steps of a segment, however long it is.
+// become nothing for all channels of a warp drop out, two at a time: states that decay fast need a few steps
+// of a segment, however long it is. A warp has four states of 32 channels; all warps of a block share the work
+// that is the same for all states.
 #include "scan.cuh"
 
-constexpr int TILE = THREADS;  // a lane has one channel
-constexpr int STEPS = 16;      // steps staged together
-constexpr int HALF = 8;        // steps whose weights are in registers together
-constexpr int WIDTH = STATE > 8 ? 16 : STATE > 4 ? 8 : 4, QUADS = (STATE + 3) / 4;
+constexpr int QUADS = STATE > 8 ? 4 : STATE > 4 ? 2 : 1, WIDTH = 4 * QUADS;
+constexpr int TILE = THREADS / QUADS;
+constexpr int STEPS = 16;  // steps staged together
+constexpr float NEGLIGIBLE = EXACT ? 26.0f : 18.0f;  // a weight below 2^-NEGLIGIBLE is nothing
 constexpr int64 WEIGHT_ROW = ADJOINT ? C_ROW : B_ROW;
-constexpr float NEGLIGIBLE = 26.0f;
 constexpr bool GATED = ADJOINT && Z_ROW > 0;
 constexpr int TENSORS = 2 + GATED;
+static_assert(WARPS % QUADS == 0 && STEPS % QUADS == 0, "warps share a block's channels and steps evenly");
 
 // grid: (batch * (segments - 1), tiles). value: u, or with ADJOINT the gradient of y; projection: B, or C.
 // sums, factors: (batch, segments, DIM, STATE); the segment that nothing follows is left out.
@@ -30,12 +31,16 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
   const int64 batch = blockIdx.x / (segments - 1), segment = blockIdx.x % (segments - 1) + ADJOINT;
   const int64 first = segment * segment_steps;
   const int64 last = first + segment_steps < length ? first + segment_steps : length;
-  const bool inside = (int)threadIdx.x < tile.valid;
-  const int64 channel = tile.first + threadIdx.x;
+  // Schedulers own warps by their number: turning the roles from block to block spreads the slow states.
+  const int role = (warp_id() + blockIdx.x) % WARPS, quad = role % QUADS;
+  const int column = role / QUADS * 32 + lane_id();
+  const bool inside = column < tile.valid;
+  const int64 channel = tile.first + column;
 
-  float* weights = (float*)memory;                                // [2][STEPS][WIDTH]: B or C
-  int* busy = (int*)(weights + 2 * STEPS * WIDTH);                // [2][WARPS], padded to 16 bytes
-  input_t* stages = (input_t*)(busy + (2 * WARPS + 3) / 4 * 4);   // [2][TENSORS][STEPS][TILE]
+  float* weights = (float*)memory;                               // [2][STEPS][WIDTH]: B or C
+  float2_t* terms = (float2_t*)(weights + 2 * STEPS * WIDTH);    // [STEPS][TILE]: step size, and what B or C weighs
+  int* busy = (int*)(terms + STEPS * TILE);                      // [2][WARPS], padded to 16 bytes
+  input_t* stages = (input_t*)(busy + (2 * WARPS + 3) / 4 * 4);  // [2][TENSORS][STEPS][TILE]
   constexpr int STAGE = TENSORS * STEPS * TILE;
 
   // Walk position w is step last - 1 - w, or first + w for the adjoint.
@@ -58,17 +63,19 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
     weight_tile.load(projection + row * WEIGHT_ROW, rows);
   };
 
-  float a_log[4 * QUADS], sum[4 * QUADS], elapsed = 0.0f;
+  float a_log[4], sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}, elapsed = 0.0f;
   const float shift = inside && bias ? bias[channel] : 0.0f;
-  UNROLL for (int n = 0; n < 4 * QUADS; ++n) {
-    a_log[n] = inside && n < STATE ? A[channel * STATE + n] * LOG2_E : -1e30f;  // what is not there is negligible
-    sum[n] = 0.0f;
+  UNROLL for (int i = 0; i < 4; ++i) {
+    const int n = quad * 4 + i;
+    a_log[i] = inside && n < STATE ? A[channel * STATE + n] * LOG2_E : -1e30f;  // what is not there is negligible
   }
 
-  int active = (1 << QUADS) - 1, buffer = 0;
-  bool cut = false;  // whether a reset lies between the walk and the segment's other edge
+  int active = 3, buffer = 0;  // a bit for two states
+  bool cut = false;            // whether a reset lies between the walk and the segment's other edge
   request(0, 0);
   NO_UNROLL for (int64 position = 0; position < total; position += STEPS, buffer ^= 1) {
+    const int steps = total - position < STEPS ? int(total - position) : STEPS;
+    const float* weight = weights + buffer * STEPS * WIDTH + quad * 4;
     weight_tile.store(weights + buffer * STEPS * WIDTH, WIDTH);
     if (lane_id() == 0) busy[buffer * WARPS + warp_id()] = active;
     copy_async_wait<0>();
@@ -77,55 +84,57 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
     UNROLL for (int w = 0; w < WARPS; ++w) any |= busy[buffer * WARPS + w];
     if (!any) break;
     if (position + STEPS < total) request(position + STEPS, buffer ^ 1);
+
+    const input_t* element = stages + buffer * STAGE + column;
+    UNROLL for (int i = 0; i < STEPS / QUADS; ++i) {
+      const int s = i * QUADS + quad;
+      float d = 0.0f, x = 0.0f;
+      if (s < steps) {
+        d = step_size(to_float(element[s * TILE]) + shift);
+        x = to_float(element[(STEPS + s) * TILE]);
+        if constexpr (GATED) {
+          const float gate = to_float(element[(2 * STEPS + s) * TILE]);
+          x *= gate * sigmoid(gate);
+        }
+      }
+      terms[s * TILE + column] = {d, ADJOINT ? x : d * x};
+    }
+    sync_block();
     if (!active) continue;
 
-    const int steps = total - position < STEPS ? int(total - position) : STEPS;
-    const input_t* element = stages + buffer * STAGE + threadIdx.x;
-    NO_UNROLL for (int half = 0; half < STEPS; half += HALF) {
-      float before[HALF], amount[HALF];
-      UNROLL for (int j = 0; j < HALF; ++j) {
-        const int s = half + j;
-        const int64 walked = position + s, step = ADJOINT ? first + walked : last - 1 - walked;
-        bool counts = s < steps && !cut;
-        const bool drop = counts && RESET && drops_state(reset, step, length);
-        if (ADJOINT && drop) counts = false;
+    UNROLL for (int s = 0; s < STEPS; ++s) {
+      float2_t term = terms[s * TILE + column];
+      bool drop = false;
+      if (RESET) {
+        const int64 step = ADJOINT ? first + position + s : last - 1 - position - s;
+        drop = s < steps && drops_state(reset, step, length);
+        if (cut || (ADJOINT && drop)) term = {0.0f, 0.0f};
         cut = cut || drop;
-        const int at = s < steps ? s : 0;
-        const float d = counts ? step_size(to_float(element[at * TILE]) + shift) : 0.0f;
-        float x = counts ? to_float(element[(STEPS + at) * TILE]) : 0.0f;
-        if constexpr (GATED) {
-          const float gate = to_float(element[(2 * STEPS + at) * TILE]);
-          x *= counts ? gate * sigmoid(gate) : 0.0f;
-        }
-        before[j] = ADJOINT ? elapsed + d : elapsed;
-        amount[j] = ADJOINT ? x : d * x;
-        elapsed += d;
       }
-      UNROLL for (int quad = 0; quad < QUADS; ++quad) {
-        if (!(active >> quad & 1)) continue;
-        UNROLL for (int j = 0; j < HALF; ++j) {
-          const float4_t w4 = *(const float4_t*)(weights + (buffer * STEPS + half + j) * WIDTH + quad * 4);
-          const float w[4] = {w4.x, w4.y, w4.z, w4.w};
-          UNROLL for (int i = 0; i < 4; ++i)
-            sum[quad * 4 + i] = fused_multiply_add(exp2_fast(a_log[quad * 4 + i] * before[j]), amount[j] * w[i],
-                                                   sum[quad * 4 + i]);
-        }
+      const float before = ADJOINT ? elapsed + term.x : elapsed;
+      UNROLL for (int pair = 0; pair < 2; ++pair) {
+        if (!(active >> pair & 1)) continue;
+        const float2_t two = *(const float2_t*)(weight + s * WIDTH + 2 * pair);
+        const float w[2] = {two.x, two.y};
+        UNROLL for (int i = 0; i < 2; ++i)
+          sum[2 * pair + i] =
+              fused_multiply_add(exp2_fast(a_log[2 * pair + i] * before), term.y * w[i], sum[2 * pair + i]);
       }
+      elapsed += term.x;
     }
-    int still = 0;
-    UNROLL for (int quad = 0; quad < QUADS; ++quad) {
-      float slowest = -1e30f;
-      UNROLL for (int i = 0; i < 4; ++i) slowest = fmaxf(slowest, a_log[quad * 4 + i] * elapsed);
-      if (warp_any(slowest > -NEGLIGIBLE)) still |= 1 << quad;
+    UNROLL for (int pair = 0; pair < 2; ++pair) {
+      const bool matters = a_log[2 * pair] * elapsed > -NEGLIGIBLE || a_log[2 * pair + 1] * elapsed > -NEGLIGIBLE;
+      if (!warp_any(matters)) active &= ~(1 << pair);
     }
-    active = cut ? 0 : active & still;
+    if (cut) active = 0;
   }
 
   if (inside) {
-    const int64 target = ((batch * segments + segment) * DIM + channel) * STATE;
-    UNROLL for (int n = 0; n < STATE; ++n) {
-      sums[target + n] = sum[n];
-      factors[target + n] = active >> (n / 4) & 1 ? exp2_fast(a_log[n] * elapsed) : 0.0f;
+    const int64 target = ((batch * segments + segment) * DIM + channel) * STATE + quad * 4;
+    UNROLL for (int i = 0; i < 4; ++i) {
+      if (quad * 4 + i >= STATE) break;
+      sums[target + i] = sum[i];
+      factors[target + i] = active >> (i / 2) & 1 ? exp2_fast(a_log[i] * elapsed) : 0.0f;
     }
   }
 }
@@ -135,11 +144,11 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
 KERNEL void scan_carry(const float* __restrict__ sums, const float* __restrict__ factors,
                        const float* __restrict__ boundary, float* __restrict__ carries, int64 batches, int64 segments) {
   constexpr int64 STATES = int64(DIM) * STATE;
-  const int64 index = int64(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64 index = int64(blockIdx.x) * THREADS + threadIdx.x;
   if (index >= batches * STATES) return;
   const int64 batch = index / STATES, offset = batch * segments * STATES + index % STATES;
   float carry = boundary ? boundary[index] : 0.0f;
-  constexpr int AHEAD = 8;
+  constexpr int AHEAD = 16;
   for (int64 base = 0; base < segments; base += AHEAD) {
     float sum[AHEAD], factor[AHEAD];
     UNROLL for (int i = 0; i < AHEAD; ++i) {

@@ -70,22 +70,53 @@ DEVICE float step_size_slope(float d) {
 
 DEVICE float sigmoid(float x) { return reciprocal_fast(1.0f + exp2_fast(x * -LOG2_E)); }
 
-// COUNT neighbouring elements; UNIT bytes at a time are known to be aligned.
-template <int COUNT> DEVICE void load_elements(float (&to)[COUNT], const input_t* from) {
-  if constexpr (COUNT == 2 && sizeof(input_t) == 2) {
-    float2_t pair = unpack2<input_t>(*(const uint32*)from);
-    to[0] = pair.x;
-    to[1] = pair.y;
+// COUNT neighbouring elements, of which the first `valid` exist; those that do not are zero. WHOLE: they all exist or
+// none does, and their address is a multiple of their size together.
+template <int COUNT, bool WHOLE, class T> DEVICE void load_elements(float (&to)[COUNT], const T* from, int valid) {
+  if constexpr (COUNT % 2 == 0 && sizeof(T) == 2 && WHOLE) {
+    UNROLL for (int i = 0; i < COUNT; i += 2) {
+      uint32 word = 0u;
+      if (valid > i) word = *(const uint32*)(from + i);
+      const float2_t pair = unpack2<T>(word);
+      to[i] = pair.x, to[i + 1] = pair.y;
+    }
   } else {
-    UNROLL for (int i = 0; i < COUNT; ++i) to[i] = to_float(from[i]);
+    UNROLL for (int i = 0; i < COUNT; ++i) to[i] = i < valid ? to_float(from[i]) : 0.0f;
   }
 }
-template <int COUNT, bool ALIGNED> DEVICE void store_elements(input_t* to, const float (&from)[COUNT], int valid) {
-  if constexpr (COUNT == 2 && sizeof(input_t) == 2 && ALIGNED) {
-    if (valid > 1) *(uint32*)to = pack2<input_t>(from[0], from[1]);
+template <int COUNT, bool WHOLE, class T> DEVICE void store_elements(T* to, const float (&from)[COUNT], int valid) {
+  if constexpr (COUNT % 2 == 0 && sizeof(T) == 2 && WHOLE) {
+    UNROLL for (int i = 0; i < COUNT; i += 2)
+      if (valid > i) *(uint32*)(to + i) = pack2<T>(from[i], from[i + 1]);
   } else {
     UNROLL for (int i = 0; i < COUNT; ++i)
-      if (i < valid) to[i] = from_float<input_t>(from[i]);
+      if (i < valid) to[i] = from_float<T>(from[i]);
+  }
+}
+
+// COUNT saved states of a channel, sixteen bytes at a time where they are 16-bit and COUNT is a multiple of eight.
+template <int COUNT, class T> DEVICE void store_states(T* to, const float* from) {
+  if constexpr (STATE % 8 == 0 && COUNT % 8 == 0 && sizeof(T) == 2) {
+    UNROLL for (int n = 0; n < COUNT; n += 8)
+      *(uint4_t*)(to + n) = {pack2<T>(from[n], from[n + 1]), pack2<T>(from[n + 2], from[n + 3]),
+                             pack2<T>(from[n + 4], from[n + 5]), pack2<T>(from[n + 6], from[n + 7])};
+  } else {
+    UNROLL for (int n = 0; n < COUNT; ++n) to[n] = from_float<T>(from[n]);
+  }
+}
+template <int COUNT, class T> DEVICE void load_states(float* to, const T* from, int valid) {
+  if constexpr (STATE % 8 == 0 && COUNT % 8 == 0 && sizeof(T) == 2) {
+    UNROLL for (int n = 0; n < COUNT; n += 8) {
+      uint4_t packed = {0u, 0u, 0u, 0u};
+      if (valid > n) packed = *(const uint4_t*)(from + n);
+      const uint32 words[4] = {packed.x, packed.y, packed.z, packed.w};
+      UNROLL for (int i = 0; i < 4; ++i) {
+        const float2_t pair = unpack2<T>(words[i]);
+        to[n + 2 * i] = pair.x, to[n + 2 * i + 1] = pair.y;
+      }
+    }
+  } else {
+    UNROLL for (int n = 0; n < COUNT; ++n) to[n] = n < valid ? to_float(from[n]) : 0.0f;
   }
 }
 

@@ -1,0 +1,62 @@
+"""The bidirectional scan on NVIDIA GPUs: the second scan adds to what the first has written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from seqmamba.ops.selective_scan import cuda
+
+_Operands = Sequence[Tensor | None]
+
+
+def forward(
+    forward: _Operands,
+    reverse: _Operands,
+    z: Tensor | None,
+    reset: Tensor | None,
+    delta_softplus: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y of both directions, and the states that each saves for `backward`.
+
+    Args:
+        forward: u, delta, A, B, C, D, delta_bias of the scan from left to right.
+        reverse: Those of the scan from right to left.
+        z: (batch, length, dim), or None.
+        reset: (batch, length) bool, or None.
+        delta_softplus: Whether delta goes through softplus, after its bias.
+        save: Whether to save states.
+    """
+    y, _, saved_forward = cuda.forward(*_in_order(forward, z), None, reset, delta_softplus, False, save)
+    y, _, saved_reverse = cuda.forward(
+        *_in_order(reverse, z), None, reset, delta_softplus, True, save, add_to=y
+    )
+    return y, saved_forward, saved_reverse
+
+
+def backward(
+    grad_y: Tensor,
+    saved: tuple[Tensor, Tensor],
+    forward: _Operands,
+    reverse: _Operands,
+    z: Tensor | None,
+    reset: Tensor | None,
+    delta_softplus: bool,
+) -> list[Tensor]:
+    """Gradients of the operands of both directions, in their order, and of z; empty where one is absent."""
+    gradients: list[Tensor] = []
+    d_z = None
+    for states, operands, right_to_left in ((saved[0], forward, False), (saved[1], reverse, True)):
+        *most, d_D, d_z, d_bias, _ = cuda.backward(
+            grad_y, None, states, *_in_order(operands, z), reset, delta_softplus, right_to_left, add_to=d_z
+        )
+        gradients += [*most, d_D, d_bias]
+        d_z = None if z is None else d_z
+    return [*gradients, grad_y.new_empty(0) if d_z is None else d_z]
+
+
+def _in_order(operands: _Operands, z: Tensor | None) -> tuple[Tensor | None, ...]:
+    *most, bias = operands
+    return (*most, z, bias)
