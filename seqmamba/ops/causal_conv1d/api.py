@@ -9,8 +9,15 @@ from seqmamba.errors import UserError
 from seqmamba.ops.causal_conv1d import upstream
 from seqmamba.ops.causal_conv1d.chunked import causal_conv1d_chunked
 from seqmamba.ops.causal_conv1d.reference import causal_conv1d_reference
-from seqmamba.ops.causal_conv1d.registration import causal_conv1d_numba
-from seqmamba.ops.dispatch import Implementation, Options, choose, no_obstacle, numba_obstacle
+from seqmamba.ops.causal_conv1d.registration import causal_conv1d_registered
+from seqmamba.ops.dispatch import (
+    Implementation,
+    Options,
+    choose,
+    no_obstacle,
+    numba_obstacle,
+    triton_obstacle,
+)
 from seqmamba.ops.validation import check_axes, check_reset, check_shape, check_tensors
 
 _NAME = "causal_conv1d"
@@ -18,9 +25,16 @@ _NAME = "causal_conv1d"
 # In order of preference for impl="auto".
 IMPLEMENTATIONS = (
     Implementation(
+        "triton",
+        "kernels for NVIDIA GPUs, forward and backward, in float32",
+        causal_conv1d_registered,
+        triton_obstacle,
+        hint='move the tensors to an NVIDIA GPU, or use impl="auto"',
+    ),
+    Implementation(
         "numba",
         "vectorised CPU kernels, forward and backward, in float32",
-        causal_conv1d_numba,
+        causal_conv1d_registered,
         numba_obstacle,
         hint='use impl="auto" or impl="chunked"',
     ),

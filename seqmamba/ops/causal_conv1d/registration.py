@@ -34,6 +34,20 @@ def _backward_cpu(*arguments: Any) -> tuple[Tensor, ...]:
     return backward(*arguments)
 
 
+@torch.library.impl(_LIBRARY, "causal_conv1d_forward", "CUDA")
+def _forward_cuda(*arguments: Any) -> tuple[Tensor, Tensor]:
+    from seqmamba.ops.causal_conv1d.triton_launch import forward  # Triton is there on some systems only
+
+    return forward(*arguments)
+
+
+@torch.library.impl(_LIBRARY, "causal_conv1d_backward", "CUDA")
+def _backward_cuda(*arguments: Any) -> tuple[Tensor, ...]:
+    from seqmamba.ops.causal_conv1d.triton_launch import backward
+
+    return backward(*arguments)
+
+
 @torch.library.register_fake("seqmamba::causal_conv1d_forward", lib=_LIBRARY)
 def _forward_fake(x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     batch, _, dim = x.shape
@@ -65,8 +79,8 @@ class _CausalConv1d(torch.autograd.Function):
         return (*present, None, None, None)
 
 
-def causal_conv1d_numba(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """Run the registered operator, through autograd if a gradient can be asked for."""
+def causal_conv1d_registered(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """Run the registered operator (numba on the CPU, Triton on a GPU), through autograd if a gradient can be asked for."""
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in arguments[:4]):
         return _CausalConv1d.apply(*arguments)
     return torch.ops.seqmamba.causal_conv1d_forward(*arguments)
