@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -26,12 +28,10 @@ def _fused_obstacle(*tensors: Tensor | None) -> str | None:
 def _two_scans(
     forward: Direction, reverse: Direction, z: Tensor | None, reset: Tensor | None, delta_softplus: bool
 ) -> Tensor:
-    ys = [
-        selective_scan(
-            *operands[:6], z, bias, delta_softplus=delta_softplus, reverse=right_to_left, reset=reset
-        )
-        for (*operands, bias), right_to_left in ((forward, False), (reverse, True))
-    ]
+    options: dict[str, Any] = {"z": z, "delta_softplus": delta_softplus, "reset": reset}
+    ys: list[Any] = []
+    for (u, delta, A, B, C, D, bias), right_to_left in ((forward, False), (reverse, True)):
+        ys.append(selective_scan(u, delta, A, B, C, D, delta_bias=bias, reverse=right_to_left, **options))
     return ys[0] + ys[1]
 
 
@@ -71,8 +71,8 @@ def bidirectional_scan(
     """Scan left to right and right to left, each with its own operands, add both and gate the sum by silu(z).
 
     The same as ``selective_scan(u[0], ..., z) + selective_scan(u[1], ..., z, reverse=True)``: the mixing of
-    BiMamba (Schiff et al. 2024, https://arxiv.org/abs/2403.03234, section 4.1). On a GPU neither the sum nor the
-    gate costs a pass over memory.
+    BiMamba (Schiff et al. 2024, https://arxiv.org/abs/2403.03234, section 4.1). On a GPU neither the sum nor
+    the gate costs a pass over memory.
 
     Args:
         u: Inputs of the two directions, (batch, length, dim) each.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -19,7 +20,7 @@ def forward(
     delta_softplus: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y of both directions, and the states that each saves for `backward`.
+    """Return y of both directions, and the states that each saves for `backward`.
 
     Args:
         forward: u, delta, A, B, C, D, delta_bias of the scan from left to right.
@@ -29,10 +30,9 @@ def forward(
         delta_softplus: Whether delta goes through softplus, after its bias.
         save: Whether to save states.
     """
-    y, _, saved_forward = cuda.forward(*_in_order(forward, z), None, reset, delta_softplus, False, save)
-    y, _, saved_reverse = cuda.forward(
-        *_in_order(reverse, z), None, reset, delta_softplus, True, save, add_to=y
-    )
+    rest = (None, reset, delta_softplus)
+    y, _, saved_forward = cuda.forward(*_in_order(forward, z, *rest, False, save))
+    y, _, saved_reverse = cuda.forward(*_in_order(reverse, z, *rest, True, save, y))
     return y, saved_forward, saved_reverse
 
 
@@ -50,13 +50,13 @@ def backward(
     d_z = None
     for states, operands, right_to_left in ((saved[0], forward, False), (saved[1], reverse, True)):
         *most, d_D, d_z, d_bias, _ = cuda.backward(
-            grad_y, None, states, *_in_order(operands, z), reset, delta_softplus, right_to_left, add_to=d_z
+            grad_y, None, states, *_in_order(operands, z, reset, delta_softplus, right_to_left, d_z)
         )
         gradients += [*most, d_D, d_bias]
         d_z = None if z is None else d_z
     return [*gradients, grad_y.new_empty(0) if d_z is None else d_z]
 
 
-def _in_order(operands: _Operands, z: Tensor | None) -> tuple[Tensor | None, ...]:
+def _in_order(operands: _Operands, z: Tensor | None, *rest: Any) -> tuple[Any, ...]:
     *most, bias = operands
-    return (*most, z, bias)
+    return (*most, z, bias, *rest)

@@ -20,8 +20,8 @@ _LIBRARY.define(
     "bool delta_softplus, bool save) -> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
-    "bidirectional_scan_backward(Tensor grad_y, Tensor saved_forward, Tensor saved_reverse, Tensor?[] forward, "
-    "Tensor?[] reverse, Tensor? z, Tensor? reset, bool delta_softplus) -> Tensor[]"
+    "bidirectional_scan_backward(Tensor grad_y, Tensor saved_forward, Tensor saved_reverse, "
+    "Tensor?[] forward, Tensor?[] reverse, Tensor? z, Tensor? reset, bool delta_softplus) -> Tensor[]"
 )
 
 

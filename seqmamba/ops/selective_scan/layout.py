@@ -25,7 +25,8 @@ def channel_tiles(batch: int, groups: int, span: int) -> tuple[int, int]:
 
 # The GPU kernels. They hold up to 16 states a channel in registers.
 GPU_STATES = 16
-# Steps from one state saved for the backward to the next: a bfloat16 state costs 2 * 16 / 24 bytes a channel and step.
+# Steps from one state saved for the backward to the next: 16 bfloat16 states cost 2 * 16 / 24 bytes a channel
+# and step.
 GPU_SAVE_STEPS = 24
 _WARP = 32
 _SHORTEST_SEGMENT = 192  # below, what passes between segments costs more than idle multiprocessors
@@ -80,7 +81,7 @@ def backward_shape(n_state: int) -> KernelShape:
 
 
 def forward_shape(batch: int, dim: int, groups: int, multiprocessors: int) -> KernelShape:
-    """Two channels a lane share what they read; one a lane where that fills the chip without cutting the sequence."""
+    """Two channels a lane share what they read; one a lane where that fills the chip with whole sequences."""
     if batch * FORWARD_NARROW.tiles(groups, dim) >= multiprocessors and (
         batch * FORWARD.tiles(groups, dim) < FORWARD.blocks * multiprocessors
     ):
@@ -116,5 +117,5 @@ def saved_states(length: int) -> int:
 
 
 def ceil_div(a: int, b: int) -> int:
-    """a / b, rounded up."""
+    """Return a / b, rounded up."""
     return -(-a // b)

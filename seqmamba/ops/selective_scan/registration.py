@@ -82,8 +82,8 @@ def input_dtype(u: Tensor, *others: Tensor | None) -> torch.dtype:
 def saved_buffer(u: Tensor, n_state: int, save: bool, gpu_dtype: torch.dtype | None) -> Tensor:
     """The buffer for the states that a forward saves; empty unless they are wanted.
 
-    The GPU's are bfloat16 where its inputs have 16 bits, which round the gradients as much. It is flat: an axis
-    of saved states would be compared with 1, and a short sequence compiled for itself.
+    The GPU's are bfloat16 where its inputs have 16 bits, which round the gradients as much. It is flat: an
+    axis of saved states would be compared with 1, and a short sequence compiled for itself.
 
     Args:
         u: (batch, length, dim).
