@@ -61,7 +61,7 @@ def ssd(
     A: Float[Tensor, " heads"],
     B: Float[Tensor, "batch length *groups state"],
     C: Float[Tensor, "batch length *groups state"],
-    D: Float[Tensor, "heads *head_dim"] | None = None,
+    D: Float[Tensor, "heads ..."] | None = None,
     z: Float[Tensor, "batch length heads head_dim"] | None = None,
     delta_bias: Float[Tensor, " heads"] | None = None,
     *,
@@ -83,8 +83,8 @@ def ssd(
     one delta for all channels and states of a head.
 
     Gradients flow through every tensor argument except `reset`, and through the final state. Floating dtypes
-    may be mixed; states and sums are float32 (float64 if any argument is). On a GPU the operands of the matrix
-    products are in the dtype of x, B and C if these agree, and in float32 otherwise.
+    may be mixed; states and sums are float32 (float64 if any argument is). On a GPU the operands of the
+    matrix products are in the dtype of x, B and C if these agree, and in float32 otherwise.
 
     Args:
         x: Input.

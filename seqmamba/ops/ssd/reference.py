@@ -61,8 +61,8 @@ def ssd_reference(
         chunk_size: Of no meaning here.
 
     Returns:
-        y (batch, length, heads, head_dim) in x's dtype, and the state (batch, heads, head_dim, state) after the
-        last processed step.
+        y (batch, length, heads, head_dim) in x's dtype, and the state (batch, heads, head_dim, state) after
+        the last processed step.
     """
     dtype = compute_dtype(x, delta, A, B, C, D, z, delta_bias, initial_state)
     length, heads = x.shape[1:3]

@@ -1,8 +1,8 @@
 """The state space dual operator as PyTorch operators: the only file of the folder that touches torch.library.
 
-`seqmamba::ssd_forward`, `_backward` and `_step` are opaque to torch.compile, which needs no more than their fake
-versions (output shapes); the autograd.Function around the first two is traced through. They serve NVIDIA GPUs:
-on the CPU the chunked form runs, which is plain PyTorch.
+`seqmamba::ssd_forward`, `_backward` and `_step` are opaque to torch.compile, which needs no more than their
+fake versions (output shapes); the autograd.Function around the first two is traced through. They serve NVIDIA
+GPUs: on the CPU the chunked form runs, which is plain PyTorch.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def ssd_state_step(
     A: Float[Tensor, " heads"],
     B: Float[Tensor, "batch *groups state"],
     C: Float[Tensor, "batch *groups state"],
-    D: Float[Tensor, "heads *head_dim"] | None = None,
+    D: Float[Tensor, "heads ..."] | None = None,
     z: Float[Tensor, "batch heads head_dim"] | None = None,
     delta_bias: Float[Tensor, " heads"] | None = None,
     *,

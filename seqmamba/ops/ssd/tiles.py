@@ -1,12 +1,13 @@
 """How the GPU kernels cut the work: constants and pure functions of shapes and the device, in one place.
 
-A block is the run of steps whose scores C B^T a program holds at once. A segment is the run of blocks that one
-program walks, carrying the state in registers. A tile of channels is the part of a head that a program takes.
+A block is the run of steps whose scores C B^T a program holds at once. A segment is the run of blocks that
+one program walks, carrying the state in registers. A tile of channels is the part of a head that a program
+takes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -59,7 +60,9 @@ def output_tiles(head_dim: int, n_state: int, dtype: torch.dtype) -> Tiles:
 
 def replay_tiles(head_dim: int, n_state: int, dtype: torch.dtype) -> Tiles:
     """Sizes of the kernel that walks the sequence again for the backward."""
-    return output_tiles(head_dim, n_state, dtype)
+    sizes = output_tiles(head_dim, n_state, dtype)
+    # it holds more than the output's: with few warps it spills whole tiles on capability 8
+    return replace(sizes, warps=8) if sizes.state > 64 else sizes
 
 
 def walk_tiles(head_dim: int, n_state: int, dtype: torch.dtype) -> Tiles:
@@ -77,7 +80,7 @@ def gradient_tiles(head_dim: int, n_state: int, dtype: torch.dtype) -> Tiles:
     channels = min(power_of_two(head_dim), 32 if wide or state > 128 else 64)
     if wide:
         return Tiles(block_size(dtype), channels, state, 4 if state <= 64 else 8, 1)
-    return Tiles(block_size(dtype), channels, state, 8, 2 if state <= 128 else 1)
+    return Tiles(block_size(dtype), channels, state, 8, 2 if state <= 64 else 1)
 
 
 def segment_blocks(walks: int, blocks: int, multiprocessors: int) -> int:

@@ -1,9 +1,10 @@
 """The state space dual operator on a GPU: tensors in, tensors out, around the Triton kernels.
 
-Forward: running sums of log decays, then one pass that carries the state in registers from block to block. Where
-too few sequences and heads fill the device, the sequence is cut into segments whose starting states come from a
-pass over their ends. The backward saves nothing but its inputs: it recomputes the state that enters each block,
-walks the adjoint the other way, and then takes each block on its own, with the sums over heads in registers.
+Forward: running sums of log decays, then one pass that carries the state in registers from block to block.
+Where too few sequences and heads fill the device, the sequence is cut into segments whose starting states
+come from a pass over their ends. The backward saves nothing but its inputs: it recomputes the state that
+enters each block, walks the adjoint the other way, and then takes each block on its own, with the sums over
+heads in registers.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ def _decays(o: _Operands) -> _Decays:
     batch, length, heads = o.delta.shape
     block, precise = tiles.block_size(o.dtype), o.dtype == torch.float32
     blocks = -(-length // block)
-    shape, new = (batch, heads, blocks), {"dtype": torch.float32, "device": o.x.device}
+    shape = (batch, heads, blocks)
+    new: dict[str, Any] = {"dtype": torch.float32, "device": o.x.device}
     steps, sums = torch.empty(*shape, block, **new), torch.empty(*shape, block, **new)
     totals, rest = torch.empty(shape, **new), torch.empty_like(sums) if precise else None
     decays_kernel[_heads_grid(o, blocks)](
@@ -162,7 +164,8 @@ def _segment_starts(
     entry = None if entry is None else entry.contiguous()
     if segments == 1:
         return entry
-    new, sizes = {"dtype": torch.float32, "device": o.x.device}, tiles.walk_tiles(head_dim, n_state, o.dtype)
+    new: dict[str, Any] = {"dtype": torch.float32, "device": o.x.device}
+    sizes = tiles.walk_tiles(head_dim, n_state, o.dtype)
     tiles_ = _channel_tiles(o, sizes)
     states = torch.empty(batch, segments, heads, head_dim, n_state, **new)
     totals = torch.empty(batch, segments, heads, **new)
@@ -251,8 +254,7 @@ def backward(
         d_x, d_B, d_C, sums = _block_gradients(o, decays, replay.g, replay.entered, leaving)
         del leaving
         d_delta, d_A, d_bias = _delta_gradients(o, decays, (replay.by_read, *sums))
-    empty = x.new_empty(0)
-    d_D = empty
+    d_D = x.new_empty(0)
     if D is not None:
         d_D = replay.d_D.sum((0, 1))
         d_D = (d_D.sum(1) if D.ndim == 1 else d_D).to(D.dtype)
@@ -263,9 +265,9 @@ def backward(
         d_B.sum(0).to(B.dtype) if d_B.shape[0] > 1 else d_B[0],
         d_C.sum(0).to(C.dtype) if d_C.shape[0] > 1 else d_C[0],
         d_D,
-        empty if z is None else replay.d_z,
-        empty if delta_bias is None else d_bias.sum((0, 1)).to(delta_bias.dtype),
-        empty if initial_state is None else d_first.to(initial_state.dtype),
+        x.new_empty(0) if z is None else replay.d_z,
+        x.new_empty(0) if delta_bias is None else d_bias.sum((0, 1)).to(delta_bias.dtype),
+        x.new_empty(0) if initial_state is None else d_first.to(initial_state.dtype),
     )
 
 
@@ -338,20 +340,20 @@ def _block_gradients(
         torch.empty(splits, *like.shape, dtype=torch.float32 if splits > 1 else like.dtype, device=device)
         for like in (o.B, o.C)
     )
-    by_row, by_column, by_write = (
+    by_step, by_pair, by_write = (
         torch.empty(tiles_, *decays.steps.shape, dtype=torch.float32, device=device) for _ in range(3)
     )
     by_block = torch.empty(tiles_, *decays.totals.shape, dtype=torch.float32, device=device)
     gradients_kernel[(blocks, groups * splits, batch)](
         o.x, g, o.B, o.C, o.D, decays.steps, decays.sums, decays.rest, decays.totals, entered, leaving,
-        d_x, d_B, d_C, by_row, by_column, by_write, by_block,
+        d_x, d_B, d_C, by_step, by_pair, by_write, by_block,
         length, blocks, heads, heads // groups, heads // groups // splits, groups, head_dim, n_state, tiles_,
         decays.steps.numel(), *o.x.stride()[:3], *g.stride()[:3], *o.B.stride()[:3], *o.C.stride()[:3],
         *((0, 0) if o.D is None else o.D.stride()),
         HAS_D=o.D is not None, REVERSE=o.reverse, **o.products, **_sizes(sizes), STAGES=sizes.stages,
         num_warps=sizes.warps,
     )  # fmt: skip
-    return d_x, d_B, d_C, (by_row, by_column, by_write, by_block)
+    return d_x, d_B, d_C, (by_step, by_pair, by_write, by_block)
 
 
 def _delta_gradients(

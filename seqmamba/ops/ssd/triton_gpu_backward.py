@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """The Triton kernels of the gradients: every block on its own, given the states at its edges."""
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ import triton.language as tl
 
 from seqmamba.ops.ssd.triton_gpu_forward import decay_between
 from seqmamba.ops.ssd.triton_gpu_states import (
-    RESET,
+    NEGLIGIBLE,
     block_steps,
     load_raw_step,
     load_reset,
@@ -22,23 +23,26 @@ from seqmamba.ops.ssd.triton_gpu_states import (
 @triton.jit
 def gradients_kernel(
     x, g, B, C, D, steps, sums, rest, totals, entered, leaving,
-    d_x, d_B, d_C, by_row, by_column, by_write, by_block,
-    length, blocks, heads: tl.constexpr, per_group: tl.constexpr, per_split: tl.constexpr, groups: tl.constexpr, head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr, lines,
-    xb, xl: tl.constexpr, xh: tl.constexpr, yb, yl: tl.constexpr, yh: tl.constexpr, bb, bl: tl.constexpr, bg: tl.constexpr, cb, cl: tl.constexpr, cg: tl.constexpr, dh: tl.constexpr, dp: tl.constexpr,
+    d_x, d_B, d_C, by_step, by_pair, by_write, by_block,
+    length, blocks, heads: tl.constexpr, per_group: tl.constexpr, per_split: tl.constexpr,
+    groups: tl.constexpr, head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr, lines,
+    xb, xl: tl.constexpr, xh: tl.constexpr, yb, yl: tl.constexpr, yh: tl.constexpr, bb, bl: tl.constexpr,
+    bg: tl.constexpr, cb, cl: tl.constexpr, cg: tl.constexpr, dh: tl.constexpr, dp: tl.constexpr,
     HAS_D: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr, PRECISION: tl.constexpr,
     DTYPE: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, STATE: tl.constexpr,
     STAGES: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one block for some heads of one group.
 
-    With h the state that enters the block, l the adjoint of the state that leaves it, g the gradient of y before
-    its gate and w_ij the decay from step j to step i:
+    With h the state that enters the block, l the adjoint of the state that leaves it, g the gradient of y
+    before its gate and w_ij the decay from step j to step i:
       d_x_j = delta_j (sum_i C_i.B_j w_ij g_i + w_end,j l B_j) + D g_j
       d_C_i = sum_j delta_j w_ij (g_i.x_j) B_j + w_i,start h^T g_i, and d_B_j alike, both summed over heads.
-    For `delta_kernel` go out, for each step, sums of the pairs (C_i.B_j w_ij)(g_i.x_j): over j with delta_j to
-    by_row, over i to by_column; the part of x in the leaving state as l sees it to by_write, without delta; and
-    for each block the decay's l . h to by_block. Tiles of pairs are (earlier step j, step i): the products then take their first
-    operand as it was loaded.
+    For `delta_kernel` go out, for each step: to by_step, what delta scales, (l B_j) x_j and the pairs
+    (C_i.B_j w_ij)(g_i.x_j) summed over i; to by_pair, these pairs, i after j, summed as the later step less
+    summed as the earlier; to by_write, the part of x in the leaving state as l sees it, without delta. For
+    each block goes out l . h, decayed, to by_block. Tiles of pairs are (earlier step j, step i): the products
+    then take their first operand as it was loaded.
     """
     block, batch = tl.program_id(0), tl.program_id(2).to(tl.int64)
     splits = per_group // per_split
@@ -82,8 +86,11 @@ def gradients_kernel(
         pairs = tl.dot(value, tl.trans(grad), input_precision=PRECISION) * decay
         d_scores += pairs * dt[:, None]
         pairs *= scores
-        columns = tl.sum(pairs, axis=1)
+        direct = tl.sum(pairs, axis=1)
+        # a step's pair with itself does not decay; left in, it would have to cancel below
+        pairs = tl.where(offset[:, None] < offset[None, :], pairs, 0.0)
         rows = tl.sum(pairs * dt[:, None], axis=0)
+        columns = tl.sum(pairs, axis=1)
         carried = tl.dot(b, tl.trans(adjoint), input_precision=PRECISION)
         written = to_end * tl.sum(value.to(tl.float32) * carried, axis=1)
         d_value = tl.dot((scores * decay).to(DTYPE), grad, input_precision=PRECISION) * dt[:, None]
@@ -95,8 +102,8 @@ def gradients_kernel(
         store_rows(d_x + at, d_value, start, local, heads * head_dim, p, inside)
 
         vector = tl.cast(tile, tl.int64) * lines + row + offset
-        tl.store(by_row + vector, rows)
-        tl.store(by_column + vector, columns)
+        tl.store(by_step + vector, direct + written)
+        tl.store(by_pair + vector, rows - dt * columns)
         tl.store(by_write + vector, written)
         through = tl.sum(tl.sum(h.to(tl.float32) * adjoint.to(tl.float32), axis=1), axis=0)
         through *= tl.exp2(tl.load(totals + line * blocks + block))
@@ -116,17 +123,19 @@ def gradients_kernel(
 
 @triton.jit
 def delta_kernel(
-    delta, A, bias, reset, by_read, by_row, by_column, by_write, by_block, d_delta, d_A, d_bias,
-    length, blocks, heads: tl.constexpr, read_tiles: tl.constexpr, tiles: tl.constexpr, lines, db, dl: tl.constexpr, dh: tl.constexpr,
+    delta, A, bias, reset, by_read, by_step, by_pair, by_write, by_block, d_delta, d_A, d_bias,
+    length, blocks, heads: tl.constexpr, read_tiles: tl.constexpr, tiles: tl.constexpr, lines, db,
+    dl: tl.constexpr, dh: tl.constexpr,
     SOFTPLUS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESET: tl.constexpr, REVERSE: tl.constexpr,
     BLOCK: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
     """Gradient of delta, and for each block those of A and the bias, (batch, block, heads).
 
-    Delta scales what its step adds, and through A the log decay. The log decay of step t multiplies every pair
-    of steps that t lies between: its gradient is the sum over i >= t of the pairs' row sums less column sums and
-    of what the entering state adds to y_i, over j < t of what x_j adds to the leaving state, and of what the
-    entering state adds to the leaving one. Row and column sums are of the same pairs: what cancels is exact.
+    Delta scales what its step adds, and through A the log decay. The log decay of step t multiplies every
+    pair of steps that t lies between: its gradient is the sum over i >= t of the pairs' row sums less column
+    sums and of what the entering state adds to y_i, over j < t of what x_j adds to the leaving state, and of
+    what the entering state adds to the leaving one. Row and column sums are of the same pairs: what cancels
+    is exact.
     """
     block, batch = tl.program_id(0), tl.program_id(1)
     head = tl.program_id(2) * HEADS + tl.arange(0, HEADS)
@@ -147,21 +156,21 @@ def delta_kernel(
     at = row[None, :] * BLOCK + offset[:, None]
     inside = real_head[None, :] & valid[:, None]
     suffix = tl.zeros((BLOCK, HEADS), dtype=tl.float32)
-    column, written = suffix, suffix
+    direct, written = suffix, suffix
     through = tl.zeros((HEADS,), dtype=tl.float32)
     for tile in range(read_tiles):
         suffix += tl.load(by_read + tl.cast(tile, tl.int64) * lines + at, mask=inside, other=0.0)
     for tile in range(tiles):
         start = tl.cast(tile, tl.int64) * lines
-        suffix += tl.load(by_row + start + at, mask=inside, other=0.0)
-        column += tl.load(by_column + start + at, mask=inside, other=0.0)
+        suffix += tl.load(by_pair + start + at, mask=inside, other=0.0)
+        direct += tl.load(by_step + start + at, mask=inside, other=0.0)
         written += tl.load(by_write + start + at, mask=inside, other=0.0)
         through += tl.load(by_block + start // BLOCK + row, mask=real_head, other=0.0)
-    direct, prefix = column + written, dt * written
-    suffix -= dt * column
+    prefix = dt * written
     d_log = tl.cumsum(suffix, axis=0, reverse=True) + tl.cumsum(prefix, axis=0) - prefix + through[None, :]
-    # at a decay of zero the sums leave rounding behind
-    d_log = tl.where(log2_decay(dt, raw_A, dropped, HAS_RESET) > -RESET, d_log, 0.0)
+    # where next to nothing passes a step, next to nothing is its gradient, but for rounding of the sums
+    passes = log2_decay(dt, raw_A, dropped, HAS_RESET) > NEGLIGIBLE
+    d_log = tl.where(passes, d_log, 0.0)
     grad = tl.where(inside, (direct + raw_A[None, :] * d_log) * slope, 0.0)
     t = (length - 1 - q if REVERSE else q).to(tl.int64)
     to = (batch.to(tl.int64) * length + t[:, None]) * heads + head[None, :]

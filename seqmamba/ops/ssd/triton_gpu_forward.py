@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """The Triton kernels that pass over the sequence with the state in registers: the output, and its replay."""
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from seqmamba.ops.ssd.triton_gpu_states import block_steps, load_rows, sigmoid, 
 def decay_between(
     sums, rest, row, BLOCK: tl.constexpr, PRECISE: tl.constexpr, EARLIER_FIRST: tl.constexpr
 ):  # fmt: skip
-    """(step, earlier step), or with the axes swapped: the decay from one to the other, zero if not earlier."""
+    """(step, earlier step), or with the axes swapped: the decay between them, zero if not earlier."""
     offset = tl.arange(0, BLOCK)
     high = tl.load(sums + row + offset)
     sign: tl.constexpr = -1.0 if EARLIER_FIRST else 1.0
@@ -31,13 +32,15 @@ def decay_between(
 @triton.jit
 def output_kernel(
     x, z, B, C, D, steps, sums, rest, totals, starts, y, final,
-    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr, head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr,
-    xb, xl: tl.constexpr, xh: tl.constexpr, zb, zl: tl.constexpr, zh: tl.constexpr, bb, bl: tl.constexpr, bg: tl.constexpr, cb, cl: tl.constexpr, cg: tl.constexpr, dh: tl.constexpr, dp: tl.constexpr,
+    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr,
+    head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr,
+    xb, xl: tl.constexpr, xh: tl.constexpr, zb, zl: tl.constexpr, zh: tl.constexpr, bb, bl: tl.constexpr,
+    bg: tl.constexpr, cb, cl: tl.constexpr, cg: tl.constexpr, dh: tl.constexpr, dp: tl.constexpr,
     HAS_START: tl.constexpr, HAS_D: tl.constexpr, HAS_GATE: tl.constexpr, REVERSE: tl.constexpr,
     PRECISE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
     CHANNELS: tl.constexpr, STATE: tl.constexpr,
 ):  # fmt: skip
-    """y = (h C + D x) silu(z) of one segment, block by block, and the state after the last step."""
+    """Y = (h C + D x) silu(z) of one segment, block by block, and the state after the last step."""
     program = tl.program_id(0)
     tile = program % tiles
     head = (program // tiles) % heads
@@ -65,7 +68,7 @@ def output_kernel(
     if HAS_START:
         row = (batch * segments + segment) * heads + head
         state = tl.load(starts + row * head_dim * n_state + element, mask=real, other=0.0).to(tl.float32)
-    for i in range(0, count):
+    for i in range(count):
         block = first + i
         start, local, valid = block_steps(block, length, BLOCK, REVERSE)
         inside, inside_n = valid[:, None] & real_p[None, :], valid[:, None] & real_n[None, :]
@@ -100,8 +103,11 @@ def output_kernel(
 @triton.jit
 def replay_kernel(
     x, grad_y, z, B, C, D, steps, sums, rest, totals, starts, entered, g, d_z, d_D, by_read,
-    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr, head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr, lines,
-    xb, xl: tl.constexpr, xh: tl.constexpr, yb, yl: tl.constexpr, yh: tl.constexpr, zb, zl: tl.constexpr, zh: tl.constexpr, bb, bl: tl.constexpr, bg: tl.constexpr, cb, cl: tl.constexpr, cg: tl.constexpr, dh: tl.constexpr, dp: tl.constexpr,
+    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr,
+    head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr, lines,
+    xb, xl: tl.constexpr, xh: tl.constexpr, yb, yl: tl.constexpr, yh: tl.constexpr, zb, zl: tl.constexpr,
+    zh: tl.constexpr, bb, bl: tl.constexpr, bg: tl.constexpr, cb, cl: tl.constexpr, cg: tl.constexpr,
+    dh: tl.constexpr, dp: tl.constexpr,
     HAS_START: tl.constexpr, HAS_D: tl.constexpr, HAS_GATE: tl.constexpr, REVERSE: tl.constexpr,
     PRECISE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
     CHANNELS: tl.constexpr, STATE: tl.constexpr,
@@ -141,7 +147,7 @@ def replay_kernel(
     begin = (batch * segments + segment) * heads + head
     if HAS_START:
         state = tl.load(starts + begin * head_dim * n_state + element, mask=real, other=0.0).to(tl.float32)
-    for i in range(0, count):
+    for i in range(count):
         block = first + i
         start, local, valid = block_steps(block, length, BLOCK, REVERSE)
         inside, inside_n = valid[:, None] & real_p[None, :], valid[:, None] & real_n[None, :]

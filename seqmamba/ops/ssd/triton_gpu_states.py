@@ -1,8 +1,9 @@
+# mypy: allow-untyped-defs
 """Triton kernels that carry states, and their adjoints, along the sequence.
 
-Steps are counted in the order of processing: step q is position q of storage, or length-1-q in reverse. Decays
-are kept as running sums of log2 decays within a block; a reset is a log2 decay of -RESET, whose power is zero in
-float32. Past the end the step size is zero and the decay one.
+Steps are counted in the order of processing: step q is position q of storage, or length-1-q in reverse.
+Decays are kept as running sums of log2 decays within a block; a reset is a log2 decay of -RESET, whose power
+is zero in float32. Past the end the step size is zero and the decay one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 RESET = tl.constexpr(256.0)
-# Weights below this power of two are left out when a segment's own part of a state is summed.
+# Decays below this power of two are taken for zero where that saves work or spares the result rounding
+# errors.
 NEGLIGIBLE = tl.constexpr(-64.0)
 
 
@@ -83,8 +85,8 @@ def decays_kernel(
 ):  # fmt: skip
     """Step sizes, running sums of log2 decays in each block and their totals, (batch, heads, step).
 
-    With PRECISE the sums are of float64, and what float32 cannot hold of them goes to `rest`: their differences
-    count, and may be small where the sums are large.
+    With PRECISE the sums are of float64, and what float32 cannot hold of them goes to `rest`: their
+    differences count, and may be small where the sums are large.
     """
     block, batch = tl.program_id(0), tl.program_id(1)
     head = tl.program_id(2) * HEADS + tl.arange(0, HEADS)
@@ -153,12 +155,13 @@ def store_rows(pointer, tile, first, local, row_stride, column, inside):
 @triton.jit
 def weighted_outer(
     values, rows, steps, sums, rest, block, line, blocks, length, carry, v_stride, r_stride,
-    p, real_p, n, real_n, ADJOINT: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr, PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, acc,
+    p, real_p, n, real_n, ADJOINT: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr,
+    PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, acc,
 ):  # fmt: skip
     """Add to acc (channels, state) a block's sum of values_q rows_q^T, each decayed to the block's edge.
 
-    Forward: delta_q x_q B_q^T decayed to the block's end. Adjoint: g_q C_q^T decayed to the block's start, where
-    g is the gradient of the output before its gate. `carry` is log2 of a further decay.
+    Forward: delta_q x_q B_q^T decayed to the block's end. Adjoint: g_q C_q^T decayed to the block's start,
+    where g is the gradient of the output before its gate. `carry` is log2 of a further decay.
     """
     start, local, valid = block_steps(block, length, BLOCK, REVERSE)
     at = (line * blocks + block) * BLOCK + tl.arange(0, BLOCK)
@@ -176,7 +179,8 @@ def weighted_outer(
 @triton.jit
 def ends_kernel(
     values, rows, steps, sums, rest, totals, ends, segment_totals,
-    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr, head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr,
+    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr,
+    head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr,
     vb, vl: tl.constexpr, vh: tl.constexpr, rb, rl: tl.constexpr, rg: tl.constexpr,
     ADJOINT: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr,
     PRECISION: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr,
@@ -210,7 +214,7 @@ def ends_kernel(
 
     acc = tl.zeros((CHANNELS, STATE), dtype=tl.float32)
     carry = 0.0
-    for i in range(0, seen):
+    for i in range(seen):
         block = first + i if ADJOINT else first + count - 1 - i
         acc = weighted_outer(
             values, rows, steps, sums, rest, block, line, blocks, length, carry, vl, rl,
@@ -226,7 +230,7 @@ def starts_kernel(
     states, segment_totals, entry, segments, heads: tl.constexpr, elements,
     HAS_ENTRY: tl.constexpr, ADJOINT: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
-    """Replace each segment's own end state by the true state at its start, (batch, segment, heads, elements)."""
+    """Replace each segment's own end state by the true state at its start."""
     element = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
     line = tl.program_id(1).to(tl.int64)
     batch, head = line // heads, line % heads
@@ -246,7 +250,8 @@ def starts_kernel(
 @triton.jit
 def adjoint_kernel(
     grad, C, sums, totals, starts, leaving, first_adjoint,
-    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr, head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr,
+    length, blocks, segment_blocks, segments, heads: tl.constexpr, per_group: tl.constexpr,
+    head_dim: tl.constexpr, n_state: tl.constexpr, tiles: tl.constexpr,
     vb, vl: tl.constexpr, vh: tl.constexpr, rb, rl: tl.constexpr, rg: tl.constexpr,
     HAS_START: tl.constexpr, REVERSE: tl.constexpr, PRECISE: tl.constexpr, PRECISION: tl.constexpr,
     DTYPE: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, STATE: tl.constexpr,
@@ -274,7 +279,7 @@ def adjoint_kernel(
     if HAS_START:
         row = (batch * segments + segment) * heads + head
         acc = tl.load(starts + row * head_dim * n_state + element, mask=real, other=0.0).to(tl.float32)
-    for i in range(0, count):
+    for i in range(count):
         block = first + count - 1 - i
         row = (batch * blocks + block) * heads + head
         tl.store(leaving + row * head_dim * n_state + element, acc.to(DTYPE), mask=real)

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """One step of the state space dual operator as one Triton kernel."""
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def step_kernel(
     SOFTPLUS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_D: tl.constexpr, HAS_GATE: tl.constexpr,
     CHANNELS: tl.constexpr, STATE: tl.constexpr,
 ):  # fmt: skip
-    """h = exp(delta A) h + delta x B^T and y = (h C + D x) silu(z) for some channels of one head."""
+    """H = exp(delta A) h + delta x B^T and y = (h C + D x) silu(z) for some channels of one head."""
     head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
     p, n = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, STATE)
     real_p, real_n = p < head_dim, n < n_state

@@ -215,11 +215,17 @@ def test_explanation() -> None:
         ({"D": torch.zeros(5)}, r"D must have shape \(heads=4\), got \(5,\)"),
         ({"D": torch.zeros(4, 6)}, r"D must have shape \(heads=4, head_dim=5\), got \(4, 6\)"),
         ({"initial_state": torch.zeros(2, 4, 3, 5)}, "initial_state must have shape"),
-        ({"x": torch.zeros(2, 37, 4, 5, dtype=torch.int64)}, "x must be floating point, got dtype torch.int64"),
+        (
+            {"x": torch.zeros(2, 37, 4, 5, dtype=torch.int64)},
+            "x must be floating point, got dtype torch.int64",
+        ),
         ({"A": torch.zeros(4, dtype=torch.complex64)}, "A must be floating point, got dtype torch.complex64"),
         ({"reset": torch.zeros(2, 37)}, "reset must be a bool mask, got dtype torch.float32"),
         ({"z": torch.zeros(2, 37, 4, 5, device="meta")}, "z must be on cpu like x, got meta"),
-        ({"reset": torch.zeros(2, 37, dtype=torch.bool, device="meta")}, "reset must be on cpu like x, got meta"),
+        (
+            {"reset": torch.zeros(2, 37, dtype=torch.bool, device="meta")},
+            "reset must be on cpu like x, got meta",
+        ),
         ({"chunk_size": 0}, "chunk_size must be at least 1, got 0"),
         ({"impl": "cuda"}, "impl must be one of auto, triton, chunked, reference, got 'cuda'"),
         ({"impl": "triton"}, "cannot run here: it runs on an NVIDIA GPU and the tensors are on cpu"),
@@ -242,7 +248,7 @@ def test_mistakes_of_the_step_are_named() -> None:
 
 
 def test_the_gpu_tests_pass_in_tritons_interpreter() -> None:
-    """Triton reads the variable when it is imported, so the tests of the kernels need a process of their own."""
+    """Triton reads the variable when it is imported: these tests need a process of their own."""
     pytest.importorskip("triton")
     tests = Path(__file__).with_name("test_ssd_gpu.py")
     done = subprocess.run(
