@@ -20,8 +20,8 @@ _Pair = tuple[Tensor, Tensor]
 
 def _fused_obstacle(*tensors: Tensor | None) -> str | None:
     A = tensors[2]
-    if A is not None and A.shape[1] > GPU_STATES:
-        return f"it holds up to {GPU_STATES} states and A has {A.shape[1]}"
+    if A is not None and A.shape[-1] > GPU_STATES:
+        return f"it holds up to {GPU_STATES} states and A has {A.shape[-1]}"
     return cuda_obstacle(*tensors)
 
 
