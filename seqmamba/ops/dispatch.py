@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -91,7 +90,7 @@ def numba_obstacle(*tensors: Tensor | None) -> str | None:
 
 def cuda_obstacle(*tensors: Tensor | None) -> str | None:
     """Say why a kernel compiled by NVRTC cannot run on these tensors."""
-    return _gpu_obstacle(tensors) or _missing_cuda_package()
+    return _gpu_obstacle(tensors) or _MISSING_CUDA_PACKAGE
 
 
 def triton_obstacle(*tensors: Tensor | None) -> str | None:
@@ -111,7 +110,9 @@ def _gpu_obstacle(tensors: Sequence[Tensor | None]) -> str | None:
             return "it is real and an argument is complex"
         if tensor.dtype == torch.float64:
             return "it computes in float32 and an argument is float64"
-    capability = torch.cuda.get_device_capability(given[0].device)
+    # torch.compile folds the properties into a constant; get_device_capability it would put into the graph
+    properties = torch.cuda.get_device_properties(given[0].device)
+    capability = (properties.major, properties.minor)
     if capability < _OLDEST_CAPABILITY:
         return f"it needs compute capability 8.0 and {given[0].device} has {capability[0]}.{capability[1]}"
     return None
@@ -128,7 +129,6 @@ def extension_obstacle(extension: str, package: str) -> str | None:
     return None
 
 
-@functools.cache
 def _missing_cuda_package() -> str | None:
     for package in _CUDA_PACKAGES:
         try:
@@ -138,6 +138,10 @@ def _missing_cuda_package() -> str | None:
         if found is None:
             return f"the package {package.replace('.', '-')} is not installed"
     return None
+
+
+# Looked up once: torch.compile traces through functools.cache and warns about it.
+_MISSING_CUDA_PACKAGE = _missing_cuda_package()
 
 
 def choose(
