@@ -257,12 +257,24 @@ void on_signal(int number, siginfo_t* info, void*) {
 bool make_state() {
   if (state != nullptr) return true;
   State* s = (State*)calloc(1, sizeof(State));
-  s->stacks = (char*)mmap(nullptr, STACK_BYTES * MOST_THREADS, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (s->stacks == (char*)MAP_FAILED) return false;
-  for (int i = 0; i < MOST_THREADS; ++i) mprotect(s->stacks + i * STACK_BYTES, PAGE, PROT_NONE);
+  if (s == nullptr) return false;
   s->signal_stack = (char*)malloc(65536);
   state = s;
+  return true;
+}
+
+// Stacks for one launch, each above a page that stops an overflow. A process may have some 65,000 mappings and
+// each of these pages is one more: every kernel is a library with its own scheduler, so none keeps them.
+bool make_stacks(int threads) {
+  State* s = state;
+  s->stacks = (char*)mmap(nullptr, STACK_BYTES * threads, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (s->stacks == (char*)MAP_FAILED) return false;
+  for (int i = 0; i < threads; ++i)
+    if (mprotect(s->stacks + i * STACK_BYTES, PAGE, PROT_NONE) != 0) {
+      munmap(s->stacks, STACK_BYTES * threads);
+      return false;
+    }
   return true;
 }
 
@@ -379,7 +391,7 @@ extern "C" EXPORTED void emulator_catch_signals(int on) {
 
 // Runs blocks first_block, first_block + block_step, ...; 0 or, with a message, 1.
 extern "C" EXPORTED int emulator_run(const Launch* launch) {
-  if (!make_state()) {
+  if (!make_state() || !make_stacks(launch->threads)) {
     snprintf(launch->message, launch->message_bytes, "no memory for the stacks of the threads");
     return 1;
   }
@@ -420,6 +432,7 @@ extern "C" EXPORTED int emulator_run(const Launch* launch) {
     }
   }
   free(memory);
+  munmap(s->stacks, STACK_BYTES * launch->threads);
   before.ss_flags &= SS_DISABLE;
   sigaltstack(&before, nullptr);
   return s->failed;

@@ -14,6 +14,7 @@ from emulator import HERE, PRIMITIVES, EmulationError, emulate, host_compiler
 from torch import Tensor
 
 SAMPLES = HERE / "kernels" / "samples.cu"
+MAPS = Path("/proc/self/maps")
 
 pytestmark = pytest.mark.skipif(host_compiler() is None, reason="no C++ compiler is installed")
 
@@ -260,3 +261,13 @@ assert y[3] == 1
     processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".o", ".so"]
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="counts the mappings that Linux lists")
+def test_a_launch_leaves_no_mappings_behind() -> None:
+    """Each kernel is a library of its own: what it keeps, hundreds of them would multiply."""
+    out = torch.zeros(1024, dtype=torch.int64)
+    run("place", [out], grid=(1, 1, 1), threads=1024)
+    before = len(MAPS.read_text().splitlines())
+    run("place", [out], grid=(1, 1, 1), threads=1024, constants={"OTHER_BUILD": 1})
+    assert len(MAPS.read_text().splitlines()) < before + 50
