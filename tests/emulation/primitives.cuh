@@ -97,6 +97,8 @@ template <int PENDING> DEVICE void copy_async_wait() {
   emulator::wait_for_copies(PENDING);
 }
 
+DEVICE void prefetch(const void*) {}
+
 DEVICE int lane_id() { return threadIdx.x & 31; }
 DEVICE int warp_id() { return threadIdx.x >> 5; }
 DEVICE void sync_warp(EMULATED_PLACE) { emulator::meet(emulator::SYNC_WARP, nullptr, 0, file, line); }

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from seqmamba.ops.selective_scan import cuda
+from seqmamba.ops.selective_scan.registration import input_dtype
 
 _Operands = Sequence[Tensor | None]
 
@@ -38,6 +39,7 @@ def forward(
 
 def backward(
     grad_y: Tensor,
+    y: Tensor,
     saved: tuple[Tensor, Tensor],
     forward: _Operands,
     reverse: _Operands,
@@ -47,13 +49,24 @@ def backward(
 ) -> list[Tensor]:
     """Gradients of the operands of both directions, in their order, and of z; empty where one is absent."""
     gradients: list[Tensor] = []
+    whole = cuda.undoes_gate(input_dtype(*(operands[i] for operands in (forward, reverse) for i in (0, 1, 3, 4)), z))
     d_z = None
     for states, operands, right_to_left in ((saved[0], forward, False), (saved[1], reverse, True)):
-        *most, d_D, d_z, d_bias, _ = cuda.backward(
-            grad_y, None, states, *_in_order(operands, z, reset, delta_softplus, right_to_left, d_z)
+        in_order, last = _in_order(operands, z), operands is reverse
+        *most, d_D, of_gate, d_bias, _ = cuda.backward(
+            grad_y,
+            None,
+            y,
+            states,
+            *in_order,
+            reset,
+            delta_softplus,
+            right_to_left,
+            gate_gradient=z is not None and (last or not whole),
+            add_to=d_z,
         )
         gradients += [*most, d_D, d_bias]
-        d_z = None if z is None else d_z
+        d_z = None if z is None or (whole and not last) else of_gate
     return [*gradients, grad_y.new_empty(0) if d_z is None else d_z]
 
 

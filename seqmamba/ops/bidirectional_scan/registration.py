@@ -20,7 +20,7 @@ _LIBRARY.define(
     "bool delta_softplus, bool save) -> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
-    "bidirectional_scan_backward(Tensor grad_y, Tensor saved_forward, Tensor saved_reverse, "
+    "bidirectional_scan_backward(Tensor grad_y, Tensor y, Tensor saved_forward, Tensor saved_reverse, "
     "Tensor?[] forward, Tensor?[] reverse, Tensor? z, Tensor? reset, bool delta_softplus) -> Tensor[]"
 )
 
@@ -42,6 +42,7 @@ def _forward_cuda(
 @torch.library.impl(_LIBRARY, "bidirectional_scan_backward", "CUDA")
 def _backward_cuda(
     grad_y: Tensor,
+    y: Tensor,
     saved_forward: Tensor,
     saved_reverse: Tensor,
     forward: list[Any],
@@ -52,7 +53,7 @@ def _backward_cuda(
 ) -> list[Tensor]:
     from seqmamba.ops.bidirectional_scan.cuda import backward as run
 
-    return run(grad_y, (saved_forward, saved_reverse), forward, reverse, z, reset, delta_softplus)
+    return run(grad_y, y, (saved_forward, saved_reverse), forward, reverse, z, reset, delta_softplus)
 
 
 @torch.library.register_fake("seqmamba::bidirectional_scan_forward", lib=_LIBRARY)
@@ -67,6 +68,7 @@ def _forward_fake(forward: list[Any], reverse: list[Any], *rest: Any) -> tuple[T
 @torch.library.register_fake("seqmamba::bidirectional_scan_backward", lib=_LIBRARY)
 def _backward_fake(
     grad_y: Tensor,
+    y: Tensor,
     saved_forward: Tensor,
     saved_reverse: Tensor,
     forward: list[Any],
@@ -86,17 +88,17 @@ class _BidirectionalScan(torch.autograd.Function):
         y, *saved = torch.ops.seqmamba.bidirectional_scan_forward(
             forward, reverse, z, reset, delta_softplus, True
         )
-        ctx.save_for_backward(*saved, *operands, z, reset)
+        ctx.save_for_backward(y, *saved, *operands, z, reset)
         ctx.delta_softplus = delta_softplus
         return y
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("bidirectional_scan")
-        saved_forward, saved_reverse, *operands, z, reset = ctx.saved_tensors
+        y, saved_forward, saved_reverse, *operands, z, reset = ctx.saved_tensors
         forward, reverse = operands[:_OPERANDS], operands[_OPERANDS:]
         grads = torch.ops.seqmamba.bidirectional_scan_backward(
-            grad_y, saved_forward, saved_reverse, forward, reverse, z, reset, ctx.delta_softplus
+            grad_y, y, saved_forward, saved_reverse, forward, reverse, z, reset, ctx.delta_softplus
         )
         present = (None if x is None else grad for x, grad in zip((*operands, z), grads, strict=True))
         return (*present, None, None)

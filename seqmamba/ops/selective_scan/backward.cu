@@ -11,7 +11,8 @@
 // of zeros and ones says which column each belongs to. float32 inputs split a product into two tf32 parts.
 // Warps then add up in shared memory, in a fixed order; nothing is atomic.
 //
-// ACCUMULATE: add to what d_z holds.
+// The gate's gradient needs y before the gate, which is y over silu(z); float16 replays it. GATE_GRADIENT:
+// whether to compute it; ACCUMULATE: add it to what d_z holds.
 #include "scan.cuh"
 
 constexpr int SUB = 4;                            // steps whose decays and states are in registers
@@ -21,7 +22,7 @@ constexpr int PADDED = (EACH + 3) / 4 * 4;
 constexpr int WIDTH = SPLIT * PADDED;
 constexpr int WARP_CHANNELS = 32 / SPLIT, TILE = WARPS * WARP_CHANNELS;
 constexpr int SUBS = SAVE_STEPS / SUB, OWN = SUB / SPLIT;
-constexpr bool GATED = Z_ROW > 0;
+constexpr bool GATED = Z_ROW > 0, REPLAY_Y = GATED && GATE_GRADIENT && RECOMPUTE_Y;
 constexpr int PAIRS = WARP_CHANNELS / 2, ROWS = 32 / PAIRS;
 static_assert(SAVE_STEPS % SUB == 0 && SUB == 4, "four steps fill the rows of one product");
 
@@ -104,7 +105,7 @@ DEVICE void store_pair(input_t* to, const float (&from)[2], int count) { store_e
 // from beyond it, or null for zeros. d_B, d_C: (batch, length, GROUPS, STATE), with a leading axis of tiles if a group
 // has several. d_A: (batch * segments, DIM, STATE); d_D, d_bias: (batch * segments, DIM).
 KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
-    const input_t* __restrict__ grad_y, const input_t* __restrict__ u, const input_t* __restrict__ delta,
+    const input_t* __restrict__ grad_y, const input_t* __restrict__ y, const input_t* __restrict__ u, const input_t* __restrict__ delta,
     const float* __restrict__ A, const input_t* __restrict__ B, const input_t* __restrict__ C,
     const float* __restrict__ D, const input_t* __restrict__ z, const float* __restrict__ bias,
     const unsigned char* __restrict__ reset, const saved_t* __restrict__ saved, const float* __restrict__ carries,
@@ -117,7 +118,9 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
   const int64 batch = blockIdx.x / segments, segment = blockIdx.x % segments;
   const int64 first = segment * segment_steps;
   const int64 last = first + segment_steps < length ? first + segment_steps : length;
-  const int lane = lane_id(), half = SPLIT == 2 ? lane >> 4 : 0, lane_channel = lane & (WARP_CHANNELS - 1);
+  const int lane = lane_id(), half = SPLIT == 2 ? lane >> 4 : 0, lane_slot = lane & (WARP_CHANNELS - 1);
+  // Slots hold the even channels, then the odd ones, which spreads pairs of channels over the banks.
+  const int lane_channel = lane_slot % PAIRS * 2 + lane_slot / PAIRS;
   const int column = warp_id() * WARP_CHANNELS + lane_channel;
   const bool inside = column < tile.valid;
   const int64 channel = tile.first + column;
@@ -139,7 +142,7 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
   const int pair_column = warp_id() * WARP_CHANNELS + lane % PAIRS * 2, pair_row = lane / PAIRS;
   const int64 pair_channel = tile.first + pair_column;
   const int pair_count = tile.valid - pair_column < 2 ? tile.valid - pair_column : 2;
-  float4_t* pair_slots = slots + pair_row * WARP_CHANNELS + lane % PAIRS * 2;
+  float4_t* pair_slots = slots + pair_row * WARP_CHANNELS + lane % PAIRS;
   float grad_skip[2] = {0.0f, 0.0f}, grad_shift[2] = {0.0f, 0.0f};
 
   float a_log[EACH], carry[EACH], grad_A[EACH];
@@ -196,11 +199,25 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
         }
         UNROLL for (int i = 0; i < 2; ++i) {
           const float d = i < count ? step_size(raw[i] + shift[i]) : 0.0f;
-          pair_slots[r * ROWS * WARP_CHANNELS + i] = {d * x[i], g[i], d, 0.0f};
+          pair_slots[r * ROWS * WARP_CHANNELS + i * PAIRS] = {d * x[i], g[i], d, 0.0f};
         }
       }
     }
     sync_warp();
+
+    if (block > 0 && lane % PAIRS == 0 && pair_count > 0) {
+      constexpr int64 BACK = int64(SAVE_STEPS) * ROW_STEP;
+      UNROLL for (int r = 0; r < SAVE_STEPS / ROWS; ++r) {
+        const int64 at = pair_first + (r * (ROWS * ROW_STEP) - BACK) * DIM;
+        prefetch(delta + at);
+        prefetch(u + at);
+        prefetch(grad_y + at);
+        if constexpr (GATED) {
+          prefetch(z + gate_first + (r * (ROWS * ROW_STEP) - BACK) * Z_ROW);
+          if (!REPLAY_Y) prefetch(y + at);
+        }
+      }
+    }
 
     // Replay the block, keeping the state at the start of each sub-block.
     float h[EACH];
@@ -225,7 +242,7 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     NO_UNROLL for (int sub = 0; sub < SUBS - 1; ++sub) {
       UNROLL for (int j = 0; j < SUB; ++j) {
         const int s = sub * SUB + j;
-        const float4_t slot = slots[s * WARP_CHANNELS + lane_channel];
+        const float4_t slot = slots[s * WARP_CHANNELS + lane_slot];
         if (forget(s)) {
           UNROLL for (int i = 0; i < EACH; ++i) h[i] = 0.0f;
         }
@@ -248,7 +265,7 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
       }
       float* scratch = starts + sub * (PADDED * 32);
       sync_warp();  // the starts have been read
-      const float4_t* sub_slots = slots + sub * SUB * WARP_CHANNELS + lane_channel;
+      const float4_t* sub_slots = slots + sub * SUB * WARP_CHANNELS + lane_slot;
       UNROLL for (int j = 0; j < SUB; ++j) {
         const int s = sub * SUB + j;
         const float4_t slot = sub_slots[j * WARP_CHANNELS];
@@ -258,21 +275,21 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
         }
         float b[PADDED], c[PADDED], product[8];
         load_row(b, B_rows + s * 2 * WIDTH);
-        if constexpr (GATED) load_row(c, C_rows + s * 2 * WIDTH);
+        if constexpr (REPLAY_Y) load_row(c, C_rows + s * 2 * WIDTH);
         dot[j] = 0.0f;
         UNROLL for (int i = 0; i < EACH; ++i) {
           previous[j][i] = h[i];
           decay[j][i] = exp2_fast(d[j] * a_log[i]);
           h[i] = fused_multiply_add(decay[j][i], h[i], dx[j] * b[i]);
-          if constexpr (GATED) dot[j] = fused_multiply_add(c[i], h[i], dot[j]);
+          if constexpr (REPLAY_Y) dot[j] = fused_multiply_add(c[i], h[i], dot[j]);
           product[i] = g[j] * h[i];
         }
         UNROLL for (int i = EACH; i < 8; ++i) product[i] = 0.0f;
         channel_sums.add(product, j & 1);
         if (j & 1) channel_sums.finish(scratch + j / 2 * ChannelSums::ROW);
       }
-      float* own_slots = (float*)(slots + (sub * SUB + half) * WARP_CHANNELS + lane_channel);
-      if constexpr (GATED) {
+      float* own_slots = (float*)(slots + (sub * SUB + half) * WARP_CHANNELS + lane_slot);
+      if constexpr (REPLAY_Y) {
         UNROLL for (int o = 0; o < OWN; ++o)
           own_slots[o * SPLIT * WARP_CHANNELS * 4 + 3] = total_of_own(dot[o * SPLIT], dot[o * SPLIT + SPLIT - 1], half);
       }
@@ -320,19 +337,29 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
         load_pair(x, u + pair_first + r * (ROWS * ROW_STEP * DIM), count);
         load_pair(grad, grad_y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
         float4_t slot[2];
-        UNROLL for (int i = 0; i < 2; ++i) slot[i] = pair_slots[r * ROWS * WARP_CHANNELS + i];
+        UNROLL for (int i = 0; i < 2; ++i) slot[i] = pair_slots[r * ROWS * WARP_CHANNELS + i * PAIRS];
         if constexpr (GATED) {
-          float gate[2], to_z[2];
+          float gate[2], open[2];
           load_pair(gate, z + gate_first + r * (ROWS * ROW_STEP * Z_ROW), count);
-          if constexpr (ACCUMULATE)
-            load_pair(to_z, d_z + pair_first + r * (ROWS * ROW_STEP * DIM), count);
           UNROLL for (int i = 0; i < 2; ++i) {
-            const float open = sigmoid(gate[i]), slope = open * (1.0f + gate[i] * (1.0f - open));
-            const float change = grad[i] * slope * fused_multiply_add(skip[i], x[i], slot[i].w);
-            to_z[i] = ACCUMULATE ? to_z[i] + change : change;
-            grad[i] *= gate[i] * open;
+            if (!REPLAY_Y) gate[i] = open_gate(gate[i]);
+            open[i] = sigmoid(gate[i]);
           }
-          store_pair(d_z + pair_first + r * (ROWS * ROW_STEP * DIM), to_z, count);
+          if constexpr (GATE_GRADIENT) {
+            float to_z[2] = {0.0f, 0.0f}, out[2], change[2];
+            if constexpr (ACCUMULATE) load_pair(to_z, d_z + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+            if constexpr (!REPLAY_Y) load_pair(out, y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+            UNROLL for (int i = 0; i < 2; ++i) {
+              if constexpr (REPLAY_Y)
+                change[i] = open[i] * fused_multiply_add(gate[i], 1.0f - open[i], 1.0f) *
+                            fused_multiply_add(skip[i], x[i], slot[i].w);
+              else
+                change[i] = out[i] * (reciprocal_fast(gate[i]) + 1.0f - open[i]);
+              to_z[i] = fused_multiply_add(grad[i], change[i], to_z[i]);
+            }
+            store_pair(d_z + pair_first + r * (ROWS * ROW_STEP * DIM), to_z, count);
+          }
+          UNROLL for (int i = 0; i < 2; ++i) grad[i] *= gate[i] * open[i];
         }
         UNROLL for (int i = 0; i < 2; ++i) {
           to_u[i] = fused_multiply_add(slot[i].z, slot[i].x, skip[i] * grad[i]);
@@ -346,14 +373,17 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     }
 
     sync_block();  // all warps' sums are there
-    NO_UNROLL for (int index = threadIdx.x; index < PROJECTION; index += THREADS) {
-      const int s = index / (2 * WIDTH), kind = index / WIDTH % 2, n = index % WIDTH;
-      if (s >= steps || n >= STATE) continue;
-      float sum = 0.0f;
-      UNROLL for (int w = 0; w < WARPS; ++w) sum += sums[w * PROJECTION + index];
-      const int64 row = batch * length + row_of(block_first + s, length);
-      const int64 partial = blockIdx.y % ChannelTile<TILE>::EACH * (batches * length);
-      (kind ? d_B : d_C)[((partial + row) * GROUPS + tile.group) * STATE + n] = from_float<input_t>(sum);
+    const int64 partial = blockIdx.y % ChannelTile<TILE>::EACH * (batches * length);
+    const int64 first_row = partial + batch * length + row_of(block_first, length);
+    NO_UNROLL for (int index = threadIdx.x; index < PROJECTION / 4; index += THREADS) {
+      const int s = index / (WIDTH / 2), kind = index / (WIDTH / 4) % 2, n = index % (WIDTH / 4) * 4;
+      float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      UNROLL for (int w = 0; w < WARPS; ++w) {
+        const float4_t four = *(const float4_t*)(sums + w * PROJECTION + index * 4);
+        total[0] += four.x, total[1] += four.y, total[2] += four.z, total[3] += four.w;
+      }
+      input_t* target = (kind ? d_B : d_C) + ((first_row + s * ROW_STEP) * GROUPS + tile.group) * STATE + n;
+      if (s < steps) store_elements<4, STATE % 4 == 0>(target, total, STATE - n);
     }
   }
 

@@ -1,4 +1,4 @@
-"""The selective scan on NVIDIA GPUs: tensors in, tensors out, around kernels compiled at first use by NVRTC."""
+"""The selective scan on NVIDIA GPUs: tensors in, tensors out, around kernels that NVRTC compiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seqmamba.ops.selective_scan.layout import (
 )
 from seqmamba.ops.selective_scan.registration import saved_buffer
 
-_STAGED_STEPS = {"forward": 8, "reduce": 16}
+_STAGED_STEPS = {"forward": 8, "reduce": 32}
 _SUB_STEPS = 4  # of the backward
 
 
@@ -89,6 +89,7 @@ def forward(
 def backward(
     grad_y: Tensor,
     grad_final: Tensor | None,
+    y: Tensor,
     saved: Tensor,
     u: Tensor,
     delta: Tensor,
@@ -101,14 +102,18 @@ def backward(
     reset: Tensor | None,
     delta_softplus: bool,
     reverse: bool,
+    *,
+    gate_gradient: bool = True,
     add_to: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Gradients of u, delta, A, B, C, D, z, delta_bias, each in its dtype, empty if absent; initial_state.
 
-    `add_to` is the gradient of z from another scan with the same gate, which this one adds to.
+    Where several scans share a gate, `y` is their sum, and one of them computes the gate's gradient of all: the
+    others are told not to. float16 is an exception, see `undoes_gate`: `add_to` is the gradient of z
+    from another scan, which this one adds to.
     """
     scan = prepare(u, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
-    grad_y = grad_y.to(scan.u.dtype).contiguous()
+    grad_y, gated_y = grad_y.to(scan.u.dtype).contiguous(), y.to(scan.u.dtype).contiguous()
     shape = backward_shape(scan.n_state)
     segments = scan.cut(shape)
     carries = None if grad_final is None else float32(grad_final)
@@ -122,7 +127,7 @@ def backward(
         return torch.empty(*sizes, dtype=torch.float32, device=u.device)
 
     d_u, d_delta = torch.empty_like(scan.u), torch.empty_like(scan.u)
-    d_z = None if z is None else torch.empty_like(scan.u) if add_to is None else add_to.to(scan.u.dtype)
+    d_z = None if z is None or not gate_gradient else torch.empty_like(scan.u) if add_to is None else add_to.to(scan.u.dtype)
     d_A, d_D, d_bias = sums(parts, dim, n_state), sums(parts, dim), sums(parts, dim)
     d_initial = sums(batch, dim, n_state)
     d_B, d_C = torch.empty(2, batch, length, groups, n_state, dtype=scan.u.dtype, device=u.device)
@@ -130,7 +135,7 @@ def backward(
     tiles_B, tiles_C = (
         (d_B, d_C) if over == 1 else torch.empty(2, over, *d_B.shape, dtype=d_B.dtype, device=u.device)
     )
-    inputs = [grad_y, scan.u, scan.delta, scan.A, scan.B, scan.C, scan.D, scan.z, scan.bias, scan.reset]
+    inputs = [grad_y, gated_y, scan.u, scan.delta, scan.A, scan.B, scan.C, scan.D, scan.z, scan.bias, scan.reset]
     outputs = [d_u, d_delta, d_A, tiles_B, tiles_C, d_D, d_z, d_bias, d_initial]
     sizes = [batch, length, segments.count, segments.steps, scan.z_batch, scan.B.stride(0), scan.C.stride(0)]
     scan.launch(
@@ -140,6 +145,7 @@ def backward(
         (parts, tiles),
         _backward_shared_bytes(shape, n_state),
         [*inputs, saved, carries, *outputs, *sizes],
+        GATE_GRADIENT=int(gate_gradient),
         ACCUMULATE=int(add_to is not None),
     )
     if over > 1:
@@ -153,6 +159,7 @@ def backward(
                 blocks,
                 0,
                 arguments,
+                GATE_GRADIENT=int(gate_gradient),
                 ACCUMULATE=int(add_to is not None),
             )
     nothing = u.new_empty(0)
@@ -169,6 +176,11 @@ def backward(
     )
 
 
+def undoes_gate(dtype: torch.dtype) -> bool:
+    """Whether `backward` takes y before its gate from the gated y; float16 rounds too much for that."""
+    return dtype != torch.float16
+
+
 def _carry(
     scan: ScanOperands,
     segments: Segments,
@@ -178,7 +190,7 @@ def _carry(
     *,
     adjoint: bool,
 ) -> Tensor:
-    """Each segment's start state, or with `adjoint` its last state's gradient: (batch, segments, dim, state)."""
+    """Start state of each segment, or the gradient of its last state: (batch, segments, dim, state)."""
     sums, factors, carries = torch.empty(
         3, scan.batch, segments.count, scan.dim, scan.n_state, dtype=torch.float32, device=value.device
     )

@@ -117,7 +117,10 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_forward(
       if constexpr (GATED) {
         float gate[CHANNELS];
         load_elements<CHANNELS, true>(gate, element + (2 * STEPS + s) * TILE, CHANNELS);
-        UNROLL for (int c = 0; c < CHANNELS; ++c) sum[c] *= gate[c] * sigmoid(gate[c]);
+        UNROLL for (int c = 0; c < CHANNELS; ++c) {
+          const float z_c = RECOMPUTE_Y ? gate[c] : open_gate(gate[c]);
+          sum[c] *= z_c * sigmoid(z_c);
+        }
       }
       if constexpr (ACCUMULATE) {
         float before[CHANNELS];

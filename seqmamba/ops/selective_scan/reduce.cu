@@ -12,12 +12,33 @@
 
 constexpr int QUADS = STATE > 8 ? 4 : STATE > 4 ? 2 : 1, WIDTH = 4 * QUADS;
 constexpr int TILE = THREADS / QUADS;
-constexpr int STEPS = 16;  // steps staged together
+constexpr int STEPS = 32;  // steps staged together
 constexpr float NEGLIGIBLE = EXACT ? 26.0f : 18.0f;  // a weight below 2^-NEGLIGIBLE is nothing
 constexpr int64 WEIGHT_ROW = ADJOINT ? C_ROW : B_ROW;
 constexpr bool GATED = ADJOINT && Z_ROW > 0;
 constexpr int TENSORS = 2 + GATED;
 static_assert(WARPS % QUADS == 0 && STEPS % QUADS == 0, "warps share a block's channels and steps evenly");
+
+// Add COUNT states' terms of STEPS steps to `sum`; returns the total step size so far.
+template <int COUNT>
+DEVICE float accumulate(float* sum, const float* a_log, float elapsed, const float2_t* terms, const float* weights) {
+  float rate[COUNT], total[COUNT];
+  UNROLL for (int i = 0; i < COUNT; ++i) rate[i] = a_log[i], total[i] = sum[i];
+  _Pragma("unroll 8") for (int s = 0; s < STEPS; ++s) {
+    const float2_t term = terms[s * TILE];
+    const float before = ADJOINT ? elapsed + term.x : elapsed;
+    float w[COUNT];
+    UNROLL for (int i = 0; i < COUNT; i += 2) {
+      const float2_t two = *(const float2_t*)(weights + s * WIDTH + i);
+      w[i] = two.x, w[i + 1] = two.y;
+    }
+    UNROLL for (int i = 0; i < COUNT; ++i)
+      total[i] = fused_multiply_add(exp2_fast(rate[i] * before), term.y * w[i], total[i]);
+    elapsed += term.x;
+  }
+  UNROLL for (int i = 0; i < COUNT; ++i) sum[i] = total[i];
+  return elapsed;
+}
 
 // grid: (batch * (segments - 1), tiles). value: u, or with ADJOINT the gradient of y; projection: B, or C.
 // sums, factors: (batch, segments, DIM, STATE); the segment that nothing follows is left out.
@@ -85,11 +106,18 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
     if (!any) break;
     if (position + STEPS < total) request(position + STEPS, buffer ^ 1);
 
+    int counted = cut ? 0 : steps;  // up to the first reset
+    if (RESET && !cut) {
+      for (int s = 0; s < steps && !cut; ++s) {
+        cut = drops_state(reset, ADJOINT ? first + position + s : last - 1 - position - s, length);
+        if (cut) counted = ADJOINT ? s : s + 1;
+      }
+    }
     const input_t* element = stages + buffer * STAGE + column;
     UNROLL for (int i = 0; i < STEPS / QUADS; ++i) {
       const int s = i * QUADS + quad;
       float d = 0.0f, x = 0.0f;
-      if (s < steps) {
+      if (s < counted) {
         d = step_size(to_float(element[s * TILE]) + shift);
         x = to_float(element[(STEPS + s) * TILE]);
         if constexpr (GATED) {
@@ -102,26 +130,12 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
     sync_block();
     if (!active) continue;
 
-    UNROLL for (int s = 0; s < STEPS; ++s) {
-      float2_t term = terms[s * TILE + column];
-      bool drop = false;
-      if (RESET) {
-        const int64 step = ADJOINT ? first + position + s : last - 1 - position - s;
-        drop = s < steps && drops_state(reset, step, length);
-        if (cut || (ADJOINT && drop)) term = {0.0f, 0.0f};
-        cut = cut || drop;
-      }
-      const float before = ADJOINT ? elapsed + term.x : elapsed;
-      UNROLL for (int pair = 0; pair < 2; ++pair) {
-        if (!(active >> pair & 1)) continue;
-        const float2_t two = *(const float2_t*)(weight + s * WIDTH + 2 * pair);
-        const float w[2] = {two.x, two.y};
-        UNROLL for (int i = 0; i < 2; ++i)
-          sum[2 * pair + i] =
-              fused_multiply_add(exp2_fast(a_log[2 * pair + i] * before), term.y * w[i], sum[2 * pair + i]);
-      }
-      elapsed += term.x;
-    }
+    if (active == 3)
+      elapsed = accumulate<4>(sum, a_log, elapsed, terms + column, weight);
+    else if (active == 1)
+      elapsed = accumulate<2>(sum, a_log, elapsed, terms + column, weight);
+    else
+      elapsed = accumulate<2>(sum + 2, a_log + 2, elapsed, terms + column, weight + 2);
     UNROLL for (int pair = 0; pair < 2; ++pair) {
       const bool matters = a_log[2 * pair] * elapsed > -NEGLIGIBLE || a_log[2 * pair + 1] * elapsed > -NEGLIGIBLE;
       if (!warp_any(matters)) active &= ~(1 << pair);

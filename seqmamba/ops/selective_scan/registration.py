@@ -22,7 +22,7 @@ _LIBRARY.define(
     "bool delta_softplus, bool reverse, bool save) -> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
-    f"selective_scan_backward(Tensor grad_y, Tensor grad_final, Tensor saved, {_OPERANDS}Tensor? reset, "
+    f"selective_scan_backward(Tensor grad_y, Tensor grad_final, Tensor y, Tensor saved, {_OPERANDS}Tensor? reset, "
     "bool delta_softplus, bool reverse) -> "
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
@@ -36,10 +36,10 @@ def _forward_cpu(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.library.impl(_LIBRARY, "selective_scan_backward", "CPU")
-def _backward_cpu(*arguments: Any) -> tuple[Tensor, ...]:
+def _backward_cpu(grad_y: Tensor, grad_final: Tensor, y: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     from seqmamba.ops.selective_scan.numba_cpu import backward
 
-    return backward(*arguments)
+    return backward(grad_y, grad_final, *rest)
 
 
 @torch.library.impl(_LIBRARY, "selective_scan_forward", "CUDA")
@@ -67,7 +67,7 @@ def _forward_fake(u: Tensor, delta: Tensor, A: Tensor, *rest: Any) -> tuple[Tens
 
 @torch.library.register_fake("seqmamba::selective_scan_backward", lib=_LIBRARY)
 def _backward_fake(
-    grad_y: Tensor, grad_final: Tensor, saved: Tensor, u: Tensor, *rest: Any
+    grad_y: Tensor, grad_final: Tensor, y: Tensor, saved: Tensor, u: Tensor, *rest: Any
 ) -> tuple[Tensor, ...]:
     operands = (u, *rest[:7])
     grads = (u.new_empty(0) if x is None else x.new_empty(x.shape) for x in operands)
@@ -104,7 +104,7 @@ class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
         y, final, saved = torch.ops.seqmamba.selective_scan_forward(*arguments, True)
-        ctx.save_for_backward(saved, *arguments[:8], arguments[9])
+        ctx.save_for_backward(y, saved, *arguments[:8], arguments[9])
         ctx.initial_dtype = None if arguments[8] is None else arguments[8].dtype
         ctx.flags = arguments[10:]
         return y, final
@@ -112,9 +112,9 @@ class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("selective_scan")
-        saved, *operands = ctx.saved_tensors
+        y, saved, *operands = ctx.saved_tensors
         *grads, d_initial = torch.ops.seqmamba.selective_scan_backward(
-            grad_y, grad_final, saved, *operands, *ctx.flags
+            grad_y, grad_final, y, saved, *operands, *ctx.flags
         )
         present = [None if x is None else grad for x, grad in zip(operands, grads, strict=False)]
         initial = None if ctx.initial_dtype is None else d_initial.to(ctx.initial_dtype)

@@ -28,6 +28,7 @@ typedef f16 input_t;
 typedef bf16 saved_t;  // states may be larger than float16 holds
 #endif
 
+constexpr bool RECOMPUTE_Y = INPUT == 2;  // float16 rounds a gated y that is small too much to undo the gate
 constexpr bool EXACT = INPUT == 0;  // float32 accuracy is worth a few instructions more
 constexpr int THREADS = WARPS * 32;
 constexpr int SPAN = DIM / GROUPS;  // channels of a group
@@ -67,6 +68,10 @@ DEVICE float step_size_slope(float d) {
   }
   return slope;
 }
+
+// A gate of zero would hide what it gates, which the backward takes from the gated y: let through a trace of it.
+constexpr float SMALLEST_GATE = 1e-20f;
+DEVICE float open_gate(float z) { return z < SMALLEST_GATE && z > -SMALLEST_GATE ? SMALLEST_GATE : z; }
 
 DEVICE float sigmoid(float x) { return reciprocal_fast(1.0f + exp2_fast(x * -LOG2_E)); }
 

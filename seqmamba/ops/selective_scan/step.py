@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
+from seqmamba.errors import UserError
+from seqmamba.ops.dispatch import triton_obstacle
 from seqmamba.ops.selective_scan.reference import (
     compute_dtype,
     finish,
@@ -14,9 +16,11 @@ from seqmamba.ops.selective_scan.reference import (
     step_size,
     widen,
 )
+from seqmamba.ops.selective_scan.step_registration import selective_state_step_registered
 from seqmamba.ops.validation import check_axes, check_shape, check_tensors
 
 _NAME = "selective_state_step"
+_LARGEST_STATE = 1024  # of a channel: the kernel holds it in registers
 
 
 def selective_state_step(
@@ -33,6 +37,8 @@ def selective_state_step(
     delta_softplus: bool = False,
 ) -> tuple[Float[Tensor, "batch dim"], Inexact[Tensor, "batch dim state"]]:
     """Advance the recurrence of `selective_scan` by one step; nothing is changed in place.
+
+    Without gradients, real arguments on an NVIDIA GPU take one Triton kernel; otherwise PyTorch computes it.
 
     Args:
         state: State before the step, float32 (complex where A is).
@@ -71,6 +77,13 @@ def selective_state_step(
             check_shape(_NAME, name, tensor, shape)
     tensors = {"u": u, "state": state, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z}
     check_tensors(_NAME, {**tensors, "delta_bias": delta_bias}, complex_allowed=("state", "A", "B", "C"))
+
+    if dim % B.shape[1]:
+        raise UserError(f"{_NAME}: the groups of B and C must divide dim={dim}, got {B.shape[1]}")
+    operands = (state, u, delta, A, B, C, D, z, delta_bias)
+    differentiable = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
+    if n_state <= _LARGEST_STATE and not differentiable and triton_obstacle(*operands) is None:
+        return selective_state_step_registered(*operands, delta_softplus)
 
     dtype = compute_dtype(*tensors.values(), delta_bias)
     x, dt, A = u.to(dtype), step_size(delta, delta_bias, delta_softplus, dtype)[..., None], widen(A, dtype)

@@ -1,0 +1,127 @@
+# mypy: allow-untyped-defs
+"""One step of the selective scan as one Triton kernel."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_ELEMENTS = 512  # of the state, a program: small, since a step has little work to spread
+
+
+@triton.jit
+def step_kernel(
+    state,
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    delta_bias,
+    y,
+    new_state,
+    dim,
+    n_state,
+    channels_per_group,
+    u_stride,
+    delta_stride,
+    z_stride,
+    B_stride,
+    C_stride,
+    SOFTPLUS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Compute h' = exp(delta A) h + delta B u and y = (C . h' + D u) silu(z), a tile of channels."""
+    tiles = tl.cdiv(dim, CHANNELS)
+    batch = (tl.program_id(0) // tiles).to(tl.int64)
+    channel = (tl.program_id(0) % tiles) * CHANNELS + tl.arange(0, CHANNELS)
+    inside, n = channel < dim, tl.arange(0, STATES)[None, :]
+    real = inside[:, None] & (n < n_state)
+
+    step = tl.load(delta + batch * delta_stride + channel, mask=inside, other=0.0).to(tl.float32)
+    if delta_bias is not None:
+        step += tl.load(delta_bias + channel, mask=inside, other=0.0).to(tl.float32)
+    if (
+        SOFTPLUS
+    ):  # max(x, 0) + log(1 + exp(-|x|)); where exp is tiny, log(1 + e) would lose it and e is the log
+        small = tl.exp(-tl.abs(step))
+        step = tl.maximum(step, 0.0) + tl.where(
+            small < 1e-4, small * (1.0 - 0.5 * small), tl.log(1.0 + small)
+        )
+    value = tl.load(u + batch * u_stride + channel, mask=inside, other=0.0).to(tl.float32)
+
+    projection = (channel // channels_per_group)[:, None] * n_state + n
+    b = tl.load(B + batch * B_stride + projection, mask=real, other=0.0).to(tl.float32)
+    c = tl.load(C + batch * C_stride + projection, mask=real, other=0.0).to(tl.float32)
+    a = tl.load(A + channel[:, None] * n_state + n, mask=real, other=0.0).to(tl.float32)
+    at = (batch * dim + channel[:, None]) * n_state + n
+    h = tl.load(state + at, mask=real, other=0.0).to(tl.float32)
+    h = tl.exp(step[:, None] * a) * h + (step * value)[:, None] * b
+    tl.store(new_state + at, h, mask=real)
+
+    out = tl.sum(c * h, axis=1)
+    if D is not None:
+        out += tl.load(D + channel, mask=inside, other=0.0).to(tl.float32) * value
+    if z is not None:
+        gate = tl.load(z + batch * z_stride + channel, mask=inside, other=0.0).to(tl.float32)
+        out *= gate / (1.0 + tl.exp(-gate))
+    tl.store(y + batch * dim + channel, out, mask=inside)
+
+
+def step(
+    state: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    """Advance the state by one step, in float32; B and C are (batch, groups, state)."""
+    (batch, dim), n_state = u.shape, A.shape[1]
+    u, delta, B, C = _rows(u), _rows(delta), _rows(B), _rows(C)
+    z = None if z is None else _rows(z)
+    y = u.new_empty(batch, dim)
+    new_state = state.new_empty(state.shape, dtype=torch.float32)
+    states = triton.next_power_of_2(n_state)
+    channels = max(1, min(_ELEMENTS // states, triton.next_power_of_2(dim)))
+    with torch.cuda.device_of(u):
+        step_kernel[(batch * triton.cdiv(dim, channels),)](
+            state.contiguous(),
+            u,
+            delta,
+            A.contiguous(),
+            B,
+            C,
+            None if D is None else D.contiguous(),
+            z,
+            None if delta_bias is None else delta_bias.contiguous(),
+            y,
+            new_state,
+            dim,
+            n_state,
+            dim // B.shape[1],
+            u.stride(0),
+            delta.stride(0),
+            0 if z is None else z.stride(0),
+            B.stride(0),
+            C.stride(0),
+            SOFTPLUS=delta_softplus,
+            CHANNELS=channels,
+            STATES=states,
+            num_warps=max(1, min(4, channels * states // 128)),
+        )
+    return y, new_state
+
+
+def _rows(x: Tensor) -> Tensor:
+    """`x` itself if each batch element is contiguous, as in a part of a projection, else a copy."""
+    return x if x[0].is_contiguous() else x.contiguous()
