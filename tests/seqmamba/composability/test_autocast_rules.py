@@ -26,8 +26,7 @@ def test_a_backbone_under_autocast_is_close_to_float32(
         with torch.autocast(device, dtype=torch.bfloat16):
             return backbone(x)
 
-    # delta is narrow before its softplus; the weights that make it feel that most
-    assert_same(gradients(backbone, narrow, x), expected, 8e-2)
+    assert_same(gradients(backbone, narrow, x), expected, 3e-2)
 
 
 def test_states_stay_float32(device: str) -> None:

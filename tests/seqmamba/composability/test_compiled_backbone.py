@@ -81,9 +81,8 @@ def test_autocast_inside_a_compiled_region(device: str) -> None:
     assert_same(gradients(backbone, fast, x), gradients(backbone, narrow, x), 1e-6)
 
 
-@pytest.mark.slow
 def test_inductor_gives_the_same_numbers(device: str) -> None:
-    backbone = backbone_on(device)
+    backbone = backbone_on(device, n_layers=1)
     fast, x = compiled(backbone, "inductor"), features(40, device)
     assert_same(gradients(backbone, fast, x), gradients(backbone, backbone, x), 1e-5)
 

@@ -24,7 +24,7 @@ MODES: dict[str, dict[str, Any]] = {
 def mean_gradients(model: nn.Module, run: Any, x: Tensor, passes: int) -> dict[str, Tensor]:
     for _ in range(passes):  # a static graph is learnt in the first
         model.zero_grad()
-        run(x).square().mean().backward()
+        (run(x) * x.cos()).mean().backward()
     found = {}
     for name, parameter in model.named_parameters():
         gradient: Any = parameter.grad
