@@ -8,6 +8,7 @@ from torch import Tensor
 from seqmamba.benchmarks.candidates import Candidate
 from seqmamba.benchmarks.exact import Results
 from seqmamba.benchmarks.inputs import Arguments
+from seqmamba.benchmarks.timing import Spread, differentiable, timed_pass
 
 _TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 _ROWS = 2**26  # numbers that are compared at once
@@ -22,18 +23,24 @@ def tolerance(dtype: torch.dtype) -> float:
     return _TOLERANCE[dtype]
 
 
-def outputs_and_gradients(candidate: Candidate, arguments: Arguments, grad_y: Tensor) -> Results:
-    """Run a candidate once; results are in the layout of `seqmamba.ops`, in the candidate's dtypes."""
-    leaves = {name: x.detach().requires_grad_() for name, x in candidate.native(arguments).items()}
-    y = candidate.call(leaves)
-    grads = torch.autograd.grad(y, list(leaves.values()), candidate.native_tensor(grad_y))
+def outputs_and_gradients(
+    candidate: Candidate, arguments: Arguments, grad_y: Tensor
+) -> tuple[Results, dict[str, Spread]]:
+    """Run a candidate once.
+
+    Returns:
+        Results in the layout of `seqmamba.ops` and the candidate's dtypes, and the times of this first run.
+    """
+    leaves, grad = differentiable(candidate, arguments), candidate.native_tensor(grad_y)
+    y, grads, times = timed_pass(candidate, leaves, grad)
     results = {"y": y.detach(), **dict(zip(leaves, grads, strict=True))}
-    return {name: candidate.ours(x) for name, x in results.items()}
+    return {name: candidate.ours(x) for name, x in results.items()}, times
 
 
 def relative_errors(results: Results, exact: Results) -> dict[str, float]:
     """||result - exact|| / ||exact|| of y and every gradient; infinite where a number is not finite."""
-    return {name: _relative_error(results[name], wanted) for name, wanted in exact.items()}
+    names = sorted(exact, key=lambda name: name != "y")  # y first: what is off there is off everywhere
+    return {name: _relative_error(results[name], exact[name]) for name in names}
 
 
 def verdict(errors: dict[str, float], limit: float) -> str | None:

@@ -58,9 +58,7 @@ def measure_limits(device: torch.device) -> Limits:
     return Limits(_copy_bandwidth(device), _exponential_rate(device))
 
 
-def floors(
-    inputs: int, result: int, limits: Limits, exponentials: int, *, reads_inputs_back: bool = True
-) -> dict[str, Floor]:
+def floors(inputs: int, result: int, limits: Limits, exponentials: int) -> dict[str, Floor]:
     """Bound inference, forward, backward and their sum.
 
     Args:
@@ -68,7 +66,6 @@ def floors(
         result: Bytes of y.
         limits: Of the device.
         exponentials: That each pass needs; 0 for an operator without a recurrence.
-        reads_inputs_back: Whether the backward reads the inputs.
 
     Returns:
         A floor for each phase that is timed.
@@ -76,7 +73,7 @@ def floors(
     sizes = {
         "inference": inputs + result,
         "forward": inputs + result,
-        "backward": (2 if reads_inputs_back else 1) * inputs + result,
+        "backward": 2 * inputs + result,
     }
     sizes["sum"] = sizes["forward"] + sizes["backward"]
     passes = {"inference": 1, "forward": 1, "backward": 1, "sum": 2}

@@ -105,7 +105,7 @@ def norm_arguments(shape: Shape, widths: Widths, draw: Draw) -> Arguments:
     return {
         "x": draw.normal(*sequence),
         "weight": 1 + draw.parameter(shape.dim, bound=0.1),
-        "residual": draw.normal(*sequence),
+        "residual": draw.normal(*sequence).float(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -15,7 +16,6 @@ from seqmamba.benchmarks.candidates import Candidate
 from seqmamba.benchmarks.inputs import Arguments
 from seqmamba.benchmarks.shapes import Shape, Widths
 from seqmamba.errors import UserError
-from seqmamba.ops import selective_scan
 
 UPSTREAM = ("mamba_ssm", "causal_conv1d")
 """Implementations that are other packages; those are timed as peers, in their own layout."""
@@ -34,6 +34,7 @@ class Operator:
         exact: Gives y and every gradient in float64.
         exponentials: How many each pass needs.
         result: The argument that y is shaped like.
+        also_written: The argument that a second result is as large as, if there is one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Operator:
     exact: Callable[[Arguments, Tensor], exact.Results]
     exponentials: Callable[[Shape, Widths], int]
     result: str
+    also_written: str | None = None
 
     def implementations(self) -> list[str]:
         """Names that `impl` takes besides "auto", the fastest first.
@@ -61,13 +63,10 @@ class Operator:
     def candidates(self, impls: list[str]) -> list[Candidate]:
         """Our implementations of these names."""
         function = getattr(seqmamba.ops, self.function)
-        ours = [
-            Candidate(impl, "seqmamba", lambda arguments, impl=impl: self.call(function, arguments, impl))  # type: ignore[misc]
-            for impl in impls
-        ]
-        if self.name == "bidirectional":
-            ours.append(Candidate("two scans", "seqmamba", _two_scans))
-        return ours
+        return [Candidate(impl, "seqmamba", partial(self._call, function, impl)) for impl in impls]
+
+    def _call(self, function: Callable[..., Any], impl: str, arguments: Arguments) -> Tensor:
+        return self.call(function, arguments, impl)
 
 
 def too_slow(impl: str, shape: Shape, device_type: str) -> bool:
@@ -90,19 +89,6 @@ def _bidirectional(function: Callable[..., Any], arguments: Arguments, impl: str
     return y
 
 
-def _two_scans(arguments: Arguments) -> Tensor:
-    """Both directions by calls of their own, each gated, and a sum."""
-    total = None
-    for direction in inputs.DIRECTIONS:
-        one = inputs.one_direction(arguments, direction)
-        reverse = direction == "reverse"
-        y = selective_scan(**one, z=arguments["z"], delta_softplus=True, reverse=reverse)
-        assert isinstance(y, Tensor)
-        total = y if total is None else total + y
-    assert total is not None
-    return total
-
-
 def _conv(function: Callable[..., Any], arguments: Arguments, impl: str) -> Tensor:
     y: Tensor = function(**arguments, activation="silu", impl=impl)
     return y
@@ -110,9 +96,14 @@ def _conv(function: Callable[..., Any], arguments: Arguments, impl: str) -> Tens
 
 def _norm(function: Callable[..., Any], arguments: Arguments, impl: str) -> Tensor:
     result = function(
-        arguments["x"], arguments["weight"], residual=arguments["residual"], eps=exact.EPS, impl=impl
+        arguments["x"],
+        arguments["weight"],
+        exact.EPS,
+        residual=arguments["residual"],
+        dtype=arguments["x"].dtype,
+        impl=impl,
     )
-    y: Tensor = result[0] if isinstance(result, tuple) else result
+    y: Tensor = result[0]
     return y
 
 
@@ -142,7 +133,7 @@ OPERATORS = {
             "z",
         ),
         Operator("conv", "causal_conv1d", inputs.conv_arguments, _conv, exact.exact_conv, _none, "x"),
-        Operator("norm", "rms_norm", inputs.norm_arguments, _norm, exact.exact_norm, _none, "x"),
+        Operator("norm", "rms_norm", inputs.norm_arguments, _norm, exact.exact_norm, _none, "x", "residual"),
         Operator("ssd", "ssd", inputs.ssd_arguments, _scan, exact.exact_ssd, _none, "x"),
     )
 }

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqmamba.benchmarks.candidates import Candidate
+from seqmamba.benchmarks.exact import EPS
 from seqmamba.benchmarks.inputs import Arguments, one_direction
 
 Call = Callable[[Arguments], Tensor]
@@ -35,6 +36,7 @@ class Peer:
         devices: Device types that it is timed on.
         load: Imports it and returns a function like `Candidate.call`.
         transposed: Whether its layout is (batch, channels, length).
+        longest: Longer sequences would take minutes and are timed only if the peer is asked for by name.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Peer:
     devices: tuple[str, ...]
     load: Callable[[], Call]
     transposed: bool = False
+    longest: int | None = None
 
     def candidate(self, device_type: str) -> Candidate:
         """Import the peer.
@@ -128,13 +131,27 @@ def _causal_conv1d() -> Call:
 
 def _mamba_ssm_norm() -> Call:
     function = import_without_init("mamba_ssm", "ops.triton.layer_norm").rms_norm_fn
-    return lambda a: function(a["x"], a["weight"], None, residual=a["residual"], eps=1e-5)
+
+    def call(a: Arguments) -> Tensor:
+        y, _ = function(
+            a["x"],
+            a["weight"],
+            None,
+            residual=a["residual"],
+            eps=EPS,
+            prenorm=True,  # gives the new residual stream as well, as ours does
+            residual_in_fp32=True,
+        )
+        result: Tensor = y
+        return result
+
+    return call
 
 
 def _torch_norm() -> Call:
     def call(a: Arguments) -> Tensor:
         total = a["x"] + a["residual"]
-        return F.rms_norm(total, (total.shape[-1],), a["weight"].to(total.dtype), 1e-5)
+        return F.rms_norm(total, (total.shape[-1],), a["weight"], EPS).to(a["x"].dtype)
 
     return call
 
@@ -180,7 +197,14 @@ _MAMBA_SSM = "MAMBA_KEEP_CUDA_BUILD=TRUE pip install mamba-ssm --no-build-isolat
 PEERS: dict[str, tuple[Peer, ...]] = {
     "scan": (
         Peer("mamba-ssm", _MAMBA_SSM, ("cuda",), _mamba_ssm_scan, transposed=True),
-        Peer("transformers", "pip install transformers", ("cpu",), _transformers_scan, transposed=True),
+        Peer(
+            "transformers",
+            "pip install transformers",
+            ("cpu",),
+            _transformers_scan,
+            transposed=True,
+            longest=1024,  # every step's slice has a gradient of the whole sequence's size
+        ),
         Peer("mamba.py", "pip install mambapy", ("cpu",), _mambapy_scan),
     ),
     "bidirectional": (

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_COLUMNS = ("", "no grad", "forward", "backward", "sum ms", "ratio", "GB/s", "of floor")
-_COLUMNS += ("saved", "peak", "ns/el.", "error")
-_MARKDOWN_COLUMNS = ("batch x length x channels", "implementation", "forward", "backward", "sum")
-_MARKDOWN_COLUMNS += ("speed", "of the floor", "extra memory")
+_TIMES = ("", "no grad", "forward", "backward", "sum ms")
+_RATES = ("ratio", "GB/s", "of floor", "saved", "peak", "ns/el.", "error")
+_MARKDOWN_COLUMNS = (
+    "batch x length x channels",
+    "implementation",
+    "forward",
+    "backward",
+    "sum",
+    "speed",
+    "of the floor",
+    "extra memory",
+)
 
 
 def comparison_text(comparison: dict[str, Any], against: str | None) -> str:
@@ -20,7 +28,7 @@ def comparison_text(comparison: dict[str, Any], against: str | None) -> str:
     ok = sorted(_with_status(comparison, "ok"), key=_sum)
     lines = [f"{comparison['shape']}   floor of forward + backward: {', '.join(bounds)}"]
     if ok:
-        lines += _aligned([_COLUMNS, *(_cells(row) for row in ok)])
+        lines += _aligned([(*_TIMES, *_RATES), *(_cells(row) for row in ok)])
         notes = [] if against is None else [f"ratio: how many times faster than {against}"]
         if comparison["noise"] is not None:
             notes.append(f"the same candidate timed twice differs by {100 * comparison['noise']:.1f} %")
@@ -110,7 +118,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     name = row["name"] if row["kind"] == "seqmamba" else f"[{row['name']}]"
     return [
         name,
-        *(f"{times[phase]['median_ms']:.4g}" for phase in ("inference", "forward", "backward", "sum")),
+        *(_milliseconds(times, phase) for phase in ("inference", "forward", "backward", "sum")),
         _ratio(row),
         f"{times['sum']['gigabytes_per_second']:.0f}",
         f"{100 * times['sum']['fraction_of_floor']:.0f} %",
@@ -136,6 +144,10 @@ def _markdown_cells(shape: str, row: dict[str, Any]) -> list[str]:
 
 def _markdown_name(row: dict[str, Any]) -> str:
     return f"**{row['name']}**" if row["kind"] == "seqmamba" else str(row["name"])
+
+
+def _milliseconds(times: dict[str, Any], phase: str) -> str:
+    return f"{times[phase]['median_ms']:.4g}" if phase in times else "-"
 
 
 def _ratio(row: dict[str, Any]) -> str:

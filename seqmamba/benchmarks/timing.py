@@ -97,6 +97,26 @@ def cold_copies(arguments: Arguments, grad_y: Tensor) -> int:
     return min(_LARGEST_COPIES, 1 + 2 * cache // max(1, size))
 
 
+def differentiable(candidate: Candidate, arguments: Arguments) -> Arguments:
+    """Leaves in the candidate's layout."""
+    return {name: x.detach().requires_grad_() for name, x in candidate.native(arguments).items()}
+
+
+def timed_pass(
+    candidate: Candidate, leaves: Arguments, grad: Tensor
+) -> tuple[Tensor, Sequence[Tensor], dict[str, Spread]]:
+    """Run forward and backward once, and wait: y, the gradients and their times."""
+    clock = Clock(grad.device)
+    clock.wait()
+    start = clock.mark()
+    y = candidate.call(leaves)
+    middle = clock.mark()
+    grads = torch.autograd.grad(y, list(leaves.values()), grad)
+    end = clock.mark()
+    clock.wait()
+    return y, grads, _training_times(clock, [(start, middle, end)])
+
+
 def time_candidate(
     candidate: Candidate, arguments: Arguments, grad_y: Tensor, budget: float
 ) -> dict[str, Spread]:
@@ -136,9 +156,16 @@ def time_candidate(
     inference = _repeat(infer, clock, budget / 4)
     return {
         "inference": Spread(tuple(clock.milliseconds(*marks) for marks in inference)),
-        "forward": Spread(tuple(clock.milliseconds(start, middle) for start, middle, _ in training)),
-        "backward": Spread(tuple(clock.milliseconds(middle, end) for _, middle, end in training)),
-        "sum": Spread(tuple(clock.milliseconds(start, end) for start, _, end in training)),
+        **_training_times(clock, training),
+    }
+
+
+def _training_times(clock: Clock, marks: list[tuple[Any, Any, Any]]) -> dict[str, Spread]:
+    """Spreads from the marks before the forward, between, and after the backward."""
+    return {
+        "forward": Spread(tuple(clock.milliseconds(start, middle) for start, middle, _ in marks)),
+        "backward": Spread(tuple(clock.milliseconds(middle, end) for _, middle, end in marks)),
+        "sum": Spread(tuple(clock.milliseconds(start, end) for start, _, end in marks)),
     }
 
 
@@ -160,8 +187,7 @@ def _repeat(run: Callable[[int], Any], clock: Clock, budget: float) -> list[Any]
 
 def measure_memory(candidate: Candidate, arguments: Arguments, grad_y: Tensor) -> Memory:
     """Count what one forward and backward allocate."""
-    leaves = {name: x.detach().requires_grad_() for name, x in candidate.native(arguments).items()}
-    grad = candidate.native_tensor(grad_y)
+    leaves, grad = differentiable(candidate, arguments), candidate.native_tensor(grad_y)
     if grad_y.device.type != "cuda":
         return Memory(_saved_tensors(candidate, leaves), None)
     device = grad_y.device

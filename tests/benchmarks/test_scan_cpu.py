@@ -2,71 +2,53 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
-from torch import Tensor
 
-from seqmamba.ops import selective_scan
+from seqmamba.benchmarks.comparison import Settings, compare
+from seqmamba.benchmarks.floors import Limits
+from seqmamba.benchmarks.operators import OPERATORS
+from seqmamba.benchmarks.shapes import Shape, Widths
 
-
-def _arguments(batch: int, length: int, dim: int, state: int) -> dict[str, Tensor]:
-    """Float32 arguments as a freshly initialised Mamba layer has them."""
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    return {
-        "u": normal(batch, length, dim),
-        "delta": normal(batch, length, dim) - 4,
-        "A": -torch.arange(1.0, state + 1).repeat(dim, 1),
-        "B": normal(batch, length, state),
-        "C": normal(batch, length, state),
-        "D": normal(dim),
-        "z": normal(batch, length, dim),
-        "delta_bias": normal(dim) * 0.1,
-    }
+_UNMEASURED = Limits(bandwidth=1e10, exponentials=None)
 
 
-def _run(arguments: dict[str, Tensor], impl: str) -> tuple[float, list[Tensor]]:
-    """Seconds of one forward and backward, and y with the gradient of every argument."""
-    leaves = {name: x.clone().requires_grad_() for name, x in arguments.items()}
-    start = time.perf_counter()
-    y = selective_scan(**leaves, delta_softplus=True, impl=impl)
-    gradients = torch.autograd.grad(y.sum(), list(leaves.values()))
-    return time.perf_counter() - start, [y.detach(), *gradients]
-
-
-def _measure(shape: tuple[int, int, int, int], repeats: dict[str, int]) -> dict[str, float]:
-    """Best seconds of each implementation, all checked against the float64 reference."""
-    arguments = _arguments(*shape)
-    _, exact = _run({name: x.double() for name, x in arguments.items()}, "reference")
-    seconds = {impl: float("inf") for impl in repeats}
-    for impl, count in repeats.items():
-        for _ in range(count):
-            elapsed, results = _run(arguments, impl)
-            seconds[impl] = min(seconds[impl], elapsed)
-        for name, actual, wanted in zip(["y", *arguments], results, exact, strict=True):
-            error = ((actual.double() - wanted).abs().max() / wanted.abs().max()).item()
-            assert error < 2e-5, f"{impl}: {name} is off by {error:.1e}"
-    ratios = ", ".join(f"{impl} {value / seconds['numba']:.1f}x" for impl, value in seconds.items())
-    print(
-        f"\nselective_scan {shape}, forward + backward, {torch.get_num_threads()} threads: "
-        f"numba {1e3 * seconds['numba']:.1f} ms; in its units: {ratios}"
-    )
+def _best_seconds(shape: Shape, impls: tuple[str, ...], peers: tuple[str, ...] = ()) -> dict[str, float]:
+    """Best time of forward and backward of each candidate; all of them passed their check."""
+    settings = Settings(torch.device("cpu"), torch.float32, Widths(), impls=impls, peers=peers, seconds=1.0)
+    rows = compare(OPERATORS["scan"], shape, settings, _UNMEASURED).rows
+    assert [(row.name, row.detail) for row in rows if row.status != "ok"] == []
+    for row in rows:
+        assert max(row.errors.values()) < 2e-5, f"{row.name}: {row.errors}"
+    seconds = {row.name: row.times["sum"].best / 1e3 for row in rows}
+    print({name: f"{value / seconds['numba']:.1f}x numba" for name, value in seconds.items()})
     return seconds
 
 
 def test_numba_is_several_times_faster_than_the_reference() -> None:
-    seconds = _measure((2, 1024, 128, 16), {"numba": 5, "reference": 2})
+    seconds = _best_seconds(Shape(2, 512, 128), ("numba", "reference"))
     assert seconds["reference"] / seconds["numba"] >= 5
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_numba_against_reference_and_chunked_at_the_training_shape() -> None:
-    seconds = _measure((4, 4096, 256, 16), {"numba": 5, "chunked": 1, "reference": 1})
+    seconds = _best_seconds(Shape(4, 4096, 256), ("numba", "chunked", "reference"))
     assert seconds["reference"] / seconds["numba"] >= 10
     assert seconds["chunked"] / seconds["numba"] >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_numba_against_the_parallel_scan_of_mambapy() -> None:
+    pytest.importorskip("mambapy")
+    seconds = _best_seconds(Shape(1, 16384, 256), ("numba",), ("mamba.py",))
+    assert seconds["mamba.py"] / seconds["numba"] >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_numba_against_the_loop_of_transformers() -> None:
+    pytest.importorskip("transformers")
+    seconds = _best_seconds(Shape(1, 1024, 256), ("numba",), ("transformers",))
+    assert seconds["transformers"] / seconds["numba"] >= 10
