@@ -23,7 +23,8 @@ constexpr int WIDTH = SPLIT * PADDED;
 constexpr int WARP_CHANNELS = 32 / SPLIT, TILE = WARPS * WARP_CHANNELS;
 constexpr int SUBS = SAVE_STEPS / SUB, OWN = SUB / SPLIT;
 constexpr bool GATED = Z_ROW > 0, REPLAY_Y = GATED && GATE_GRADIENT && RECOMPUTE_Y;
-constexpr int PAIRS = WARP_CHANNELS / 2, ROWS = 32 / PAIRS;
+constexpr bool READ_Y = GATED && GATE_GRADIENT && !RECOMPUTE_Y;
+constexpr int PAIRS = WARP_CHANNELS / 2, ROWS = 32 / PAIRS, EACH_ROW = SAVE_STEPS / ROWS;
 static_assert(SAVE_STEPS % SUB == 0 && SUB == 4, "four steps fill the rows of one product");
 
 // Sums over the channels of a warp. `add` takes eight products a lane and step; after two steps `finish` leaves the
@@ -77,9 +78,11 @@ struct ChannelSums {
 };
 
 // A warp's shared memory: states at the start of each sub-block, the last of them long enough for the scratch of
-// ChannelSums, and a slot an element: (delta u, g, delta, -), then (lam . B, A . q, delta, C . h).
+// ChannelSums; a slot an element: (delta u, g, delta, -), then (lam . B, A . q, delta, C . h); and a lane's sums of the
+// gradients of D and the bias, for two channels.
 constexpr int STARTS = SUBS * 32 * PADDED + (4 * ChannelSums::ROW - 32 * PADDED);
-constexpr int OWN_FLOATS = STARTS + SAVE_STEPS * WARP_CHANNELS * 4;
+constexpr int SLOTS = SAVE_STEPS * WARP_CHANNELS * 4;
+constexpr int OWN_FLOATS = STARTS + SLOTS + 32 * 4;
 static_assert(4 * ChannelSums::ROW >= 32 * PADDED, "scratch is longer than a start");
 
 // Of two steps' sums over the states of a lane, the total over both halves of the step that this half owns.
@@ -98,7 +101,7 @@ DEVICE void load_row(float (&to)[PADDED], const float* from) {
 
 // Two neighbouring channels of one row, of which `count` exist.
 constexpr bool WHOLE = VECTOR > 0;
-DEVICE void load_pair(float (&to)[2], const input_t* from, int count) { load_elements<2, WHOLE>(to, from, count); }
+typedef Raw<input_t, 2, WHOLE && sizeof(input_t) == 2> RawPair;
 DEVICE void store_pair(input_t* to, const float (&from)[2], int count) { store_elements<2, WHOLE>(to, from, count); }
 
 // grid: (batch * segments, tiles). carries: (batch, segments, DIM, STATE), the gradient of each segment's last state
@@ -115,8 +118,8 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     int64 B_batch, int64 C_batch) {
   SHARED_MEMORY(memory);
   const ChannelTile<TILE> tile(blockIdx.y);
-  const int64 batch = blockIdx.x / segments, segment = blockIdx.x % segments;
-  const int64 first = segment * segment_steps;
+  const int segment = int(blockIdx.x % (uint32)segments);
+  const int64 batch = blockIdx.x / (uint32)segments, first = segment * segment_steps;
   const int64 last = first + segment_steps < length ? first + segment_steps : length;
   const int lane = lane_id(), half = SPLIT == 2 ? lane >> 4 : 0, lane_slot = lane & (WARP_CHANNELS - 1);
   // Slots hold the even channels, then the odd ones, which spreads pairs of channels over the banks.
@@ -131,7 +134,9 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
   float* own_memory = sums + WARPS * PROJECTION + warp_id() * OWN_FLOATS;
   float* starts = own_memory;                          // [SUBS][PADDED / 4][32][4]; scratch once a start is read
   float4_t* slots = (float4_t*)(own_memory + STARTS);  // [SAVE_STEPS][WARP_CHANNELS], see above
+  float4_t* totals = (float4_t*)(own_memory + STARTS + SLOTS) + lane;
   float* warp_sums = sums + warp_id() * PROJECTION;
+  *totals = {0.0f, 0.0f, 0.0f, 0.0f};
 
   const int64 state_at = half * EACH;
   reset = RESET ? reset + batch * length : reset;
@@ -143,7 +148,6 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
   const int64 pair_channel = tile.first + pair_column;
   const int pair_count = tile.valid - pair_column < 2 ? tile.valid - pair_column : 2;
   float4_t* pair_slots = slots + pair_row * WARP_CHANNELS + lane % PAIRS;
-  float grad_skip[2] = {0.0f, 0.0f}, grad_shift[2] = {0.0f, 0.0f};
 
   float a_log[EACH], carry[EACH], grad_A[EACH];
   UNROLL for (int i = 0; i < EACH; ++i) {
@@ -163,11 +167,11 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     B_tile.load(B + row * B_ROW, rows);
     C_tile.load(C + row * C_ROW, rows);
   };
-  const int64 blocks = (last - first + SAVE_STEPS - 1) / SAVE_STEPS;
-  request(first + (blocks - 1) * SAVE_STEPS);
+  const int blocks = int((last - first + SAVE_STEPS - 1) / SAVE_STEPS);
+  request(first + int64(blocks - 1) * SAVE_STEPS);
 
-  NO_UNROLL for (int64 block = blocks - 1; block >= 0; --block) {
-    const int64 block_first = first + block * SAVE_STEPS;
+  NO_UNROLL for (int block = blocks - 1; block >= 0; --block) {
+    const int64 block_first = first + int64(block) * SAVE_STEPS;
     const int steps = last - block_first < SAVE_STEPS ? int(last - block_first) : SAVE_STEPS;
     float* projection = projections + (block & 1) * PROJECTION;
     B_tile.store(projection, 2 * WIDTH);
@@ -176,6 +180,13 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     if (block > 0) request(block_first - SAVE_STEPS);
     const float* B_rows = projection + half * PADDED;
     const float* C_rows = B_rows + WIDTH;
+
+    float h[EACH];
+    {
+      const int64 saved_blocks = (length + SAVE_STEPS - 1) / SAVE_STEPS;  // asked for here, needed after the elements
+      const saved_t* start = saved + ((batch * saved_blocks + block_first / SAVE_STEPS) * DIM + channel) * STATE + state_at;
+      load_states<EACH>(h, start, inside ? int(STATE - state_at) : 0);
+    }
 
     // What is the same for all states of an element. Past the end of the sequence the step size is zero, which
     // changes nothing.
@@ -186,19 +197,27 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
       float shift[2] = {0.0f, 0.0f};
       UNROLL for (int i = 0; i < 2; ++i)
         if (bias && i < pair_count) shift[i] = bias[pair_channel + i];
-      UNROLL for (int r = 0; r < SAVE_STEPS / ROWS; ++r) {
+      RawPair raw_delta[EACH_ROW], raw_u[EACH_ROW], raw_grad[EACH_ROW], raw_z[EACH_ROW];
+      UNROLL for (int r = 0; r < EACH_ROW; ++r) {
         const int count = r < rows ? pair_count : 0;
-        float raw[2], x[2], g[2];
-        load_pair(raw, delta + pair_first + r * (ROWS * ROW_STEP * DIM), count);
-        load_pair(x, u + pair_first + r * (ROWS * ROW_STEP * DIM), count);
-        load_pair(g, grad_y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        raw_delta[r].load(delta + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        raw_u[r].load(u + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        raw_grad[r].load(grad_y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        if constexpr (GATED) raw_z[r].load(z + gate_first + r * (ROWS * ROW_STEP * Z_ROW), count);
+      }
+      UNROLL for (int r = 0; r < EACH_ROW; ++r) {
+        const int count = r < rows ? pair_count : 0;
+        float before[2], x[2], g[2];
+        raw_delta[r].widen(before);
+        raw_u[r].widen(x);
+        raw_grad[r].widen(g);
         if constexpr (GATED) {
           float gate[2];
-          load_pair(gate, z + gate_first + r * (ROWS * ROW_STEP * Z_ROW), count);
+          raw_z[r].widen(gate);
           UNROLL for (int i = 0; i < 2; ++i) g[i] *= gate[i] * sigmoid(gate[i]);
         }
         UNROLL for (int i = 0; i < 2; ++i) {
-          const float d = i < count ? step_size(raw[i] + shift[i]) : 0.0f;
+          const float d = i < count ? step_size(before[i] + shift[i]) : 0.0f;
           pair_slots[r * ROWS * WARP_CHANNELS + i * PAIRS] = {d * x[i], g[i], d, 0.0f};
         }
       }
@@ -206,8 +225,9 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     sync_warp();
 
     if (block > 0 && lane % PAIRS == 0 && pair_count > 0) {
+      prefetch(saved + ((batch * ((length + SAVE_STEPS - 1) / SAVE_STEPS) + block_first / SAVE_STEPS - 1) * DIM + channel) * STATE);
       constexpr int64 BACK = int64(SAVE_STEPS) * ROW_STEP;
-      UNROLL for (int r = 0; r < SAVE_STEPS / ROWS; ++r) {
+      UNROLL for (int r = 0; r < EACH_ROW; ++r) {
         const int64 at = pair_first + (r * (ROWS * ROW_STEP) - BACK) * DIM;
         prefetch(delta + at);
         prefetch(u + at);
@@ -220,12 +240,6 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     }
 
     // Replay the block, keeping the state at the start of each sub-block.
-    float h[EACH];
-    {
-      const int64 saved_blocks = (length + SAVE_STEPS - 1) / SAVE_STEPS;
-      const saved_t* start = saved + ((batch * saved_blocks + block_first / SAVE_STEPS) * DIM + channel) * STATE + state_at;
-      load_states<EACH>(h, start, inside ? int(STATE - state_at) : 0);
-    }
     float4_t* const lane_starts = (float4_t*)starts + lane;
     auto keep = [&](int sub) {
       UNROLL for (int q = 0; q < PADDED / 4; ++q) {
@@ -331,24 +345,35 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
       float skip[2] = {0.0f, 0.0f};
       UNROLL for (int i = 0; i < 2; ++i)
         if (D && i < pair_count) skip[i] = D[pair_channel + i];
-      UNROLL for (int r = 0; r < SAVE_STEPS / ROWS; ++r) {
+      RawPair raw_u[EACH_ROW], raw_grad[EACH_ROW], raw_z[EACH_ROW], raw_y[EACH_ROW];
+      const float4_t before = *totals;
+      float grad_skip[2] = {before.x, before.y}, grad_shift[2] = {before.z, before.w};
+      UNROLL for (int r = 0; r < EACH_ROW; ++r) {
+        const int count = r < rows ? pair_count : 0;
+        raw_u[r].load(u + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        raw_grad[r].load(grad_y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        if constexpr (GATED) raw_z[r].load(z + gate_first + r * (ROWS * ROW_STEP * Z_ROW), count);
+        if constexpr (READ_Y) raw_y[r].load(y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+      }
+      UNROLL for (int r = 0; r < EACH_ROW; ++r) {
         const int count = r < rows ? pair_count : 0;
         float x[2], grad[2], to_u[2], to_delta[2];
-        load_pair(x, u + pair_first + r * (ROWS * ROW_STEP * DIM), count);
-        load_pair(grad, grad_y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+        raw_u[r].widen(x);
+        raw_grad[r].widen(grad);
         float4_t slot[2];
         UNROLL for (int i = 0; i < 2; ++i) slot[i] = pair_slots[r * ROWS * WARP_CHANNELS + i * PAIRS];
         if constexpr (GATED) {
           float gate[2], open[2];
-          load_pair(gate, z + gate_first + r * (ROWS * ROW_STEP * Z_ROW), count);
+          raw_z[r].widen(gate);
           UNROLL for (int i = 0; i < 2; ++i) {
             if (!REPLAY_Y) gate[i] = open_gate(gate[i]);
             open[i] = sigmoid(gate[i]);
           }
           if constexpr (GATE_GRADIENT) {
             float to_z[2] = {0.0f, 0.0f}, out[2], change[2];
-            if constexpr (ACCUMULATE) load_pair(to_z, d_z + pair_first + r * (ROWS * ROW_STEP * DIM), count);
-            if constexpr (!REPLAY_Y) load_pair(out, y + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+            if constexpr (ACCUMULATE)
+              load_elements<2, WHOLE>(to_z, d_z + pair_first + r * (ROWS * ROW_STEP * DIM), count);
+            if constexpr (READ_Y) raw_y[r].widen(out);
             UNROLL for (int i = 0; i < 2; ++i) {
               if constexpr (REPLAY_Y)
                 change[i] = open[i] * fused_multiply_add(gate[i], 1.0f - open[i], 1.0f) *
@@ -370,6 +395,7 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
         store_pair(d_u + pair_first + r * (ROWS * ROW_STEP * DIM), to_u, count);
         store_pair(d_delta + pair_first + r * (ROWS * ROW_STEP * DIM), to_delta, count);
       }
+      *totals = {grad_skip[0], grad_skip[1], grad_shift[0], grad_shift[1]};
     }
 
     sync_block();  // all warps' sums are there
@@ -388,6 +414,8 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
   }
 
   const int64 part = (batch * segments + segment) * DIM;
+  const float4_t all = *totals;
+  float grad_skip[2] = {all.x, all.y}, grad_shift[2] = {all.z, all.w};
   UNROLL for (int i = 0; i < 2; ++i) {
     UNROLL for (int step = PAIRS; step < 32; step *= 2) {
       grad_skip[i] += shuffle_xor(grad_skip[i], step);

@@ -114,7 +114,8 @@ def backward(
     """
     scan = prepare(u, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
     grad_y, gated_y = grad_y.to(scan.u.dtype).contiguous(), y.to(scan.u.dtype).contiguous()
-    shape = backward_shape(scan.n_state)
+    lean = scan.u.dtype == torch.bfloat16 and scan.z is not None and scan.reset is None
+    shape = backward_shape(scan.n_state, lean)
     segments = scan.cut(shape)
     carries = None if grad_final is None else float32(grad_final)
     if segments.count > 1:
@@ -229,7 +230,7 @@ def _backward_shared_bytes(shape: KernelShape, n_state: int) -> int:
     rows = GPU_SAVE_STEPS * 2 * width
     start = 32 * (width // split)
     starts = (GPU_SAVE_STEPS // _SUB_STEPS - 1) * start + 4 * 4 * (32 + 4)
-    slots = GPU_SAVE_STEPS * (32 // split) * 4
+    slots = GPU_SAVE_STEPS * (32 // split) * 4 + 32 * 4
     return 4 * (2 * rows + shape.warps * (rows + starts + slots))
 
 

@@ -64,7 +64,7 @@ class Segments:
     steps: int
 
 
-FORWARD = KernelShape(warps=4, blocks=3, channels=4 * _WARP * 2)
+FORWARD = KernelShape(warps=2, blocks=6, channels=2 * _WARP * 2)
 FORWARD_NARROW = KernelShape(warps=4, blocks=4, channels=4 * _WARP)
 
 
@@ -75,9 +75,15 @@ def reduce_shape(n_state: int) -> KernelShape:
     )
 
 
-def backward_shape(n_state: int) -> KernelShape:
-    """The backward kernel takes two lanes a channel above 8 states."""
-    return KernelShape(warps=4, blocks=3, channels=4 * _WARP // (2 if n_state > 8 else 1))
+def backward_shape(n_state: int, lean: bool) -> KernelShape:
+    """The backward kernel takes two lanes a channel above 8 states.
+
+    Args:
+        n_state: States a channel.
+        lean: Whether 168 registers a thread suffice: bfloat16 with a gate and without resets.
+    """
+    split = 2 if n_state > 8 else 1
+    return KernelShape(warps=4, blocks=3 if lean and split == 2 else 2, channels=4 * _WARP // split)
 
 
 def forward_shape(batch: int, dim: int, groups: int, multiprocessors: int) -> KernelShape:

@@ -75,19 +75,36 @@ DEVICE float open_gate(float z) { return z < SMALLEST_GATE && z > -SMALLEST_GATE
 
 DEVICE float sigmoid(float x) { return reciprocal_fast(1.0f + exp2_fast(x * -LOG2_E)); }
 
+// Neighbouring elements as they lie in memory: loads of many can be under way before the first is needed.
+template <class T, int COUNT, bool WORDS> struct Raw;
+template <class T, int COUNT> struct Raw<T, COUNT, true> {
+  uint32 words[COUNT / 2];
+  DEVICE void load(const T* from, int valid) {
+    UNROLL for (int i = 0; i < COUNT / 2; ++i) words[i] = valid > 2 * i ? ((const uint32*)from)[i] : 0u;
+  }
+  DEVICE void widen(float (&to)[COUNT]) const {
+    UNROLL for (int i = 0; i < COUNT / 2; ++i) {
+      const float2_t pair = unpack2<T>(words[i]);
+      to[2 * i] = pair.x, to[2 * i + 1] = pair.y;
+    }
+  }
+};
+template <class T, int COUNT> struct Raw<T, COUNT, false> {
+  T elements[COUNT];
+  DEVICE void load(const T* from, int valid) {
+    UNROLL for (int i = 0; i < COUNT; ++i) elements[i] = i < valid ? from[i] : from_float<T>(0.0f);
+  }
+  DEVICE void widen(float (&to)[COUNT]) const {
+    UNROLL for (int i = 0; i < COUNT; ++i) to[i] = to_float(elements[i]);
+  }
+};
+
 // COUNT neighbouring elements, of which the first `valid` exist; those that do not are zero. WHOLE: they all exist or
 // none does, and their address is a multiple of their size together.
 template <int COUNT, bool WHOLE, class T> DEVICE void load_elements(float (&to)[COUNT], const T* from, int valid) {
-  if constexpr (COUNT % 2 == 0 && sizeof(T) == 2 && WHOLE) {
-    UNROLL for (int i = 0; i < COUNT; i += 2) {
-      uint32 word = 0u;
-      if (valid > i) word = *(const uint32*)(from + i);
-      const float2_t pair = unpack2<T>(word);
-      to[i] = pair.x, to[i + 1] = pair.y;
-    }
-  } else {
-    UNROLL for (int i = 0; i < COUNT; ++i) to[i] = i < valid ? to_float(from[i]) : 0.0f;
-  }
+  Raw<T, COUNT, COUNT % 2 == 0 && sizeof(T) == 2 && WHOLE> raw;
+  raw.load(from, valid);
+  raw.widen(to);
 }
 template <int COUNT, bool WHOLE, class T> DEVICE void store_elements(T* to, const float (&from)[COUNT], int valid) {
   if constexpr (COUNT % 2 == 0 && sizeof(T) == 2 && WHOLE) {
