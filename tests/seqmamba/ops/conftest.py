@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from scan_cases import Machine, machine_of
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +15,10 @@ def _uninitialised_memory_is_nan() -> Iterator[None]:
     assert torch.empty(4).isnan().all()
     yield
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """Runs impl="cuda" of the scans: a GPU, or the CPU, which runs the kernels through the emulator."""
+    with machine_of(request.param, monkeypatch) as found:
+        yield found

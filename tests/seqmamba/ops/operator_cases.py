@@ -44,7 +44,8 @@ def conv_arguments(batch: int = 2, length: int = 37, dim: int = 6, width: int = 
     generator = torch.Generator().manual_seed(1000 * length + dim)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+        x = torch.randn(*shape, dtype=torch.float64, device="cpu", generator=generator)
+        return x.to(torch.get_default_device())
 
     return {
         "x": normal(batch, length, dim),
@@ -56,9 +57,10 @@ def conv_arguments(batch: int = 2, length: int = 37, dim: int = 6, width: int = 
 
 def some_resets(batch: int, length: int) -> Tensor:
     """A (batch, length) mask with about one reset in eight steps, the first and the last step among them."""
-    mask = torch.rand(batch, length, generator=torch.Generator().manual_seed(length)) < 0.125
+    generator = torch.Generator().manual_seed(length)
+    mask = torch.rand(batch, length, device="cpu", generator=generator) < 0.125
     mask[0, 0] = mask[-1, -1] = True
-    return mask
+    return mask.to(torch.get_default_device())
 
 
 def run_with_gradients(
@@ -72,7 +74,7 @@ def run_with_gradients(
     y, final = operator(**leaves, **options, return_final_state=True)
     generator = torch.Generator().manual_seed(7)
     seeds = [
-        torch.randn(x.shape, dtype=torch.float64, generator=generator).to(torch.bfloat16).to(x.dtype)
+        torch.randn(x.shape, dtype=torch.float64, device="cpu", generator=generator).bfloat16().to(x)
         for x in (y, final)
     ]
     gradients = torch.autograd.grad([y, final], list(leaves.values()), seeds)
