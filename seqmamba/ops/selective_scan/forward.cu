@@ -42,14 +42,14 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_forward(
     const int rows = last - step < STEPS ? int(last - step) : STEPS;
     const int64 row = row_of(step, length);
     input_t* stage = stages + buffer * STAGE;
-    stage_rows<TILE, VECTOR>(stage, delta + sequence + row * DIM, ROW_STEP * DIM, rows, tile.valid);
-    stage_rows<TILE, VECTOR>(stage + STEPS * TILE, u + sequence + row * DIM, ROW_STEP * DIM, rows, tile.valid);
+    constexpr int64 ROW = ROW_STEP * DIM;
+    stage_rows<STEPS, TILE, ROW, VECTOR>(stage, delta + sequence + row * DIM, rows, tile.valid);
+    stage_rows<STEPS, TILE, ROW, VECTOR>(stage + STEPS * TILE, u + sequence + row * DIM, rows, tile.valid);
     if constexpr (GATED)
-      stage_rows<TILE, VECTOR>(stage + 2 * STEPS * TILE, z + batch * z_batch + row * Z_ROW + tile.first,
-                               ROW_STEP * Z_ROW, rows, tile.valid);
+      stage_rows<STEPS, TILE, ROW_STEP * Z_ROW, VECTOR>(stage + 2 * STEPS * TILE,
+                                                        z + batch * z_batch + row * Z_ROW + tile.first, rows, tile.valid);
     if constexpr (ACCUMULATE)
-      stage_rows<TILE, VECTOR>(stage + (2 + GATED) * STEPS * TILE, y + sequence + row * DIM, ROW_STEP * DIM, rows,
-                               tile.valid);
+      stage_rows<STEPS, TILE, ROW, VECTOR>(stage + (2 + GATED) * STEPS * TILE, y + sequence + row * DIM, rows, tile.valid);
     copy_async_commit();
     B_tile.load(B + row * B_ROW, rows);
     C_tile.load(C + row * C_ROW, rows);

@@ -11,13 +11,13 @@
 #include "scan.cuh"
 
 constexpr int QUADS = STATE > 8 ? 4 : STATE > 4 ? 2 : 1, WIDTH = 4 * QUADS;
-constexpr int TILE = THREADS / QUADS;
+constexpr int TILE = THREADS / QUADS, ROWS = 2 * THREADS / TILE;
 constexpr int STEPS = 32;  // steps staged together
 constexpr float NEGLIGIBLE = EXACT ? 26.0f : 18.0f;  // a weight below 2^-NEGLIGIBLE is nothing
 constexpr int64 WEIGHT_ROW = ADJOINT ? C_ROW : B_ROW;
 constexpr bool GATED = ADJOINT && Z_ROW > 0;
 constexpr int TENSORS = 2 + GATED;
-static_assert(WARPS % QUADS == 0 && STEPS % QUADS == 0, "warps share a block's channels and steps evenly");
+static_assert(WARPS % QUADS == 0 && STEPS % ROWS == 0, "warps share a block's channels and steps evenly");
 
 // Add COUNT states' terms of STEPS steps to `sum`; returns the total step size so far.
 template <int COUNT>
@@ -75,17 +75,21 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
     const int rows = total - position < STEPS ? int(total - position) : STEPS;
     const int64 row = row_first + WALK * position;
     input_t* stage = stages + buffer * STAGE;
-    stage_rows<TILE, VECTOR>(stage, delta + sequence + row * DIM, WALK * DIM, rows, tile.valid);
-    stage_rows<TILE, VECTOR>(stage + STEPS * TILE, value + sequence + row * DIM, WALK * DIM, rows, tile.valid);
+    stage_rows<STEPS, TILE, WALK * DIM, VECTOR>(stage, delta + sequence + row * DIM, rows, tile.valid);
+    stage_rows<STEPS, TILE, WALK * DIM, VECTOR>(stage + STEPS * TILE, value + sequence + row * DIM, rows, tile.valid);
     if constexpr (GATED)
-      stage_rows<TILE, VECTOR>(stage + 2 * STEPS * TILE, z + batch * z_batch + row * Z_ROW + tile.first, WALK * Z_ROW,
-                               rows, tile.valid);
+      stage_rows<STEPS, TILE, WALK * Z_ROW, VECTOR>(stage + 2 * STEPS * TILE,
+                                                    z + batch * z_batch + row * Z_ROW + tile.first, rows, tile.valid);
     copy_async_commit();
     weight_tile.load(projection + row * WEIGHT_ROW, rows);
   };
 
   float a_log[4], sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}, elapsed = 0.0f;
-  const float shift = inside && bias ? bias[channel] : 0.0f;
+  // Outside the sums a lane has two neighbouring channels of every ROWS-th step.
+  const int pair_column = threadIdx.x % (TILE / 2) * 2, pair_row = threadIdx.x / (TILE / 2);
+  float shift[2];
+  UNROLL for (int c = 0; c < 2; ++c)
+    shift[c] = pair_column + c < tile.valid && bias ? bias[tile.first + pair_column + c] : 0.0f;
   UNROLL for (int i = 0; i < 4; ++i) {
     const int n = quad * 4 + i;
     a_log[i] = inside && n < STATE ? A[channel * STATE + n] * LOG2_E : -1e30f;  // what is not there is negligible
@@ -113,19 +117,24 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
         if (cut) counted = ADJOINT ? s : s + 1;
       }
     }
-    const input_t* element = stages + buffer * STAGE + column;
-    UNROLL for (int i = 0; i < STEPS / QUADS; ++i) {
-      const int s = i * QUADS + quad;
-      float d = 0.0f, x = 0.0f;
+    const input_t* element = stages + buffer * STAGE + pair_column;
+    UNROLL for (int i = 0; i < STEPS / ROWS; ++i) {
+      const int s = i * ROWS + pair_row;
+      float before[2], x[2], d[2] = {0.0f, 0.0f}, amount[2] = {0.0f, 0.0f};
+      load_elements<2, true>(before, element + s * TILE, 2);
+      load_elements<2, true>(x, element + (STEPS + s) * TILE, 2);
+      if constexpr (GATED) {
+        float gate[2];
+        load_elements<2, true>(gate, element + (2 * STEPS + s) * TILE, 2);
+        UNROLL for (int c = 0; c < 2; ++c) x[c] *= gate[c] * sigmoid(gate[c]);
+      }
       if (s < counted) {
-        d = step_size(to_float(element[s * TILE]) + shift);
-        x = to_float(element[(STEPS + s) * TILE]);
-        if constexpr (GATED) {
-          const float gate = to_float(element[(2 * STEPS + s) * TILE]);
-          x *= gate * sigmoid(gate);
+        UNROLL for (int c = 0; c < 2; ++c) {
+          d[c] = step_size(before[c] + shift[c]);
+          amount[c] = ADJOINT ? x[c] : d[c] * x[c];
         }
       }
-      terms[s * TILE + column] = {d, ADJOINT ? x : d * x};
+      *(float4_t*)(terms + s * TILE + pair_column) = {d[0], amount[0], d[1], amount[1]};
     }
     sync_block();
     if (!active) continue;

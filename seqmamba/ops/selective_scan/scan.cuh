@@ -142,23 +142,31 @@ template <int COUNT, class T> DEVICE void load_states(float* to, const T* from, 
   }
 }
 
-// Copy `rows` rows of COLUMNS elements into shared memory, by the whole block; columns past `valid` become zero.
-// `row_step` is in elements and may be negative.
-template <int COLUMNS, int UNIT> DEVICE void stage_rows(input_t* to, const input_t* from, int64 row_step, int rows, int valid) {
-  if constexpr (UNIT == 0) {
-    for (int i = threadIdx.x; i < rows * COLUMNS; i += THREADS) {
-      int row = i / COLUMNS, column = i % COLUMNS;
-      to[i] = column < valid ? from[row * row_step + column] : from_float<input_t>(0.0f);
-    }
-  } else {
-    constexpr int WIDTH = UNIT / sizeof(input_t), VECTORS = COLUMNS / WIDTH;
-    for (int i = threadIdx.x; i < rows * VECTORS; i += THREADS) {
-      int row = i / VECTORS, column = i % VECTORS * WIDTH;
-      input_t* target = to + row * COLUMNS + column;
-      if (column < valid) {
-        copy_async<UNIT>(target, from + row * row_step + column);
-      } else {
-        UNROLL for (int j = 0; j < WIDTH; ++j) target[j] = from_float<input_t>(0.0f);
+// Copy `rows` of ROWS rows of COLUMNS elements into shared memory, by the whole block; columns past `valid` become
+// zero, rows past `rows` stay what they are. STEP is elements from one row to the next, negative when the walk goes
+// backward in memory; UNIT bytes at a time are known to be aligned.
+template <int ROWS, int COLUMNS, int64 STEP, int UNIT>
+DEVICE void stage_rows(input_t* to, const input_t* from, int rows, int valid) {
+  constexpr int WIDTH = UNIT > 0 ? UNIT / (int)sizeof(input_t) : 1, VECTORS = COLUMNS / WIDTH;
+  constexpr int AT_ONCE = THREADS / VECTORS > 0 ? THREADS / VECTORS : 1;  // rows
+  constexpr int ACROSS = VECTORS > THREADS ? VECTORS / THREADS : 1;       // vectors of a row a thread copies
+  static_assert(THREADS % VECTORS == 0 || VECTORS % THREADS == 0, "a thread stays in its columns");
+  const int row_first = VECTORS < THREADS ? threadIdx.x / VECTORS : 0;
+  const int column_first = VECTORS < THREADS ? threadIdx.x % VECTORS * WIDTH : threadIdx.x * WIDTH;
+  const input_t* source = from + row_first * STEP + column_first;
+  input_t* target = to + row_first * COLUMNS + column_first;
+  UNROLL for (int across = 0; across < ACROSS; ++across) {
+    const int shift = across * THREADS * WIDTH;
+    UNROLL for (int row = 0; row < ROWS; row += AT_ONCE) {
+      if (ROWS % AT_ONCE != 0 && row + row_first >= ROWS) break;
+      input_t* place = target + row * COLUMNS + shift;
+      if (column_first + shift >= valid) {
+        UNROLL for (int i = 0; i < WIDTH; ++i) place[i] = from_float<input_t>(0.0f);
+      } else if (row + row_first < rows) {
+        if constexpr (UNIT > 0)
+          copy_async<UNIT>(place, source + row * STEP + shift);
+        else
+          *place = source[row * STEP + shift];
       }
     }
   }
