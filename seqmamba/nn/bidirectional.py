@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.mixer import Mixer, no_recurrent_state
 from seqmamba.nn.selective import SelectiveSSM, split_channels
+from seqmamba.ops import bidirectional_scan
 
 
 class BidirectionalMamba(Mixer):
@@ -52,12 +53,23 @@ class BidirectionalMamba(Mixer):
         if state is not None or return_state:
             raise no_recurrent_state()
         inner, z, *gates = split_channels(self.in_proj(x), self.n_projected)
+        if self.combine == "add":
+            return self.out_proj(self._scan_both(inner, z, reset)), None
         y_forward, _ = self.mamba_fwd.scan(inner, z, reset=reset)
         y_reverse, _ = self.mamba_rev.scan(inner, z, reset=reset, reverse=True)
         if self.combine == "concat":
             y = torch.cat((y_forward, y_reverse), dim=-1)
-        elif self.combine == "gate":
-            y = torch.lerp(y_reverse, y_forward, torch.sigmoid(gates[0]))
         else:
-            y = y_forward + y_reverse
+            y = torch.lerp(y_reverse, y_forward, torch.sigmoid(gates[0]))
         return self.out_proj(y), None
+
+    def _scan_both(self, inner: Tensor, z: Tensor, reset: Tensor | None) -> Tensor:
+        """Scan both ways and add, in one operator where the implementation is left to it."""
+        if self.mamba_fwd.impl != "auto":
+            y_forward, _ = self.mamba_fwd.scan(inner, z, reset=reset)
+            y_reverse, _ = self.mamba_rev.scan(inner, z, reset=reset, reverse=True)
+            return y_forward + y_reverse
+        forward, _ = self.mamba_fwd.select(inner, reset=reset)
+        reverse, _ = self.mamba_rev.select(inner, reverse=True, reset=reset)
+        u, delta, A, B, C, D, bias = zip(forward, reverse, strict=True)
+        return bidirectional_scan(u, delta, A, B, C, D, z, bias, delta_softplus=True, reset=reset)

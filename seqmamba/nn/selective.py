@@ -19,16 +19,17 @@ from seqmamba.ops import causal_conv1d, selective_scan
 def split_channels(
     x: Float[Tensor, "batch length channels"], parts: int
 ) -> tuple[Float[Tensor, "batch length dim"], ...]:
-    """Split the channels into equal parts, each contiguous.
+    """Split the channels into equal parts: views on a GPU, whose kernels walk them, else each contiguous.
 
-    The operators want contiguous tensors, and would copy a view once a direction in each of the forward and
-    the backward pass.
+    The CPU's kernels want contiguous tensors, and would copy a view once a direction in each of the forward
+    and the backward pass.
 
     Args:
         x: A projection of several tensors at once.
         parts: Their number.
     """
-    return tuple(part.contiguous() for part in x.chunk(parts, dim=-1))
+    views = x.chunk(parts, dim=-1)
+    return views if x.is_cuda else tuple(part.contiguous() for part in views)
 
 
 class SelectiveSSM(nn.Module):
@@ -78,20 +79,16 @@ class SelectiveSSM(nn.Module):
             The gated output and the new float32 state (``None`` unless asked for).
         """
         conv_state, scan_state = (None, None) if state is None else state
-        u, conv_state = self._convolve(x, conv_state, reverse, reset, return_state)
-        selected = self.x_proj(u)
-        low_rank_delta, B, C = selected.split([self.delta_rank, self.d_state, self.d_state], dim=-1)
-        # The bias goes to the scan, which adds it in float32 together with the softplus.
-        delta = F.linear(low_rank_delta, self.dt_proj.weight)
+        (u, delta, A, B, C, D, bias), conv_state = self.select(x, conv_state, reverse, reset, return_state)
         result = selective_scan(
             u,
             delta,
-            -torch.exp(at_least_float32(self.A_log)),
+            A,
             B,
             C,
-            D=self.D,
+            D=D,
             z=z,
-            delta_bias=self.dt_proj.bias,
+            delta_bias=bias,
             delta_softplus=True,
             initial_state=scan_state,
             return_final_state=return_state,
@@ -103,6 +100,35 @@ class SelectiveSSM(nn.Module):
             return cast(Tensor, result), None
         y, scan_state = result
         return y, MambaState(at_least_float32(conv_state), scan_state)
+
+    def select(
+        self,
+        x: Float[Tensor, "batch length dim"],
+        conv_state: Tensor | None = None,
+        reverse: bool = False,
+        reset: Bool[Tensor, "batch length"] | None = None,
+        return_state: bool = False,
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor | None]:
+        """Convolve, and make the scan's operands from the result.
+
+        Args:
+            x: The projected input.
+            conv_state: The convolution's state to start from; ``None`` is zero.
+            reverse: Whether to run right to left.
+            reset: True where a new packed sequence starts.
+            return_state: Whether to return the convolution's new state.
+
+        Returns:
+            u, delta before its bias, A, B, C, D and the bias of delta, as `selective_scan` takes them; and
+            the convolution's new state (``None`` unless asked for).
+        """
+        u, conv_state = self._convolve(x, conv_state, reverse, reset, return_state)
+        selected = self.x_proj(u)
+        low_rank_delta, B, C = selected.split([self.delta_rank, self.d_state, self.d_state], dim=-1)
+        # The bias goes to the scan, which adds it in float32 together with the softplus.
+        delta = F.linear(low_rank_delta, self.dt_proj.weight)
+        A = -torch.exp(at_least_float32(self.A_log))
+        return (u, delta, A, B, C, self.D, self.dt_proj.bias), conv_state
 
     def _convolve(
         self,

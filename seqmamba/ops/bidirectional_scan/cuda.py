@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from seqmamba.ops.selective_scan import cuda
 from seqmamba.ops.selective_scan.registration import input_dtype
 
-_Operands = Sequence[Tensor | None]
+_Operands = list[Any]  # u, delta, A, B, C, D, delta_bias
+_SEQUENCES = (0, 1, 3, 4)  # of them
 
 
 def forward(
@@ -21,7 +22,7 @@ def forward(
     delta_softplus: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return y of both directions, and the states that each saves for `backward`.
+    """Scan both ways; returns y, and the states that each scan saves for `backward`.
 
     Args:
         forward: u, delta, A, B, C, D, delta_bias of the scan from left to right.
@@ -31,10 +32,16 @@ def forward(
         delta_softplus: Whether delta goes through softplus, after its bias.
         save: Whether to save states.
     """
-    rest = (None, reset, delta_softplus)
-    y, _, saved_forward = cuda.forward(*_in_order(forward, z, *rest, False, save))
-    y, _, saved_reverse = cuda.forward(*_in_order(reverse, z, *rest, True, save, y))
-    return y, saved_forward, saved_reverse
+    dtype = common_dtype(forward, reverse, z)
+    y, saved = None, []
+    for operands, right_to_left in ((forward, False), (reverse, True)):
+        *most, bias = _cast(operands, dtype)
+        gate = None if z is None else z.to(dtype)
+        arguments = (*most, gate, bias, None, reset, delta_softplus, right_to_left, save)
+        y, _, states = cuda.forward(*arguments, add_to=y)
+        saved.append(states)
+    assert y is not None
+    return y.to(forward[0].dtype), saved[0], saved[1]
 
 
 def backward(
@@ -48,28 +55,28 @@ def backward(
     delta_softplus: bool,
 ) -> list[Tensor]:
     """Gradients of the operands of both directions, in their order, and of z; empty where one is absent."""
+    dtype = common_dtype(forward, reverse, z)
+    from_both = cuda.undoes_gate(dtype)  # y is the sum, so one scan finds the whole gradient of the gate
+    gate = None if z is None else z.to(dtype)
     gradients: list[Tensor] = []
-    whole = cuda.undoes_gate(input_dtype(*(operands[i] for operands in (forward, reverse) for i in (0, 1, 3, 4)), z))
     d_z = None
     for states, operands, right_to_left in ((saved[0], forward, False), (saved[1], reverse, True)):
-        in_order, last = _in_order(operands, z), operands is reverse
-        *most, d_D, of_gate, d_bias, _ = cuda.backward(
-            grad_y,
-            None,
-            y,
-            states,
-            *in_order,
-            reset,
-            delta_softplus,
-            right_to_left,
-            gate_gradient=z is not None and (last or not whole),
-            add_to=d_z,
-        )
-        gradients += [*most, d_D, d_bias]
-        d_z = None if z is None or (whole and not last) else of_gate
-    return [*gradients, grad_y.new_empty(0) if d_z is None else d_z]
+        *most, bias = _cast(operands, dtype)
+        wanted = z is not None and (right_to_left or not from_both)
+        arguments = (*most, gate, bias, reset, delta_softplus, right_to_left)
+        grads = cuda.backward(grad_y, None, y, states, *arguments, gate_gradient=wanted, add_to=d_z)
+        *of_most, d_gate, d_bias, _ = grads
+        given = [None if x is None else x.dtype for x in operands]
+        gradients += [g if d is None else g.to(d) for g, d in zip((*of_most, d_bias), given, strict=True)]
+        d_z = d_gate if wanted else None
+    return [*gradients, grad_y.new_empty(0) if z is None or d_z is None else d_z.to(z.dtype)]
 
 
-def _in_order(operands: _Operands, z: Tensor | None, *rest: Any) -> tuple[Any, ...]:
-    *most, bias = operands
-    return (*most, z, bias, *rest)
+def common_dtype(forward: _Operands, reverse: _Operands, z: Tensor | None) -> torch.dtype:
+    """The dtype in which both scans read their sequences."""
+    sequences = [operands[i] for operands in (forward, reverse) for i in _SEQUENCES]
+    return input_dtype(*sequences, z)
+
+
+def _cast(operands: _Operands, dtype: torch.dtype) -> _Operands:
+    return [x.to(dtype) if i in _SEQUENCES else x for i, x in enumerate(operands)]

@@ -59,9 +59,9 @@ def _backward_cuda(
 @torch.library.register_fake("seqmamba::bidirectional_scan_forward", lib=_LIBRARY)
 def _forward_fake(forward: list[Any], reverse: list[Any], *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     n_state, save = forward[2].shape[1], rest[-1]
-    saved = []
-    for u, delta, _, B, C, *_ in (forward, reverse):
-        saved.append(saved_buffer(u, n_state, save, input_dtype(u, delta, B, C, rest[0])))
+    sequences = [operands[i] for operands in (forward, reverse) for i in (0, 1, 3, 4)]
+    dtype = input_dtype(*sequences, rest[0])
+    saved = (saved_buffer(operands[0], n_state, save, dtype) for operands in (forward, reverse))
     return forward[0].new_empty(forward[0].shape), *saved
 
 

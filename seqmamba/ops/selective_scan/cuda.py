@@ -108,9 +108,9 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of u, delta, A, B, C, D, z, delta_bias, each in its dtype, empty if absent; initial_state.
 
-    Where several scans share a gate, `y` is their sum, and one of them computes the gate's gradient of all: the
-    others are told not to. float16 is an exception, see `undoes_gate`: `add_to` is the gradient of z
-    from another scan, which this one adds to.
+    Where several scans share a gate, `y` is their sum, and one of them computes the gate's gradient of all:
+    the others are told not to. float16 is an exception, see `undoes_gate`: there `add_to` is the gradient of
+    z from another scan, which this one adds to.
     """
     scan = prepare(u, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
     grad_y, gated_y = grad_y.to(scan.u.dtype).contiguous(), y.to(scan.u.dtype).contiguous()
@@ -128,7 +128,9 @@ def backward(
         return torch.empty(*sizes, dtype=torch.float32, device=u.device)
 
     d_u, d_delta = torch.empty_like(scan.u), torch.empty_like(scan.u)
-    d_z = None if z is None or not gate_gradient else torch.empty_like(scan.u) if add_to is None else add_to.to(scan.u.dtype)
+    d_z = None
+    if z is not None and gate_gradient:
+        d_z = torch.empty_like(scan.u) if add_to is None else add_to.to(scan.u.dtype)
     d_A, d_D, d_bias = sums(parts, dim, n_state), sums(parts, dim), sums(parts, dim)
     d_initial = sums(batch, dim, n_state)
     d_B, d_C = torch.empty(2, batch, length, groups, n_state, dtype=scan.u.dtype, device=u.device)
@@ -136,7 +138,7 @@ def backward(
     tiles_B, tiles_C = (
         (d_B, d_C) if over == 1 else torch.empty(2, over, *d_B.shape, dtype=d_B.dtype, device=u.device)
     )
-    inputs = [grad_y, gated_y, scan.u, scan.delta, scan.A, scan.B, scan.C, scan.D, scan.z, scan.bias, scan.reset]
+    operands = [scan.u, scan.delta, scan.A, scan.B, scan.C, scan.D, scan.z, scan.bias, scan.reset]
     outputs = [d_u, d_delta, d_A, tiles_B, tiles_C, d_D, d_z, d_bias, d_initial]
     sizes = [batch, length, segments.count, segments.steps, scan.z_batch, scan.B.stride(0), scan.C.stride(0)]
     scan.launch(
@@ -145,7 +147,7 @@ def backward(
         shape,
         (parts, tiles),
         _backward_shared_bytes(shape, n_state),
-        [*inputs, saved, carries, *outputs, *sizes],
+        [grad_y, gated_y, *operands, saved, carries, *outputs, *sizes],
         GATE_GRADIENT=int(gate_gradient),
         ACCUMULATE=int(add_to is not None),
     )

@@ -22,8 +22,8 @@ _LIBRARY.define(
     "bool delta_softplus, bool reverse, bool save) -> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
-    f"selective_scan_backward(Tensor grad_y, Tensor grad_final, Tensor y, Tensor saved, {_OPERANDS}Tensor? reset, "
-    "bool delta_softplus, bool reverse) -> "
+    f"selective_scan_backward(Tensor grad_y, Tensor grad_final, Tensor y, Tensor saved, {_OPERANDS}"
+    "Tensor? reset, bool delta_softplus, bool reverse) -> "
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 

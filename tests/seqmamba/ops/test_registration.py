@@ -28,7 +28,7 @@ def test_the_registered_scan_passes_opcheck(every: bool) -> None:
     torch.library.opcheck(forward, (*operands, reset, True, True, False))
     y, final, saved = forward(*operands, reset, True, False, True)
     backward = torch.ops.seqmamba.selective_scan_backward
-    torch.library.opcheck(backward, (y, final, saved, *operands[:8], reset, True, False))
+    torch.library.opcheck(backward, (y, final, y, saved, *operands[:8], reset, True, False))
 
 
 @pytest.mark.parametrize("every", [False, True])
