@@ -11,6 +11,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -36,7 +37,7 @@ MOST_SHARED_BYTES = 227 * 1024
 _GUARD_BYTES = 64 * 1024
 _GUARD = torch.tensor([0xE5, 0xFF], dtype=torch.uint8)  # the same NaN as in scheduler.cpp
 _ALIGNMENT = 256
-_MOST_BUILDS = 400
+_MOST_BUILDS = 1000
 _FLAGS = (
     "-std=c++17",
     "-O2",
@@ -54,6 +55,8 @@ _TYPES = {
     "int32": {torch.int32},
     "byte": {torch.uint8, torch.int8, torch.bool},
 }
+_CHIP_ONLY = re.compile(r"^#ifdef __CUDACC__$.*?^#endif", re.MULTILINE | re.DOTALL)
+_KERNEL = re.compile(r"^KERNEL void (?:__launch_bounds__\([^)]*\) )?(\w+)\(", re.MULTILINE)
 
 
 class EmulationError(RuntimeError):
@@ -288,9 +291,11 @@ def _load(source: Path, kernel: str, constants: tuple[tuple[str, int | str], ...
 
 @functools.cache
 def _load_text(text: str, kernel: str, constants: tuple[tuple[str, int | str], ...], extra: str) -> _Kernel:
-    text = f"{text}\nEMULATED_KERNEL({kernel})\n"
     flags = [*shlex.split(extra), *(f"-D{name}={value}" for name, value in constants)]
-    library = ctypes.CDLL(str(_build(text, flags)))
+    # one library for all kernels of the file: g++ compiles them anyway
+    names = sorted({kernel, *_KERNEL.findall(_CHIP_ONLY.sub("", text))})
+    exports = "".join(f"EMULATED_KERNEL({name})\n" for name in names)
+    library = ctypes.CDLL(str(_build(f"{text}\n{exports}", flags)))
     words = getattr(library, f"emulated_parameters_{kernel}")
     words.restype = ctypes.POINTER(ctypes.c_char_p)
     return _Kernel(

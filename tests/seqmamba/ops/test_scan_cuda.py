@@ -108,14 +108,13 @@ DECAYS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [FLOAT, BFLOAT])
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("dtype", "reverse"), [(FLOAT, False), (BFLOAT, True)])
 @pytest.mark.parametrize("decay", DECAYS)
 def test_what_decays_between_segments(
     machine: Machine, decay: str, reverse: bool, dtype: torch.dtype
 ) -> None:
     machine.multiprocessors = 8
-    arguments = scan_arguments(1, 2400, 34, 9)
+    arguments = scan_arguments(1, 1800, 34, 9)
     row = DECAYS[decay]
     arguments["A"] = torch.tensor(row * 9, dtype=torch.float64)[:9].repeat(34, 1)
     if decay == "fast beside slow":
