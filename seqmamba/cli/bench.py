@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     document: dict[str, Any] = {}
     for shape in shapes:
         comparisons.append(compare(operator, shape, settings, limits))
-        against = args.against or _first_timed_peer(operator, comparisons)
+        against = args.against or _usual_peer(operator, comparisons)
         document = as_document({**header, "load_after": load_average()}, comparisons, against)
         print(f"\n{comparison_text(document['comparisons'][-1], against)}", flush=True)
         if args.output is not None:
@@ -142,17 +142,16 @@ def _widths_in_use(operator: str, settings: Settings) -> dict[str, int]:
     return {size: getattr(settings.widths, size) for size in sizes}
 
 
-def _first_timed_peer(operator: Operator, comparisons: list[Comparison]) -> str | None:
-    """The peer that ratios compare with where the command names none."""
+def _usual_peer(operator: Operator, comparisons: list[Comparison]) -> str | None:
+    """The peer that ratios compare with where the command names none: the one with times at most shapes."""
     from seqmamba.benchmarks.peers import PEERS
 
-    timed = {
-        row.name
-        for comparison in comparisons
-        for row in comparison.rows
-        if row.kind == "peer" and row.status == "ok"
-    }
-    return next((peer.name for peer in PEERS[operator.name] if peer.name in timed), None)
+    rows = (row for comparison in comparisons for row in comparison.rows)
+    timed = [row.name for row in rows if row.kind == "peer" and row.status == "ok"]
+    # the first of equals, in the order of PEERS
+    return max(
+        (peer.name for peer in PEERS[operator.name] if peer.name in timed), key=timed.count, default=None
+    )
 
 
 def _is_wrong(row: dict[str, Any]) -> bool:

@@ -247,6 +247,17 @@ def test_rank_puts_the_fastest_first_and_what_has_no_time_last() -> None:
     assert rank(rows, None)[1] == {}
 
 
+def test_ratios_compare_with_the_peer_that_ran_most() -> None:
+    def found(**statuses: Any) -> comparison.Comparison:
+        rows = [Row(name.replace("_", "."), "peer", status) for name, status in statuses.items()]
+        return comparison.Comparison("1x1x1", 1, 1, 1.0, {}, rows)
+
+    runs = [found(transformers="skipped", mamba_py="ok"), found(transformers="ok", mamba_py="ok")]
+    assert bench._usual_peer(OPERATORS["scan"], runs) == "mamba.py"
+    assert bench._usual_peer(OPERATORS["scan"], runs[1:]) == "transformers"
+    assert bench._usual_peer(OPERATORS["scan"], [found(mamba_py="FAIL")]) is None
+
+
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = tmp_path_factory.mktemp("bench") / "scan.json"
