@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -46,5 +47,13 @@ class Block(nn.Module):
         Returns:
             The residual stream in the dtype of ``x``, and the mixer's new state.
         """
-        y, state = self.mixer(self.norm(x), reset=reset, state=state, return_state=return_state)
+        normed = self.norm(x, dtype=_autocast_dtype(x))
+        y, state = self.mixer(normed, reset=reset, state=state, return_state=return_state)
         return x + self.dropout(y), state
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What CUDA's autocast would round the mixer's input to, so that the norm does it in the same pass."""
+    if x.device.type != "cuda" or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
+        return None
+    return torch.get_autocast_dtype("cuda")

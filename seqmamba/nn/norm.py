@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seqmamba.nn.initialisers import protect
-from seqmamba.nn.precision import at_least_float32
+from seqmamba.ops import rms_norm
 
 
 class RMSNorm(nn.Module):
@@ -27,18 +28,19 @@ class RMSNorm(nn.Module):
         self.eps = eps
         self.weight = protect(nn.Parameter(torch.ones(dim)))
 
-    def forward(self, x: Float[Tensor, "*shape dim"]) -> Float[Tensor, "*shape dim"]:
+    def forward(
+        self, x: Float[Tensor, "*shape dim"], *, dtype: torch.dtype | None = None
+    ) -> Float[Tensor, "*shape dim"]:
         """Normalise the last axis.
 
         Args:
             x: Any floating dtype.
+            dtype: Dtype of the result; the weight's by default.
 
         Returns:
-            The normalised tensor in the weight's dtype.
+            The normalised tensor.
         """
-        wide = at_least_float32(x)
-        weight = self.weight.to(wide.dtype)
-        return F.rms_norm(wide, (x.shape[-1],), weight, self.eps).to(self.weight.dtype)
+        return cast(Tensor, rms_norm(x, self.weight, self.eps, dtype=dtype))
 
     def extra_repr(self) -> str:
         """Show the size when printed."""

@@ -8,6 +8,7 @@ named one that cannot run raises. `explain` says what would run and why.
 from seqmamba.ops.bidirectional_scan import bidirectional_scan
 from seqmamba.ops.causal_conv1d import causal_conv1d
 from seqmamba.ops.explanation import Explanation, explain
+from seqmamba.ops.rms_norm import rms_norm
 from seqmamba.ops.selective_scan import selective_scan, selective_state_step
 from seqmamba.ops.ssd import ssd, ssd_state_step
 
@@ -16,6 +17,7 @@ __all__ = [
     "bidirectional_scan",
     "causal_conv1d",
     "explain",
+    "rms_norm",
     "selective_scan",
     "selective_state_step",
     "ssd",

@@ -12,6 +12,7 @@ from seqmamba.errors import UserError
 from seqmamba.ops.bidirectional_scan import api as bidirectional_api
 from seqmamba.ops.causal_conv1d import api as conv_api
 from seqmamba.ops.dispatch import Implementation, Options, choose
+from seqmamba.ops.rms_norm import api as norm_api
 from seqmamba.ops.selective_scan import api as scan_api
 from seqmamba.ops.ssd import api as ssd_api
 
@@ -20,6 +21,7 @@ _OPERATORS: dict[str, tuple[Implementation, ...]] = {
     "causal_conv1d": conv_api.IMPLEMENTATIONS,
     "ssd": ssd_api.IMPLEMENTATIONS,
     "bidirectional_scan": bidirectional_api.IMPLEMENTATIONS,
+    "rms_norm": norm_api.IMPLEMENTATIONS,
 }
 # The order in which an operator hands its tensors to the obstacle functions.
 _TENSORS: dict[str, tuple[str, ...]] = {
@@ -27,6 +29,7 @@ _TENSORS: dict[str, tuple[str, ...]] = {
     "causal_conv1d": ("x", "weight", "bias", "initial_state"),
     "ssd": ("x", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state"),
     "bidirectional_scan": ("z",),
+    "rms_norm": ("x", "weight", "residual"),
 }
 # What an operator takes as pairs (forward, reverse): those of one direction, of the other, then the above.
 _PAIRS: dict[str, tuple[str, ...]] = {

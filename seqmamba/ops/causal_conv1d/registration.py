@@ -80,7 +80,7 @@ class _CausalConv1d(torch.autograd.Function):
 
 
 def causal_conv1d_registered(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """Run the registered operator (numba on the CPU, Triton on a GPU), through autograd if a gradient can be asked for."""
+    """Run numba's kernels on the CPU, Triton's on a GPU; through autograd if a gradient can be asked for."""
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in arguments[:4]):
         return _CausalConv1d.apply(*arguments)
     return torch.ops.seqmamba.causal_conv1d_forward(*arguments)

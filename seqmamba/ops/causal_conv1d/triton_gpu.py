@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# ruff: noqa: RET505, RUF005 -- Triton compiles both branches of an early return, and takes no starred tuples
 """The causal convolution's GPU kernels.
 
 A program holds a tile of `ROWS` walkers by `COLUMNS` channels. Each walker goes through `groups * GROUP`
@@ -352,7 +354,7 @@ def conv_backward(
 
     if tile == step_tiles - 1:
         end = tl.full([1, 1], 0, tl.int64) + length
-        held, left, since = approach(
+        _held, left, since = approach(
             x,
             grad_y,
             initial_state,
@@ -384,29 +386,3 @@ def conv_backward(
         tl.store(partials + k * dim, tl.sum(grad_taps[k], axis=0)[None, :], mask=column < dim)
     if bias is not None:
         tl.store(partials + WIDTH * dim, tl.sum(grad_bias, axis=0)[None, :], mask=column < dim)
-
-
-@triton.jit
-def sum_partials(
-    partials,
-    grad_weight,
-    grad_bias,
-    count,
-    dim,
-    WIDTH: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    """Add the tiles' gradients of the filters in a fixed order: a program a tap (or the bias) and channels."""
-    k = tl.program_id(1)
-    row, column = tl.arange(0, ROWS)[:, None], tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    total = tl.zeros([ROWS, COLUMNS], tl.float32)
-    partials += (row.to(tl.int64) * (WIDTH + 1) + k) * dim + column
-    for first in range(0, count, ROWS):
-        total += tl.load(partials, mask=(column < dim) & (first + row < count), other=0.0)
-        partials += ROWS * (WIDTH + 1) * dim
-    result = tl.sum(total, axis=0)[None, :]
-    if k < WIDTH:
-        tl.store(grad_weight + column * WIDTH + k, result, mask=column < dim)
-    elif grad_bias is not None:
-        tl.store(grad_bias + column, result, mask=column < dim)

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from triton import cdiv, next_power_of_2
 
-from seqmamba.ops.causal_conv1d.triton_gpu import conv_backward, conv_forward, sum_partials
+from seqmamba.ops.causal_conv1d.triton_gpu import conv_backward, conv_forward
+from seqmamba.ops.triton_sums import sum_partials
 
 # Chosen by timing on an H200.
 BYTES_PER_LANE = {"forward": 16, "backward": 8}  # of an access; halved for wide filters, which need registers
+LANE_TAPS = {"forward": 40, "backward": 20}  # filters, windows and sums of a lane are held in registers
 WARPS = 4  # of a program, fewer where the problem is small
 GROUP = 4  # steps whose loads are in flight together
 REGISTERS = (
@@ -19,7 +21,6 @@ REGISTERS = (
 )
 MOST_STEPS = 128  # of a walker: it reads the few inputs before its first step a second time
 PROGRAMS = 4096  # where the sequence is long enough: several waves on the largest chips, for an even end
-SUM_TILE = (512, 8)  # rows and channels of a program that adds partial sums: 32-byte accesses, many in flight
 
 
 class Tiling(NamedTuple):
@@ -57,11 +58,11 @@ def choose_tiling(
         packed: Whether there is a reset mask.
     """
     lane = max(1, BYTES_PER_LANE[direction] // itemsize)
-    while lane > 1 and lane * width > 40:  # the window and the filters of a lane are held in registers
+    while lane > 1 and lane * width > LANE_TAPS[direction]:
         lane //= 2
     columns = _columns(dim, WARPS * 32 * lane)
     rows = max(1, WARPS * 32 * lane // columns)
-    group = min(GROUP, next_power_of_2(length))
+    group = min(GROUP if width <= 4 else GROUP // 2, next_power_of_2(length))
     tiles = batch * cdiv(dim, columns)
     steps = max(group, min(MOST_STEPS, length * tiles // (rows * PROGRAMS)))
     groups = next_power_of_2(steps // group + 1) // 2  # rounded down
@@ -112,7 +113,7 @@ def forward(
             x.stride(0),
             x.stride(1),
             tiling.groups,
-            **_constants(tiling, width, silu, reverse, x.is_cuda),
+            **compile_options(tiling, width, silu, reverse, x.is_cuda),
         )
     return y, final
 
@@ -159,23 +160,13 @@ def backward(
             grad_y.stride(0),
             grad_y.stride(1),
             tiling.groups,
-            **_constants(tiling, width, silu, reverse, x.is_cuda),
+            **compile_options(tiling, width, silu, reverse, x.is_cuda),
         )
-        rows, columns = min(SUM_TILE[0], next_power_of_2(len(partials))), SUM_TILE[1]
-        sum_partials[(cdiv(dim, columns), width + (bias is not None))](
-            partials,
-            d_weight,
-            d_bias,
-            len(partials),
-            dim,
-            WIDTH=width,
-            ROWS=rows,
-            COLUMNS=columns,
-        )
+        sum_partials(partials, d_weight, None if bias is None else d_bias)
     return d_x, d_weight, d_bias, d_initial
 
 
-def _constants(
+def compile_options(
     tiling: Tiling, width: int, silu: bool, reverse: bool, fast: bool
 ) -> dict[str, int | bool | None]:
     """What the kernels are compiled for."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -13,18 +15,46 @@ from operator_cases import (
     run_with_gradients,
     some_resets,
 )
+from triton_cases import INTERPRETED, TRITON, lift_obstacles, on_a_gpu_only
 
 from seqmamba.errors import UserError
 from seqmamba.ops import causal_conv1d
+from seqmamba.ops.causal_conv1d import api
 
-IMPLEMENTATIONS = ("reference", "chunked", "numba")
+IMPLEMENTATIONS = ("reference", "chunked", "numba", TRITON)
 FAST_IN = [
     ("chunked", torch.float64),
     ("chunked", torch.bfloat16),
     ("numba", torch.float32),
     ("numba", torch.bfloat16),
     ("numba", torch.float16),
+    pytest.param("triton", torch.float32, marks=pytest.mark.gpu),
+    pytest.param("triton", torch.bfloat16, marks=pytest.mark.gpu),
+    pytest.param("triton", torch.float16, marks=pytest.mark.gpu),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _kernels_of_a_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where the kernels are tested: on a GPU with all tensors there, or interpreted in place of numba's.
+
+    Interpreted, tiles are small, so that few steps cross many borders.
+    """
+    if request.node.get_closest_marker("gpu") is None:
+        yield
+    elif INTERPRETED:
+        from seqmamba.ops.causal_conv1d import numba_cpu, triton_launch
+        from seqmamba.ops.causal_conv1d.triton_launch import Tiling
+
+        lift_obstacles(monkeypatch, api)
+        monkeypatch.setattr(numba_cpu, "forward", triton_launch.forward)
+        monkeypatch.setattr(numba_cpu, "backward", triton_launch.backward)
+        small = lambda *shape: Tiling(4, 8 if shape[3] < 10 else 64, 2, 2, 1, None)  # noqa: E731
+        monkeypatch.setattr(triton_launch, "choose_tiling", small)
+        yield
+    else:
+        with torch.device("cuda"), torch.backends.cudnn.flags(allow_tf32=False):
+            yield
 
 
 @pytest.mark.parametrize(("impl", "dtype"), FAST_IN)
@@ -34,6 +64,8 @@ FAST_IN = [
 def test_outputs_and_gradients_match_the_float64_reference(
     impl: str, dtype: torch.dtype, length: int, width: int, reverse: bool, packed: bool
 ) -> None:
+    if INTERPRETED and dtype != torch.float32 and (length, width) != (37, 4):
+        pytest.skip("slow in the interpreter, and differs from float32 by its rounding alone")
     arguments = conv_arguments(2, length, 6, width)
     reset = some_resets(2, length) if packed else None
     options = {"activation": "silu", "reverse": reverse, "reset": reset}
@@ -123,6 +155,85 @@ def test_reverse_equals_flipping(impl: str) -> None:
     torch.testing.assert_close(final, final_flipped)
 
 
+@pytest.mark.parametrize("impl", ["numba", TRITON])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_parts_of_a_projection_need_no_copy(impl: str, reverse: bool) -> None:
+    arguments = {name: x.float() for name, x in conv_arguments(2, 21, 6).items()}
+    projected = torch.cat([arguments["x"], arguments["x"] + 1], dim=-1)
+    options = {"activation": "silu", "reverse": reverse, "impl": impl}
+    leaf = projected.clone().requires_grad_()
+    weight, bias, state = (arguments[name] for name in ("weight", "bias", "initial_state"))
+    y = causal_conv1d(leaf.chunk(2, dim=-1)[0], weight, bias, initial_state=state, **options)
+    wide = torch.cat([torch.ones_like(y), y.detach()], dim=-1)
+    y.backward(wide.chunk(2, dim=-1)[1])  # the gradient is a part, too
+    again = arguments["x"].clone().requires_grad_()
+    whole = causal_conv1d(again, weight, bias, initial_state=state, **options)
+    torch.testing.assert_close(y, whole)
+    whole.backward(y.detach())
+    assert leaf.grad is not None
+    torch.testing.assert_close(leaf.grad.chunk(2, dim=-1)[0], again.grad)
+
+
+@pytest.mark.gpu
+@on_a_gpu_only
+@pytest.mark.parametrize("dim", [256, 384, 1000, 2048])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_long_sequences_match_and_repeat(dim: int, reverse: bool) -> None:
+    arguments = conv_arguments(2, 5003, dim)
+    options = {"activation": "silu", "reverse": reverse}
+    runs = [
+        run_with_gradients(causal_conv1d, arguments, torch.bfloat16, impl="triton", **options)
+        for _ in range(2)
+    ]
+    assert all(torch.equal(x, runs[1][name]) for name, x in runs[0].items())
+    expected = run_with_gradients(
+        causal_conv1d, rounded(arguments, torch.bfloat16), torch.float64, impl="chunked", **options
+    )
+    assert_all_close(runs[0], expected, TOLERANCE[torch.bfloat16])
+
+
+@pytest.mark.gpu
+@on_a_gpu_only
+def test_more_than_two_to_the_31_elements() -> None:
+    length, dim = 2**20 + 77, 2048 + 64
+    assert length * dim > 2**31
+    x = torch.randn(1, length, dim, dtype=torch.bfloat16).requires_grad_()
+    weight, bias = torch.randn(dim, 4).requires_grad_(), torch.randn(dim).requires_grad_()
+    y, final = causal_conv1d(x, weight, bias, activation="silu", return_final_state=True, impl="triton")
+    y.backward(y.detach())
+    last = x.detach()[:, -100:].clone().requires_grad_()
+    alone = causal_conv1d(last, weight, bias, activation="silu", impl="triton")
+    alone.backward(alone.detach())
+    assert x.grad is not None
+    assert last.grad is not None
+    torch.testing.assert_close(y[:, -90:], alone[:, -90:])
+    torch.testing.assert_close(x.grad[:, -90:], last.grad[:, -90:])
+    torch.testing.assert_close(final, x.detach()[:, -3:].float())
+    del x, y
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.gpu
+@on_a_gpu_only
+def test_a_cuda_graph_replays_training() -> None:
+    a = {name: x.float().requires_grad_() for name, x in conv_arguments(2, 300, 64).items()}
+
+    def step() -> tuple[torch.Tensor, ...]:
+        y, final = causal_conv1d(**a, activation="silu", return_final_state=True, impl="triton")
+        return torch.autograd.grad(y.sum() + final.sum(), list(a.values()))
+
+    wanted, stream = step(), torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    graph.replay()
+    assert all(torch.equal(x, other) for x, other in zip(captured, wanted, strict=True))
+
+
 def test_numba_results_do_not_depend_on_the_number_of_threads() -> None:
     arguments, threads, results = conv_arguments(3, 70, 130), torch.get_num_threads(), []
     try:
@@ -149,7 +260,10 @@ def test_numba_results_do_not_depend_on_the_number_of_threads() -> None:
         ({"activation": "relu"}, "activation must be None or \"silu\", got 'relu'"),
         ({"x": torch.zeros(2, 0, 6)}, "x must have a length of at least 1"),
         ({"reset": torch.zeros(2, 36, dtype=torch.bool)}, "reset must have shape"),
-        ({"impl": "fast"}, "impl must be one of auto, numba, chunked, reference, causal_conv1d, got 'fast'"),
+        (
+            {"impl": "fast"},
+            "impl must be one of auto, triton, numba, chunked, reference, causal_conv1d, got 'fast'",
+        ),
     ],
 )
 def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
