@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from emulator import host_compiler
 from scan_cases import Machine, machine_of
 
 
@@ -20,5 +21,7 @@ def _uninitialised_memory_is_nan() -> Iterator[None]:
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """Runs impl="cuda" of the scans: a GPU, or the CPU, which runs the kernels through the emulator."""
+    if request.param == "cpu" and host_compiler() is None:
+        pytest.skip("no C++ compiler is installed")
     with machine_of(request.param, monkeypatch) as found:
         yield found

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from emulator import emulate, host_compiler
+from emulator import emulate
 from operator_cases import TOLERANCE, assert_all_close, rounded, run_with_gradients
 from torch import Tensor
 
@@ -48,8 +49,6 @@ class Machine:
 def machine_of(device: str, patch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """On "cpu", impl="cuda" runs the kernels by the emulator; multiprocessors are as many as wanted."""
     machine = Machine(device)
-    if device == "cpu" and host_compiler() is None:
-        pytest.skip("no C++ compiler is installed")
     real = runtime.device_properties
 
     def properties(of: Any = None) -> runtime.DeviceProperties:
@@ -74,11 +73,35 @@ def machine_of(device: str, patch: pytest.MonkeyPatch) -> Iterator[Machine]:
         yield machine
 
 
-def as_a_layer_gives_them(**arguments: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Launch:
+    """What `runtime.launch` is asked for, without the arguments."""
+
+    source: Path
+    kernel: str
+    constants: tuple[tuple[str, int | str], ...]
+    grid: tuple[int, int, int]
+    threads: int
+    shared_bytes: int
+
+
+def record_launches(patch: pytest.MonkeyPatch) -> list[Launch]:
+    """A list that launches go to instead of being run."""
+    found: list[Launch] = []
+
+    def record(source: Path, kernel: str, constants: Mapping[str, int | str], *shape: Any) -> None:
+        grid, threads, shared_bytes, _ = shape
+        found.append(Launch(source, kernel, tuple(sorted(constants.items())), grid, threads, shared_bytes))
+
+    patch.setattr(runtime, "launch", record)
+    return found
+
+
+def as_a_layer_gives_them(rank: int = 3, **arguments: Any) -> dict[str, Any]:
     """U and z as halves of one projection, B and C as parts of another; gradients flow through the views."""
     u, z, B, C = (arguments[name] for name in ("u", "z", "B", "C"))
-    states = torch.cat([B[..., :3], B, C], dim=-1)
-    _, B, C = states.split([min(3, B.shape[-1]), B.shape[-1], C.shape[-1]], dim=-1)
+    states = torch.cat([B.new_zeros(*B.shape[:-1], rank), B, C], dim=-1)
+    _, B, C = states.split([rank, B.shape[-1], C.shape[-1]], dim=-1)
     if z is not None:
         u, z = torch.cat([u, z], dim=-1).chunk(2, dim=-1)
     return arguments | {"u": u, "z": z, "B": B, "C": C}
