@@ -13,7 +13,7 @@ from seqmamba.ops.rms_norm.registration import rms_norm_registered
 from seqmamba.ops.validation import check_shape, check_tensors
 
 _NAME = "rms_norm"
-_LARGEST_DIM = 16384
+_LARGEST_DIM = 8192
 
 
 def _obstacle(*tensors: Tensor | None) -> str | None:

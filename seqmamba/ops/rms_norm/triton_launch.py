@@ -12,7 +12,7 @@ from seqmamba.ops.rms_norm.triton_gpu import norm_backward, norm_forward
 from seqmamba.ops.triton_sums import sum_partials
 
 ELEMENTS = {"forward": 4096, "backward": 2048}  # of a tile, unless one row is longer
-LANES = 32  # elements of a lane at most: they are held in registers
+LANES = {"forward": 32, "backward": 8}  # elements of a lane at most: they are held in registers
 PROGRAMS = {"forward": 8192, "backward": 2048}  # at most, about: the backward's write a row of sums each
 
 
@@ -43,8 +43,7 @@ def choose_tiling(direction: str, rows: int, dim: int) -> Tiling:
     columns = next_power_of_2(dim)
     tile = max(1, min(ELEMENTS[direction] // columns, next_power_of_2(rows)))
     elements = tile * columns
-    lane = LANES if direction == "forward" else LANES // 2
-    warps = min(32, max(1 if elements < 1024 else 4, elements // (32 * lane)))
+    warps = min(32, max(1 if elements < 1024 else 4, elements // (32 * LANES[direction])))
     return Tiling(tile, columns, cdiv(cdiv(rows, tile), PROGRAMS[direction]), warps)
 
 
