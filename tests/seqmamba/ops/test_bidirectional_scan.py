@@ -144,6 +144,21 @@ def test_without_gradients_outputs_are_the_same(machine: Machine, dtype: torch.d
     )
 
 
+@pytest.mark.xfail(reason="the gradients of B and C, and those of absent arguments, share a storage")
+@pytest.mark.parametrize("every", [False, True])
+def test_the_registered_operators_pass_opcheck(machine: Machine, every: bool) -> None:
+    given = cast(both_directions(37, 34, 4, every=every), FLOAT, machine.device)
+    given |= {name: tuple(x[:, :, None] for x in given[name]) for name in ("B", "C")}
+    directions = [[given.get(name, (None, None))[i] for name in PAIRS] for i in (0, 1)]
+    rest = (given.get("z"), some_resets(2, 37).to(machine.device) if every else None, True)
+    forward = torch.ops.seqmamba.bidirectional_scan_forward
+    torch.library.opcheck(forward, (*directions, *rest, True))
+    torch.library.opcheck(forward, (*directions, *rest, False))
+    y, *saved = forward(*directions, *rest, True)
+    backward = torch.ops.seqmamba.bidirectional_scan_backward
+    torch.library.opcheck(backward, (y.clone(), y, *saved, *directions, *rest))
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_two_calls_on_the_cpu(packed: bool) -> None:
     reset = some_resets(2, 37) if packed else None
