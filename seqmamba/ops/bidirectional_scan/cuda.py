@@ -37,8 +37,8 @@ def forward(
     for operands, right_to_left in ((forward, False), (reverse, True)):
         *most, bias = _cast(operands, dtype)
         gate = None if z is None else z.to(dtype)
-        arguments = (*most, gate, bias, None, reset, delta_softplus, right_to_left, save)
-        y, _, states = cuda.forward(*arguments, add_to=y)
+        arguments = (*most, gate, bias, None, reset, delta_softplus, right_to_left, save, y)
+        y, _, states = cuda.forward(*arguments)
         saved.append(states)
     assert y is not None
     return y.to(forward[0].dtype), saved[0], saved[1]

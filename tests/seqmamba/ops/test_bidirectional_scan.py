@@ -122,6 +122,18 @@ def test_a_gate_that_is_shut(machine: Machine, dtype: torch.dtype) -> None:
     compare(machine, arguments, dtype, delta_softplus=True)
 
 
+def test_each_direction_in_its_own_dtype(machine: Machine) -> None:
+    low = cast(cast(both_directions(97, 34, 4), BFLOAT), FLOAT)
+    expected = with_gradients(by_two_scans, cast(low, torch.float64), delta_softplus=True)
+    given = cast(low, FLOAT, machine.device)
+    for name in ("u", "delta", "B"):
+        given[name] = (given[name][0].to(BFLOAT), given[name][1])
+    actual = with_gradients(bidirectional_scan, given, delta_softplus=True, impl="cuda")
+    assert_all_close(actual, expected, GRADIENTS[BFLOAT])
+    assert actual["y"].dtype == actual["gradient of u0"].dtype == BFLOAT
+    assert actual["gradient of u1"].dtype == actual["gradient of z0"].dtype == FLOAT
+
+
 def test_directions_that_cancel(machine: Machine) -> None:
     """Their sum is nearly nothing; the gradient of the gate must not come from what rounding leaves of it."""
     arguments = both_directions(97, 34, 4)
