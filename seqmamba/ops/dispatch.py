@@ -15,7 +15,7 @@ from seqmamba.errors import UserError
 
 NUMBA_INSTALLED = importlib.util.find_spec("numba") is not None
 TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
-_CUDA_PACKAGES = ("cuda.core", "cuda.bindings")
+_CUDA_PACKAGES = ("cuda.bindings",)
 _OLDEST_CAPABILITY = (8, 0)  # asynchronous copies, bfloat16 and tf32 matrix instructions
 
 

@@ -119,14 +119,15 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
   SHARED_MEMORY(memory);
   const ChannelTile<TILE> tile(blockIdx.y);
   const int segment = int(blockIdx.x % (uint32)segments);
-  const int64 batch = blockIdx.x / (uint32)segments, first = segment * segment_steps;
-  const int64 last = first + segment_steps < length ? first + segment_steps : length;
+  const int batch = int(blockIdx.x / (uint32)segments);
+  const int first = segment * int(segment_steps);  // steps fit 32 bits, elements do not
+  const int last = int(length - first < segment_steps ? length : first + segment_steps);
   const int lane = lane_id(), half = SPLIT == 2 ? lane >> 4 : 0, lane_slot = lane & (WARP_CHANNELS - 1);
   // Slots hold the even channels, then the odd ones, which spreads pairs of channels over the banks.
   const int lane_channel = lane_slot % PAIRS * 2 + lane_slot / PAIRS;
   const int column = warp_id() * WARP_CHANNELS + lane_channel;
   const bool inside = column < tile.valid;
-  const int64 channel = tile.first + column;
+  const int channel = tile.first + column;
 
   constexpr int PROJECTION = SAVE_STEPS * 2 * WIDTH;
   float* projections = (float*)memory;                 // [2][SAVE_STEPS][2][WIDTH]
@@ -138,21 +139,21 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
   float* warp_sums = sums + warp_id() * PROJECTION;
   *totals = {0.0f, 0.0f, 0.0f, 0.0f};
 
-  const int64 state_at = half * EACH;
-  reset = RESET ? reset + batch * length : reset;
-  B += batch * B_batch + tile.group * STATE;
-  C += batch * C_batch + tile.group * STATE;
+  const int state_at = half * EACH;
+  reset = RESET ? reset + int64(batch) * length : reset;
+  B += int64(batch) * B_batch + tile.group * STATE;
+  C += int64(batch) * C_batch + tile.group * STATE;
 
   // Outside the recurrence a lane has two channels of every ROWS-th step.
   const int pair_column = warp_id() * WARP_CHANNELS + lane % PAIRS * 2, pair_row = lane / PAIRS;
-  const int64 pair_channel = tile.first + pair_column;
+  const int pair_channel = tile.first + pair_column;
   const int pair_count = tile.valid - pair_column < 2 ? tile.valid - pair_column : 2;
   float4_t* pair_slots = slots + pair_row * WARP_CHANNELS + lane % PAIRS;
 
   float a_log[EACH], carry[EACH], grad_A[EACH];
   UNROLL for (int i = 0; i < EACH; ++i) {
     const bool real = inside && state_at + i < STATE;
-    const int64 index = ((batch * segments + segment) * DIM + channel) * STATE + state_at + i;
+    const int64 index = (int64(blockIdx.x) * DIM + channel) * STATE + state_at + i;
     a_log[i] = real ? A[channel * STATE + state_at + i] * LOG2_E : 0.0f;
     carry[i] = real && carries ? carries[index] : 0.0f;
     grad_A[i] = 0.0f;
@@ -161,18 +162,18 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
 
   ProjectionTile<SAVE_STEPS, WIDTH, ROW_STEP * B_ROW> B_tile;
   ProjectionTile<SAVE_STEPS, WIDTH, ROW_STEP * C_ROW> C_tile;
-  auto request = [&](int64 step) {
-    const int rows = last - step < SAVE_STEPS ? int(last - step) : SAVE_STEPS;
+  auto request = [&](int step) {
+    const int rows = last - step < SAVE_STEPS ? last - step : SAVE_STEPS;
     const int64 row = row_of(step, length);
     B_tile.load(B + row * B_ROW, rows);
     C_tile.load(C + row * C_ROW, rows);
   };
-  const int blocks = int((last - first + SAVE_STEPS - 1) / SAVE_STEPS);
-  request(first + int64(blocks - 1) * SAVE_STEPS);
+  const int blocks = (last - first + SAVE_STEPS - 1) / SAVE_STEPS;
+  request(first + (blocks - 1) * SAVE_STEPS);
 
   NO_UNROLL for (int block = blocks - 1; block >= 0; --block) {
-    const int64 block_first = first + int64(block) * SAVE_STEPS;
-    const int steps = last - block_first < SAVE_STEPS ? int(last - block_first) : SAVE_STEPS;
+    const int block_first = first + block * SAVE_STEPS;
+    const int steps = last - block_first < SAVE_STEPS ? last - block_first : SAVE_STEPS;
     float* projection = projections + (block & 1) * PROJECTION;
     B_tile.store(projection, 2 * WIDTH);
     C_tile.store(projection + WIDTH, 2 * WIDTH);
@@ -184,14 +185,14 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     float h[EACH];
     {
       const int64 saved_blocks = (length + SAVE_STEPS - 1) / SAVE_STEPS;  // asked for here, needed after the elements
-      const saved_t* start = saved + ((batch * saved_blocks + block_first / SAVE_STEPS) * DIM + channel) * STATE + state_at;
-      load_states<EACH>(h, start, inside ? int(STATE - state_at) : 0);
+      const saved_t* start = saved + ((int64(batch) * saved_blocks + block_first / SAVE_STEPS) * DIM + channel) * STATE + state_at;
+      load_states<EACH>(h, start, inside ? STATE - state_at : 0);
     }
 
     // What is the same for all states of an element. Past the end of the sequence the step size is zero, which
     // changes nothing.
-    const int64 pair_first = batch * length * DIM + row_of(block_first + pair_row, length) * DIM + pair_channel;
-    const int64 gate_first = batch * z_batch + row_of(block_first + pair_row, length) * Z_ROW + pair_channel;
+    const int64 pair_first = int64(batch) * length * DIM + row_of(block_first + pair_row, length) * DIM + pair_channel;
+    const int64 gate_first = int64(batch) * z_batch + row_of(block_first + pair_row, length) * Z_ROW + pair_channel;
     const int rows = (steps - pair_row + ROWS - 1) / ROWS;  // of this lane
     {
       float shift[2] = {0.0f, 0.0f};
@@ -225,7 +226,7 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     sync_warp();
 
     if (block > 0 && lane % PAIRS == 0 && pair_count > 0) {
-      prefetch(saved + ((batch * ((length + SAVE_STEPS - 1) / SAVE_STEPS) + block_first / SAVE_STEPS - 1) * DIM + channel) * STATE);
+      prefetch(saved + ((int64(batch) * ((length + SAVE_STEPS - 1) / SAVE_STEPS) + block_first / SAVE_STEPS - 1) * DIM + channel) * STATE);
       constexpr int64 BACK = int64(SAVE_STEPS) * ROW_STEP;
       UNROLL for (int r = 0; r < EACH_ROW; ++r) {
         const int64 at = pair_first + (r * (ROWS * ROW_STEP) - BACK) * DIM;
@@ -400,7 +401,7 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
 
     sync_block();  // all warps' sums are there
     const int64 partial = blockIdx.y % ChannelTile<TILE>::EACH * (batches * length);
-    const int64 first_row = partial + batch * length + row_of(block_first, length);
+    const int64 first_row = partial + int64(batch) * length + row_of(block_first, length);
     NO_UNROLL for (int index = threadIdx.x; index < PROJECTION / 4; index += THREADS) {
       const int s = index / (WIDTH / 2), kind = index / (WIDTH / 4) % 2, n = index % (WIDTH / 4) * 4;
       float total[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -413,7 +414,7 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
     }
   }
 
-  const int64 part = (batch * segments + segment) * DIM;
+  const int64 part = int64(blockIdx.x) * DIM;
   const float4_t all = *totals;
   float grad_skip[2] = {all.x, all.y}, grad_shift[2] = {all.z, all.w};
   UNROLL for (int i = 0; i < 2; ++i) {
@@ -429,7 +430,7 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
   UNROLL for (int i = 0; i < EACH; ++i) {
     if (!inside || state_at + i >= STATE) break;
     d_A[(part + channel) * STATE + state_at + i] = grad_A[i];
-    if (segment == 0) d_initial[(batch * DIM + channel) * STATE + state_at + i] = carry[i];
+    if (segment == 0) d_initial[(int64(batch) * DIM + channel) * STATE + state_at + i] = carry[i];
   }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqmamba.ops.cuda import runtime
 from seqmamba.ops.selective_scan.cuda_operands import ScanOperands, float32, prepare
 from seqmamba.ops.selective_scan.layout import (
     GPU_SAVE_STEPS,
@@ -114,8 +115,7 @@ def backward(
     """
     scan = prepare(u, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
     grad_y, gated_y = grad_y.to(scan.u.dtype).contiguous(), y.to(scan.u.dtype).contiguous()
-    lean = scan.u.dtype == torch.bfloat16 and scan.z is not None and scan.reset is None
-    shape = backward_shape(scan.n_state, lean)
+    shape = backward_shape(scan.n_state, _is_lean(scan))
     segments = scan.cut(shape)
     carries = None if grad_final is None else float32(grad_final)
     if segments.count > 1:
@@ -133,7 +133,7 @@ def backward(
         d_z = torch.empty_like(scan.u) if add_to is None else add_to.to(scan.u.dtype)
     d_A, d_D, d_bias = sums(parts, dim, n_state), sums(parts, dim), sums(parts, dim)
     d_initial = sums(batch, dim, n_state)
-    d_B, d_C = torch.empty(2, batch, length, groups, n_state, dtype=scan.u.dtype, device=u.device)
+    d_B, d_C = (scan.u.new_empty(batch, length, groups, n_state) for _ in range(2))
     over = tiles // groups
     tiles_B, tiles_C = (
         (d_B, d_C) if over == 1 else torch.empty(2, over, *d_B.shape, dtype=d_B.dtype, device=u.device)
@@ -165,16 +165,15 @@ def backward(
                 GATE_GRADIENT=int(gate_gradient),
                 ACCUMULATE=int(add_to is not None),
             )
-    nothing = u.new_empty(0)
     return (
         d_u.to(u.dtype),
         d_delta.to(delta.dtype),
         d_A.sum(0).to(A.dtype),
         d_B.view(B.shape).to(B.dtype),
         d_C.view(C.shape).to(C.dtype),
-        nothing if D is None else d_D.sum(0).to(D.dtype),
-        nothing if z is None or d_z is None else d_z.to(z.dtype),
-        nothing if delta_bias is None else d_bias.sum(0).to(delta_bias.dtype),
+        u.new_empty(0) if D is None else d_D.sum(0).to(D.dtype),
+        u.new_empty(0) if z is None or d_z is None else d_z.to(z.dtype),
+        u.new_empty(0) if delta_bias is None else d_bias.sum(0).to(delta_bias.dtype),
         d_initial,
     )
 
@@ -224,6 +223,13 @@ def _carry(
         ADJOINT=int(adjoint),
     )
     return carries
+
+
+def _is_lean(scan: ScanOperands) -> bool:
+    """Whether three blocks of the backward fit a multiprocessor, if barely: bfloat16, gated, without resets."""
+    three = 3 * (_backward_shared_bytes(backward_shape(scan.n_state, lean=True), scan.n_state) + 1024)
+    fits = runtime.device_properties(scan.u.device).shared_bytes_per_multiprocessor >= three
+    return fits and scan.u.dtype == torch.bfloat16 and scan.z is not None and scan.reset is None
 
 
 def _backward_shared_bytes(shape: KernelShape, n_state: int) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from seqmamba.errors import UserError
 from seqmamba.ops.cuda import runtime
 from seqmamba.ops.selective_scan.layout import GPU_SAVE_STEPS, KernelShape, Segments, cut_sequence
 from seqmamba.ops.selective_scan.registration import input_dtype
@@ -142,6 +143,8 @@ def prepare(
     reverse: bool,
 ) -> ScanOperands:
     """Bring the operands to one dtype and to strides that the kernels can walk."""
+    if u.shape[1] >= 2**31:
+        raise UserError(f"selective_scan: the GPU kernels take less than 2^31 steps, got {u.shape[1]}")
     dtype = input_dtype(u, delta, B, C, z)
     return ScanOperands(
         u=u.to(dtype).contiguous(),

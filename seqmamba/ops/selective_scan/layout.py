@@ -70,9 +70,8 @@ FORWARD_NARROW = KernelShape(warps=4, blocks=4, channels=4 * _WARP)
 
 def reduce_shape(n_state: int) -> KernelShape:
     """A warp of the reduce kernel takes four states."""
-    return KernelShape(
-        warps=4, blocks=6, channels=4 * _WARP // (4 if n_state > 8 else 2 if n_state > 4 else 1)
-    )
+    quads = 4 if n_state > 8 else 2 if n_state > 4 else 1
+    return KernelShape(warps=4, blocks=2 if quads == 1 else 6, channels=4 * _WARP // quads)
 
 
 def backward_shape(n_state: int, lean: bool) -> KernelShape:
@@ -80,7 +79,7 @@ def backward_shape(n_state: int, lean: bool) -> KernelShape:
 
     Args:
         n_state: States a channel.
-        lean: Whether 168 registers a thread suffice: bfloat16 with a gate and without resets.
+        lean: Whether 168 registers a thread and a third of a multiprocessor's shared memory suffice.
     """
     split = 2 if n_state > 8 else 1
     return KernelShape(warps=4, blocks=3 if lean and split == 2 else 2, channels=4 * _WARP // split)

@@ -169,6 +169,9 @@ def _dtype_obstacle(
     for name, tensor in inputs.items():
         if tensor is not None and tensor.dtype != dtype and not (tensor.is_complex() and is_complex):
             return f"it wants {name} in the dtype of u, {dtype}, and it is {tensor.dtype}"
+    B = inputs.get("B")
+    if is_complex and B is not None and B.ndim == 4 and B.shape[2] > 1:
+        return f"its gradient of B is wrong with complex A and several groups, here {B.shape[2]}"
     if is_complex and dtype != torch.float32:
         return f"it wants u in float32 where A is complex, and it is {dtype}"
     return None

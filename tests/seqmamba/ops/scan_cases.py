@@ -24,7 +24,9 @@ from seqmamba.ops.selective_scan import api, registration
 
 _REGISTRATIONS = {"selective_scan": registration, "bidirectional_scan": bidirectional_registration}
 # Of gradients, relative to the largest value. Where inputs have 16 bits the backward's states are bfloat16.
-GRADIENTS = TOLERANCE | {torch.float32: 1e-5, torch.bfloat16: 1.2e-2, torch.float16: 1e-2}
+# A GPU's exponentials are off by 2^-22, which recurrences add up.
+OUTPUTS = TOLERANCE | {torch.float32: 1e-5}
+GRADIENTS = TOLERANCE | {torch.float32: 4e-5, torch.bfloat16: 1.2e-2, torch.float16: 1e-2}
 
 
 @dataclass
@@ -35,10 +37,12 @@ class Machine:
         device: Where tensors must be.
         multiprocessors: How many the kernels believe there are; None leaves a GPU's own. Few leave a sequence
             whole, many have it cut into segments.
+        shared_bytes: Shared memory of a multiprocessor, where the CPU stands in.
     """
 
     device: str
     multiprocessors: int | None = None
+    shared_bytes: int = 228 * 1024
 
     def hold(self, arguments: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the arguments on this machine."""
@@ -52,7 +56,7 @@ def machine_of(device: str, patch: pytest.MonkeyPatch) -> Iterator[Machine]:
     real = runtime.device_properties
 
     def properties(of: Any = None) -> runtime.DeviceProperties:
-        found = runtime.DeviceProperties(1, 0, (9, 0)) if device == "cpu" else real(of)
+        found = runtime.DeviceProperties(1, machine.shared_bytes, (9, 0)) if device == "cpu" else real(of)
         return replace(found, multiprocessors=machine.multiprocessors or found.multiprocessors)
 
     patch.setattr(runtime, "device_properties", properties)
@@ -128,7 +132,7 @@ def compare(
     actual = run_with_gradients(operator, machine.hold(arguments), dtype, impl="cuda", **on_it)
     actual = {name: x.cpu() for name, x in actual.items()}
     outputs = {name: expected.pop(name) for name in ("y", "final state")}
-    assert_all_close(actual, outputs, TOLERANCE[dtype])
+    assert_all_close(actual, outputs, OUTPUTS[dtype])
     assert_all_close(actual, expected, GRADIENTS[dtype])
     assert actual["y"].dtype == dtype
     assert actual["final state"].dtype == torch.float32

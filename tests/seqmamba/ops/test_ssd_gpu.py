@@ -31,7 +31,7 @@ LENGTHS = (37,) if INTERPRETED else (1, 63, 64, 65, 700)
 # the interpreter multiplies bfloat16 as if it were integers
 DTYPES = [torch.float32, torch.float16] if INTERPRETED else [torch.float32, torch.float16, torch.bfloat16]
 # float32 products are three of tf32, sums of decays two float32
-ROUNDING = TOLERANCE | {torch.float32: 2e-5, torch.bfloat16: 1.2e-2, torch.float16: 2e-3}
+ROUNDING = TOLERANCE | {torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
 
 @pytest.fixture(scope="module", autouse=True)

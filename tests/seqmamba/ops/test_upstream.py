@@ -75,7 +75,7 @@ SCAN_CASES = [
     (50, 2, True, torch.float32, False),
     (37, 8, True, torch.bfloat16, False),
     (37, 1, False, torch.float32, False),
-    (37, 2, True, torch.float32, True),
+    (37, 1, True, torch.float32, True),
     (20, 1, False, torch.float32, True),
 ]
 
