@@ -18,7 +18,7 @@ PACKAGES = (
     "torch",
     "triton",
     "numba",
-    "cuda-core",
+    "cuda-bindings",
     "mamba-ssm",
     "causal-conv1d",
     "transformers",
@@ -58,7 +58,7 @@ def _hardware(device: torch.device) -> dict[str, Any]:
             "name": _processor(),
             "threads": torch.get_num_threads(),
             "vectors": torch.backends.cpu.get_cpu_capability(),
-            "system": platform.platform(),
+            "system": f"{platform.system()} {platform.machine()}",
         }
     properties = torch.cuda.get_device_properties(device)
     index = device.index if device.index is not None else torch.cuda.current_device()
@@ -69,7 +69,7 @@ def _hardware(device: torch.device) -> dict[str, Any]:
         "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
         "driver": nvidia_smi(index, "driver_version"),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
     }
 
 

@@ -138,6 +138,7 @@ def backward(
     tiles_B, tiles_C = (
         (d_B, d_C) if over == 1 else torch.empty(2, over, *d_B.shape, dtype=d_B.dtype, device=u.device)
     )
+    constants = {"GATE_GRADIENT": int(gate_gradient), "ACCUMULATE": int(add_to is not None)}
     operands = [scan.u, scan.delta, scan.A, scan.B, scan.C, scan.D, scan.z, scan.bias, scan.reset]
     outputs = [d_u, d_delta, d_A, tiles_B, tiles_C, d_D, d_z, d_bias, d_initial]
     sizes = [batch, length, segments.count, segments.steps, scan.z_batch, scan.B.stride(0), scan.C.stride(0)]
@@ -148,23 +149,11 @@ def backward(
         (parts, tiles),
         _backward_shared_bytes(shape, n_state),
         [grad_y, gated_y, *operands, saved, carries, *outputs, *sizes],
-        GATE_GRADIENT=int(gate_gradient),
-        ACCUMULATE=int(add_to is not None),
+        **constants,
     )
     if over > 1:
-        blocks = (ceil_div(d_B.numel(), shape.warps * 32), 1)
-        for parts_of, gradient in ((tiles_B, d_B), (tiles_C, d_C)):
-            arguments = [parts_of, gradient, gradient.numel()]
-            scan.launch(
-                "backward.cu",
-                "scan_sum_tiles",
-                shape,
-                blocks,
-                0,
-                arguments,
-                GATE_GRADIENT=int(gate_gradient),
-                ACCUMULATE=int(add_to is not None),
-            )
+        for sums_of, gradient in ((tiles_B, d_B), (tiles_C, d_C)):
+            _sum_tiles(scan, shape, sums_of, gradient, constants)
     return (
         d_u.to(u.dtype),
         d_delta.to(delta.dtype),
@@ -176,6 +165,15 @@ def backward(
         u.new_empty(0) if delta_bias is None else d_bias.sum(0).to(delta_bias.dtype),
         d_initial,
     )
+
+
+def _sum_tiles(
+    scan: ScanOperands, shape: KernelShape, tiles: Tensor, gradient: Tensor, constants: dict[str, int]
+) -> None:
+    """Add up the tiles of a group, in their order, into the gradient of B or C."""
+    blocks = (ceil_div(gradient.numel(), shape.warps * 32), 1)
+    arguments: list[Tensor | int | None] = [tiles, gradient, gradient.numel()]
+    scan.launch("backward.cu", "scan_sum_tiles", shape, blocks, 0, arguments, **constants)
 
 
 def undoes_gate(dtype: torch.dtype) -> bool:
@@ -226,7 +224,7 @@ def _carry(
 
 
 def _is_lean(scan: ScanOperands) -> bool:
-    """Whether three blocks of the backward fit a multiprocessor, if barely: bfloat16, gated, without resets."""
+    """Whether three blocks of the backward fit a multiprocessor: bfloat16, gated, without resets."""
     three = 3 * (_backward_shared_bytes(backward_shape(scan.n_state, lean=True), scan.n_state) + 1024)
     fits = runtime.device_properties(scan.u.device).shared_bytes_per_multiprocessor >= three
     return fits and scan.u.dtype == torch.bfloat16 and scan.z is not None and scan.reset is None
