@@ -15,7 +15,10 @@ from seqmamba.errors import UserError
 
 NUMBA_INSTALLED = importlib.util.find_spec("numba") is not None
 TRITON_INSTALLED = importlib.util.find_spec("triton") is not None
-_CUDA_PACKAGES = ("cuda.bindings",)
+# "cuda" is a namespace of several packages: where none is installed, looking inside it raises
+BINDINGS_INSTALLED = importlib.util.find_spec("cuda") is not None and (
+    importlib.util.find_spec("cuda.bindings") is not None
+)
 _OLDEST_CAPABILITY = (8, 0)  # asynchronous copies, bfloat16 and tf32 matrix instructions
 
 
@@ -90,7 +93,8 @@ def numba_obstacle(*tensors: Tensor | None) -> str | None:
 
 def cuda_obstacle(*tensors: Tensor | None) -> str | None:
     """Say why a kernel compiled by NVRTC cannot run on these tensors."""
-    return _gpu_obstacle(tensors) or _MISSING_CUDA_PACKAGE
+    missing = None if BINDINGS_INSTALLED else "the package cuda-bindings is not installed"
+    return _gpu_obstacle(tensors) or missing
 
 
 def triton_obstacle(*tensors: Tensor | None) -> str | None:
@@ -127,21 +131,6 @@ def extension_obstacle(extension: str, package: str) -> str | None:
     except ImportError as error:  # built for another torch, CUDA or Python: the loader names the symbol
         return f"the compiled module {extension} of the package {package} does not load: {error}"
     return None
-
-
-def _missing_cuda_package() -> str | None:
-    for package in _CUDA_PACKAGES:
-        try:
-            found = importlib.util.find_spec(package)
-        except ModuleNotFoundError:
-            found = None
-        if found is None:
-            return f"the package {package.replace('.', '-')} is not installed"
-    return None
-
-
-# Looked up once: torch.compile traces through functools.cache and warns about it.
-_MISSING_CUDA_PACKAGE = _missing_cuda_package()
 
 
 def choose(

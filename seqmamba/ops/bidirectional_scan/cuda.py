@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqmamba.ops.bidirectional_scan.registration import SEQUENCES, common_dtype
 from seqmamba.ops.selective_scan import cuda
-from seqmamba.ops.selective_scan.registration import input_dtype
 
 _Operands = list[Any]  # u, delta, A, B, C, D, delta_bias
-_SEQUENCES = (0, 1, 3, 4)  # of them
 
 
 def forward(
@@ -72,11 +71,5 @@ def backward(
     return [*gradients, grad_y.new_empty(0) if z is None or d_z is None else d_z.to(z.dtype)]
 
 
-def common_dtype(forward: _Operands, reverse: _Operands, z: Tensor | None) -> torch.dtype:
-    """The dtype in which both scans read their sequences."""
-    sequences = [operands[i] for operands in (forward, reverse) for i in _SEQUENCES]
-    return input_dtype(*sequences, z)
-
-
 def _cast(operands: _Operands, dtype: torch.dtype) -> _Operands:
-    return [x.to(dtype) if i in _SEQUENCES else x for i, x in enumerate(operands)]
+    return [x.to(dtype) if i in SEQUENCES else x for i, x in enumerate(operands)]

@@ -14,6 +14,8 @@ Direction = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor 
 """u, delta, A, B, C, D, delta_bias of one direction; B and C with their group axis."""
 
 _OPERANDS = 7
+SEQUENCES = (0, 1, 3, 4)
+"""Which operands of a direction are sequences."""
 _LIBRARY = torch.library.Library("seqmamba", "FRAGMENT")
 _LIBRARY.define(
     "bidirectional_scan_forward(Tensor?[] forward, Tensor?[] reverse, Tensor? z, Tensor? reset, "
@@ -23,6 +25,12 @@ _LIBRARY.define(
     "bidirectional_scan_backward(Tensor grad_y, Tensor y, Tensor saved_forward, Tensor saved_reverse, "
     "Tensor?[] forward, Tensor?[] reverse, Tensor? z, Tensor? reset, bool delta_softplus) -> Tensor[]"
 )
+
+
+def common_dtype(forward: list[Any], reverse: list[Any], z: Tensor | None) -> torch.dtype:
+    """The dtype in which both scans read their sequences."""
+    sequences = [operands[i] for operands in (forward, reverse) for i in SEQUENCES]
+    return input_dtype(*sequences, z)
 
 
 @torch.library.impl(_LIBRARY, "bidirectional_scan_forward", "CUDA")
@@ -59,8 +67,7 @@ def _backward_cuda(
 @torch.library.register_fake("seqmamba::bidirectional_scan_forward", lib=_LIBRARY)
 def _forward_fake(forward: list[Any], reverse: list[Any], *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     n_state, save = forward[2].shape[1], rest[-1]
-    sequences = [operands[i] for operands in (forward, reverse) for i in (0, 1, 3, 4)]
-    dtype = input_dtype(*sequences, rest[0])
+    dtype = common_dtype(forward, reverse, rest[0])
     saved = (saved_buffer(operands[0], n_state, save, dtype) for operands in (forward, reverse))
     return forward[0].new_empty(forward[0].shape), *saved
 

@@ -250,8 +250,7 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_backward(
       }
     };
     auto forget = [&](int s) {
-      if (!RESET || s >= steps || !drops_state(reset, block_first + s, length)) return false;
-      return true;
+      return RESET && s < steps && drops_state(reset, block_first + s, length);
     };
     keep(0);
     NO_UNROLL for (int sub = 0; sub < SUBS - 1; ++sub) {

@@ -107,18 +107,12 @@ def cut_sequence(batch: int, length: int, tiles: int, blocks: int, multiprocesso
     Returns:
         Segments of a multiple of `GPU_SAVE_STEPS` steps.
     """
-    at_once = blocks * multiprocessors
-    wanted = at_once // (batch * tiles) if batch * tiles * 2 <= at_once else 1
-    if batch * tiles >= multiprocessors and wanted < 3:
-        wanted = 1
-    steps = max(ceil_div(length, max(wanted, 1)), min(_SHORTEST_SEGMENT, length))
+    wanted = max(blocks * multiprocessors // (batch * tiles), 1)
+    if wanted < 3 and batch * tiles >= multiprocessors:
+        wanted = 1  # two segments do not pay for what passes between them
+    steps = max(ceil_div(length, wanted), min(_SHORTEST_SEGMENT, length))
     steps = ceil_div(steps, GPU_SAVE_STEPS) * GPU_SAVE_STEPS
     return Segments(ceil_div(length, steps), steps)
-
-
-def saved_states(length: int) -> int:
-    """States that the GPU forward saves of one channel of one sequence."""
-    return ceil_div(length, GPU_SAVE_STEPS)
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -8,6 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from seqmamba.ops.triton_math import sigmoid, softplus
+
 _ELEMENTS = 512  # of the state, a program: small, since a step has little work to spread
 
 
@@ -46,13 +48,8 @@ def step_kernel(
     step = tl.load(delta + batch * delta_stride + channel, mask=inside, other=0.0).to(tl.float32)
     if delta_bias is not None:
         step += tl.load(delta_bias + channel, mask=inside, other=0.0).to(tl.float32)
-    if (
-        SOFTPLUS
-    ):  # max(x, 0) + log(1 + exp(-|x|)); where exp is tiny, log(1 + e) would lose it and e is the log
-        small = tl.exp(-tl.abs(step))
-        step = tl.maximum(step, 0.0) + tl.where(
-            small < 1e-4, small * (1.0 - 0.5 * small), tl.log(1.0 + small)
-        )
+    if SOFTPLUS:
+        step = softplus(step)
     value = tl.load(u + batch * u_stride + channel, mask=inside, other=0.0).to(tl.float32)
 
     projection = (channel // channels_per_group)[:, None] * n_state + n
@@ -69,7 +66,7 @@ def step_kernel(
         out += tl.load(D + channel, mask=inside, other=0.0).to(tl.float32) * value
     if z is not None:
         gate = tl.load(z + batch * z_stride + channel, mask=inside, other=0.0).to(tl.float32)
-        out *= gate / (1.0 + tl.exp(-gate))
+        out *= gate * sigmoid(gate)
     tl.store(y + batch * dim + channel, out, mask=inside)
 
 

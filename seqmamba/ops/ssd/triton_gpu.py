@@ -9,7 +9,6 @@ heads in registers.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +26,6 @@ from seqmamba.ops.ssd.triton_types import dot_dtype, dot_precision, triton_dtype
 _DECAY_HEADS = 8
 _START_ELEMENTS = 256
 _LONGEST_STRIDE = 2**24
-
-
-def on_device(x: Tensor) -> AbstractContextManager[Any]:
-    """Make the device of `x` current for a launch. Triton's interpreter takes tensors of the CPU."""
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
 def rows(x: Tensor) -> Tensor:
@@ -210,7 +204,7 @@ def forward(
     (batch, length, heads, head_dim), n_state = x.shape, B.shape[3]
     sizes = tiles.output_tiles(head_dim, n_state, o.dtype)
     tiles_ = _channel_tiles(o, sizes)
-    with on_device(x):
+    with torch.cuda.device_of(x):  # none for the CPU, where Triton's interpreter runs
         decays = _decays(o)
         span, segments = _span(o, sizes, decays.blocks)
         starts = _segment_starts(o, decays, _Walk(o.x, o.B, False), initial_state, span)
@@ -247,7 +241,7 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of x, delta, A, B, C, D, z, delta_bias, initial_state, each in its dtype, empty if absent."""
     o = _operands(x, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
-    with on_device(x):
+    with torch.cuda.device_of(x):  # none for the CPU, where Triton's interpreter runs
         decays = _decays(o)
         replay = _replay(o, decays, rows(grad_y), initial_state)
         leaving, d_first = _adjoint_states(o, decays, replay.g, grad_final)

@@ -14,10 +14,9 @@ from seqmamba.ops.ssd.triton_gpu_states import (
     load_reset,
     load_rows,
     log2_decay,
-    sigmoid,
-    softplus,
     store_rows,
 )
+from seqmamba.ops.triton_math import sigmoid, softplus
 
 
 @triton.jit

@@ -6,7 +6,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from seqmamba.ops.ssd.triton_gpu_states import block_steps, load_rows, sigmoid, store_rows
+from seqmamba.ops.ssd.triton_gpu_states import block_steps, load_rows, store_rows
+from seqmamba.ops.triton_math import sigmoid
 
 
 @triton.jit

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from seqmamba.ops.ssd.reference import per_channel
 from seqmamba.ops.ssd.tiles import power_of_two
-from seqmamba.ops.ssd.triton_gpu import on_device, rows
-from seqmamba.ops.ssd.triton_gpu_states import LOG2_E, sigmoid, softplus
+from seqmamba.ops.ssd.triton_gpu import rows
+from seqmamba.ops.triton_math import LOG2_E, sigmoid, softplus
 
 _ELEMENTS = 2048  # of the state, a program
 
@@ -73,7 +73,7 @@ def step(
     )
     wide = power_of_two(n_state)
     channels = min(power_of_two(head_dim), max(_ELEMENTS // wide, 1))
-    with on_device(x):
+    with torch.cuda.device_of(x):
         step_kernel[(-(-head_dim // channels), heads, batch)](
             state, x, delta, A.contiguous(), B, C, D, z,
             None if delta_bias is None else delta_bias.contiguous(), y, new_state,

@@ -6,7 +6,6 @@ cross many borders; on a GPU the tiles are those of real use.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from operator_cases import TOLERANCE, assert_all_close, rounded, run_with_gradients, some_resets
 from ssd_cases import ssd_arguments, steps_of
 from torch import Tensor
+from triton_cases import DEVICE, INTERPRETED, implement_on_the_cpu, lift_obstacles, on_a_gpu_only, on_device
 
 from seqmamba.errors import UserError
 from seqmamba.ops import ssd, ssd_state_step
@@ -24,9 +24,6 @@ from seqmamba.ops.ssd import api, registration, tiles
 from seqmamba.ops.ssd import step as step_module
 
 pytestmark = pytest.mark.gpu
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-on_gpu_only = pytest.mark.skipif(INTERPRETED, reason="asks for more than the interpreter offers")
 LENGTHS = (37,) if INTERPRETED else (1, 63, 64, 65, 700)
 # the interpreter multiplies bfloat16 as if it were integers
 DTYPES = [torch.float32, torch.float16] if INTERPRETED else [torch.float32, torch.float16, torch.bfloat16]
@@ -41,10 +38,9 @@ def _kernels_on_the_cpu() -> Iterator[None]:
         return
     from seqmamba.ops.ssd import triton_gpu, triton_gpu_step
 
-    library = torch.library.Library("seqmamba", "FRAGMENT")
-    library.impl("ssd_forward", triton_gpu.forward, "CPU")
-    library.impl("ssd_backward", triton_gpu.backward, "CPU")
-    library.impl("ssd_step", triton_gpu_step.step, "CPU")
+    library = implement_on_the_cpu(
+        ssd_forward=triton_gpu.forward, ssd_backward=triton_gpu.backward, ssd_step=triton_gpu_step.step
+    )
     patch = pytest.MonkeyPatch()
     for name in ("output_tiles", "replay_tiles", "walk_tiles", "gradient_tiles"):
         chosen = getattr(tiles, name)
@@ -52,14 +48,10 @@ def _kernels_on_the_cpu() -> Iterator[None]:
     patch.setattr(tiles, "block_size", lambda dtype: 16)
     patch.setattr(tiles, "segment_blocks", lambda walks, blocks, multiprocessors: min(2, blocks))
     patch.setattr(step_module, "triton_obstacle", no_obstacle)
-    free = tuple(replace(each, obstacle=no_obstacle) for each in api.IMPLEMENTATIONS)
-    patch.setattr(api, "IMPLEMENTATIONS", free)
+    lift_obstacles(patch, api)
     yield
     patch.undo()
-
-
-def on_device(arguments: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: x.to(DEVICE) for name, x in arguments.items()}
+    del library  # held until here: its implementations go with it
 
 
 def compare(arguments: dict[str, Tensor], dtype: torch.dtype, **options: Any) -> dict[str, Tensor]:
@@ -236,7 +228,7 @@ def test_a_second_derivative_is_refused() -> None:
         )
 
 
-@on_gpu_only
+@on_a_gpu_only
 def test_past_two_to_the_31_elements() -> None:
     """The last steps of a row of 2^32 values, against the same steps alone, from the state before them."""
     heads, head_dim, n_state, length, tail = 64, 64, 16, 2**20 + 100, 300
@@ -267,7 +259,7 @@ def test_past_two_to_the_31_elements() -> None:
     assert not grad[:, : -4 * tail].any()
 
 
-@on_gpu_only
+@on_a_gpu_only
 def test_it_can_be_captured_in_a_cuda_graph() -> None:
     arguments = on_device({name: x.float() for name, x in ssd_arguments(length=300).items()})
     wanted = ssd(**arguments, delta_softplus=True, impl="triton")
