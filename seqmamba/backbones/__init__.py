@@ -3,6 +3,15 @@
 from seqmamba.backbones.config import BackboneConfig
 from seqmamba.backbones.hub import HubModel, from_pretrained
 from seqmamba.backbones.isotropic import Backbone
+from seqmamba.backbones.language_model import LanguageModel, LanguageModelConfig
 from seqmamba.backbones.state import BackboneState
 
-__all__ = ["Backbone", "BackboneConfig", "BackboneState", "HubModel", "from_pretrained"]
+__all__ = [
+    "Backbone",
+    "BackboneConfig",
+    "BackboneState",
+    "HubModel",
+    "LanguageModel",
+    "LanguageModelConfig",
+    "from_pretrained",
+]

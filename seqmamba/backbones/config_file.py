@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import seqmamba
 from seqmamba.errors import UserError
@@ -52,7 +52,8 @@ def build_config(config_class: type[Config], content: dict[str, Any], where: str
     """Build a config dataclass from what `read_config` returned.
 
     Args:
-        config_class: A dataclass; fields whose type is a dataclass are built likewise.
+        config_class: A dataclass; fields whose type is a dataclass are built likewise, and of a union of
+            dataclasses the first that has all the keys.
         content: Field values; a list becomes a tuple, since JSON has no tuples.
         where: The file and key, for messages.
 
@@ -88,6 +89,8 @@ def build_config(config_class: type[Config], content: dict[str, Any], where: str
 
 
 def _decode(expected: Any, value: Any, where: str) -> Any:
+    if isinstance(value, dict) and (choices := [t for t in get_args(expected) if is_dataclass(t)]):
+        expected = next((t for t in choices if value.keys() <= {f.name for f in fields(t)}), choices[0])
     if is_dataclass(expected) and isinstance(expected, type):
         if not isinstance(value, dict):
             raise UserError(f"{where}: expected an object, got {value!r}")

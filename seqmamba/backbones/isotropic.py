@@ -17,8 +17,26 @@ from seqmamba.nn.block import Block
 from seqmamba.nn.initialisers import scale_residual_projection
 from seqmamba.nn.mixer import no_recurrent_state
 from seqmamba.nn.mixers import build_mixer
-from seqmamba.nn.norm import RMSNorm
+from seqmamba.nn.mlp import GatedMLP
+from seqmamba.nn.norm import NORMS
 from seqmamba.nn.precision import at_least_float32
+
+
+def build_block(config: BackboneConfig, index: int) -> Block:
+    """Build one layer of the stack.
+
+    Args:
+        config: The stack's options.
+        index: Which layer, from 0.
+    """
+    mixer = build_mixer(config.mixer_of(index), config)
+    branches = config.n_layers + sum(map(config.has_mlp, range(config.n_layers)))
+    scale_residual_projection(mixer.out_proj, branches)
+    mlp = None
+    if config.has_mlp(index):
+        mlp = GatedMLP(config.d_model, config.d_mlp, config.bias)
+        scale_residual_projection(mlp.fc2, branches)
+    return Block(mixer, config.d_model, config.norm_eps, config.dropout, config.norm, mlp)
 
 
 class Backbone(nn.Module, HubModel):
@@ -36,12 +54,8 @@ class Backbone(nn.Module, HubModel):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList()
-        for index in range(config.n_layers):
-            mixer = build_mixer(config.mixer_of(index), config)
-            scale_residual_projection(mixer.out_proj, config.n_layers)
-            self.layers.append(Block(mixer, config.d_model, config.norm_eps, config.dropout))
-        self.norm_f = RMSNorm(config.d_model, config.norm_eps)
+        self.layers = nn.ModuleList(build_block(config, index) for index in range(config.n_layers))
+        self.norm_f = NORMS[config.norm](config.d_model, config.norm_eps)
 
     @overload
     def forward(
@@ -51,6 +65,7 @@ class Backbone(nn.Module, HubModel):
         reset: Tensor | None = ...,
         state: BackboneState | None = ...,
         return_state: Literal[False] = ...,
+        rate: float = ...,
     ) -> Tensor: ...
 
     @overload
@@ -61,6 +76,7 @@ class Backbone(nn.Module, HubModel):
         reset: Tensor | None = ...,
         state: BackboneState | None = ...,
         return_state: Literal[True],
+        rate: float = ...,
     ) -> tuple[Tensor, BackboneState]: ...
 
     def forward(
@@ -70,6 +86,7 @@ class Backbone(nn.Module, HubModel):
         reset: Bool[Tensor, "batch length"] | None = None,
         state: BackboneState | None = None,
         return_state: bool = False,
+        rate: float = 1.0,
     ) -> Float[Tensor, "batch length dim"] | tuple[Float[Tensor, "batch length dim"], BackboneState]:
         """Run all blocks.
 
@@ -78,6 +95,8 @@ class Backbone(nn.Module, HubModel):
             reset: True where a new packed sequence starts; see `seqmamba.nn.packing`.
             state: State after the previous chunk, causal only; ``None`` starts a sequence.
             return_state: Whether to return the state too.
+            rate: Training sampling rate over the input's, for mixers whose steps have a length in time (s4):
+                2 where the input has half the samples a second.
 
         Returns:
             Features in the parameters' dtype, and the new state if asked for.
@@ -90,15 +109,13 @@ class Backbone(nn.Module, HubModel):
         old: tuple[Any, ...] = (None,) * len(self.layers) if state is None else state.layers
         new = []
         for layer, layer_state in zip(self.layers, old, strict=True):
-            hidden, layer_state = self._run(layer, hidden, reset, layer_state, return_state)
+            options = {"reset": reset, "state": layer_state, "return_state": return_state, "rate": rate}
+            hidden, layer_state = self._run(layer, hidden, options)
             new.append(layer_state)
         y = self.norm_f(hidden)
         return (y, BackboneState(tuple(new))) if return_state else y
 
-    def _run(
-        self, layer: nn.Module, hidden: Tensor, reset: Tensor | None, state: Any, return_state: bool
-    ) -> tuple[Tensor, Any]:
-        options = {"reset": reset, "state": state, "return_state": return_state}
+    def _run(self, layer: nn.Module, hidden: Tensor, options: dict[str, Any]) -> tuple[Tensor, Any]:
         if self.config.checkpoint_activations and torch.is_grad_enabled():
             return checkpoint(layer, hidden, use_reentrant=False, **options)
         return layer(hidden, **options)

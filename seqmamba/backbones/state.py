@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch.utils import _pytree
+from torch import Tensor
 
-from seqmamba.nn.state import MixerState
+from seqmamba.nn.state import MixerState, map_state, register_state
 
 
+@register_state
 class BackboneState(NamedTuple):
     """The states of all layers. `Backbone.init_state` makes one; every call returns a new one.
 
@@ -21,9 +22,16 @@ class BackboneState(NamedTuple):
 
     def detach(self) -> BackboneState:
         """Return the same values cut from the graph, for truncated backpropagation through time."""
-        return BackboneState(tuple(state.detach() for state in self.layers))
+        return map_state(Tensor.detach, self)
 
+    def select(self, rows: Tensor | slice) -> BackboneState:
+        """Return the states of some sequences of the batch.
 
-# As for the states of the mixers: a saved export names this tuple and is loaded without unpickling code.
-_pytree._register_namedtuple(BackboneState, serialized_type_name="seqmamba.backbones.BackboneState")
-torch.serialization.add_safe_globals([BackboneState])
+        Args:
+            rows: Indices, a mask or a slice of the batch axis.
+        """
+        return map_state(lambda x: x[rows], self)
+
+    def to(self, device: torch.device | str) -> BackboneState:
+        """Return the state on another device."""
+        return map_state(lambda x: x.to(device), self)

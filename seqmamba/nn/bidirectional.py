@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from seqmamba.nn.config import MixerConfig
-from seqmamba.nn.mixer import Mixer, no_recurrent_state
+from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
 from seqmamba.nn.selective import SelectiveSSM, split_channels
 from seqmamba.ops import bidirectional_scan
 
@@ -32,10 +32,10 @@ class BidirectionalMamba(Mixer):
         self.combine = config.combine
         self.n_projected = 3 if self.combine == "gate" else 2
         n_outputs = 2 if self.combine == "concat" else 1
-        self.in_proj = nn.Linear(config.d_model, self.n_projected * config.d_inner, bias=False)
+        self.in_proj = nn.Linear(config.d_model, self.n_projected * config.d_inner, bias=config.bias)
         self.mamba_fwd = SelectiveSSM(config)
         self.mamba_rev = SelectiveSSM(config)
-        self.out_proj = nn.Linear(n_outputs * config.d_inner, config.d_model, bias=False)
+        self.out_proj = nn.Linear(n_outputs * config.d_inner, config.d_model, bias=config.bias)
 
     def forward(
         self,
@@ -44,6 +44,7 @@ class BidirectionalMamba(Mixer):
         reset: Bool[Tensor, "batch length"] | None = None,
         state: None = None,
         return_state: bool = False,
+        rate: float = 1.0,
     ) -> tuple[Float[Tensor, "batch length dim"], None]:
         """Mix along the length; see `Mixer.forward`.
 
@@ -52,6 +53,7 @@ class BidirectionalMamba(Mixer):
         """
         if state is not None or return_state:
             raise no_recurrent_state()
+        require_unit_rate(rate, "mamba")
         inner, z, *gates = split_channels(self.in_proj(x), self.n_projected)
         if self.combine == "add":
             return self.out_proj(self._scan_both(inner, z, reset)), None

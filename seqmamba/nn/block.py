@@ -9,24 +9,36 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from seqmamba.nn.mixer import Mixer
-from seqmamba.nn.norm import RMSNorm
+from seqmamba.nn.norm import NORMS, NormKind
 
 
 class Block(nn.Module):
-    """``x + dropout(mixer(norm(x)))``, with the sum kept in float32 or wider.
+    """``x + dropout(mixer(norm(x)))``, then if asked for the same around an MLP; sums in float32 or wider.
 
     Args:
         mixer: Moves information along the sequence.
         dim: Channels.
-        norm_eps: Epsilon of the norm.
-        dropout: Probability of dropping a channel of the branch.
+        norm_eps: Epsilon of the norms.
+        dropout: Probability of dropping a channel of a branch.
+        norm: Kind of the norms.
+        mlp: Mixes the channels of each position after the mixer; ``None``: no second branch.
     """
 
-    def __init__(self, mixer: Mixer, dim: int, norm_eps: float, dropout: float) -> None:
+    def __init__(
+        self,
+        mixer: Mixer,
+        dim: int,
+        norm_eps: float,
+        dropout: float,
+        norm: NormKind = "rms",
+        mlp: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.norm = RMSNorm(dim, norm_eps)
+        self.norm = NORMS[norm](dim, norm_eps)
         self.mixer = mixer
         self.dropout = nn.Dropout(dropout)
+        self.mlp = mlp
+        self.norm2 = None if mlp is None else NORMS[norm](dim, norm_eps)
 
     def forward(
         self,
@@ -35,6 +47,7 @@ class Block(nn.Module):
         reset: Bool[Tensor, "batch length"] | None = None,
         state: Any = None,
         return_state: bool = False,
+        rate: float = 1.0,
     ) -> tuple[Float[Tensor, "batch length dim"], Any]:
         """Add the mixer's output to the residual stream.
 
@@ -43,13 +56,19 @@ class Block(nn.Module):
             reset: See `Mixer.forward`.
             state: See `Mixer.forward`.
             return_state: See `Mixer.forward`.
+            rate: See `Mixer.forward`.
 
         Returns:
             The residual stream in the dtype of ``x``, and the mixer's new state.
         """
-        normed = self.norm(x, dtype=_autocast_dtype(x))
-        y, state = self.mixer(normed, reset=reset, state=state, return_state=return_state)
-        return x + self.dropout(y), state
+        dtype = _autocast_dtype(x)
+        y, state = self.mixer(
+            self.norm(x, dtype=dtype), reset=reset, state=state, return_state=return_state, rate=rate
+        )
+        x = x + self.dropout(y)
+        if self.mlp is not None and self.norm2 is not None:
+            x = x + self.dropout(self.mlp(self.norm2(x, dtype=dtype)))
+        return x, state
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype | None:

@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Literal
 
-from seqmamba.errors import UserError
+from seqmamba.nn.options import (
+    AttentionOptions,
+    GridOptions,
+    Mamba2Options,
+    S4Options,
+    is_number,
+    require,
+    require_bool,
+    require_choice,
+    require_limit,
+    require_whole,
+)
 
 Direction = Literal["causal", "bidirectional"]
 Combine = Literal["add", "concat", "gate"]
 ScanImpl = Literal["auto", "reference", "chunked", "numba"]
-
-
-def require(condition: bool, name: str, expected: str, got: Any) -> None:
-    """Raise a `UserError` that names a configuration field unless ``condition`` holds.
-
-    Args:
-        condition: What must be true.
-        name: The field.
-        expected: What the field may be, in words.
-        got: What it is.
-
-    Raises:
-        UserError: If ``condition`` is false.
-    """
-    if not condition:
-        raise UserError(f"{name}: expected {expected}, got {got!r}")
-
-
-def is_whole(value: Any, at_least: int = 1) -> bool:
-    """Tell whether ``value`` is an int (a bool is not) of at least ``at_least``."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether ``value`` is a finite int or float (a bool is not)."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+BCNorm = Literal["none", "rms", "learned"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +40,16 @@ class MixerConfig:
         dt_min: Smallest step size delta at initialisation.
         dt_max: Largest step size delta at initialisation.
         scan_impl: Implementation of the scan and the convolution; ``auto`` picks the fastest that runs.
+        complex_state: Whether Mamba's A, B, C and state are complex; N then counts complex states.
+        bc_norm: RMS norm of Mamba's delta, B and C before the scan: ``none``, ``rms`` (without weights, as in
+            Falcon Mamba) or ``learned`` (as in Jamba).
+        dt_limit: Bounds of Mamba's delta after the softplus; ``None`` means none.
+        bias: Whether the input and output projections have a bias.
+        conv_bias: Whether the short convolution has a bias.
+        mamba2: What only ``mamba2`` reads.
+        s4: What only ``s4`` reads.
+        attention: What only ``attention`` reads.
+        grid: What only mixers over a grid read.
 
     Raises:
         UserError: If a field is out of range.
@@ -70,21 +66,30 @@ class MixerConfig:
     dt_min: float = 1e-3
     dt_max: float = 0.1
     scan_impl: ScanImpl = "auto"
+    complex_state: bool = False
+    bc_norm: BCNorm = "none"
+    dt_limit: tuple[float, float] | None = None
+    bias: bool = False
+    conv_bias: bool = True
+    mamba2: Mamba2Options = field(default_factory=Mamba2Options)
+    s4: S4Options = field(default_factory=S4Options)
+    attention: AttentionOptions = field(default_factory=AttentionOptions)
+    grid: GridOptions = field(default_factory=GridOptions)
 
     def __post_init__(self) -> None:
         for name in ("d_model", "d_state", "d_conv", "expand"):
-            value = getattr(self, name)
-            require(is_whole(value), name, "a whole number >= 1", value)
-        require(
-            self.dt_rank is None or is_whole(self.dt_rank), "dt_rank", "a whole number >= 1", self.dt_rank
-        )
-        for name, choices in (
-            ("direction", ("causal", "bidirectional")),
-            ("combine", ("add", "concat", "gate")),
-            ("scan_impl", ("auto", "reference", "chunked", "numba")),
-        ):
-            value = getattr(self, name)
-            require(value in choices, name, f"one of {', '.join(choices)}", value)
+            require_whole(name, getattr(self, name))
+        if self.dt_rank is not None:
+            require_whole("dt_rank", self.dt_rank)
+        require_choice("direction", self.direction, ("causal", "bidirectional"))
+        require_choice("combine", self.combine, ("add", "concat", "gate"))
+        require_choice("scan_impl", self.scan_impl, ("auto", "reference", "chunked", "numba"))
+        require_choice("bc_norm", self.bc_norm, ("none", "rms", "learned"))
+        for name in ("complex_state", "bias", "conv_bias"):
+            require_bool(name, getattr(self, name))
+        if self.dt_limit is not None:
+            object.__setattr__(self, "dt_limit", tuple(self.dt_limit))  # YAML and JSON have lists
+            require_limit("dt_limit", self.dt_limit)
         step_sizes = (self.dt_min, self.dt_max)
         ordered = all(map(is_number, step_sizes)) and 0 < self.dt_min <= self.dt_max
         require(ordered, "dt_min, dt_max", "0 < dt_min <= dt_max", step_sizes)

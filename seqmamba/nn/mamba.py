@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from seqmamba.nn.config import MixerConfig
-from seqmamba.nn.mixer import Mixer
+from seqmamba.nn.mixer import Mixer, require_unit_rate
 from seqmamba.nn.selective import SelectiveSSM, split_channels
 from seqmamba.nn.state import MambaState
 
@@ -22,8 +22,8 @@ class Mamba(SelectiveSSM, Mixer):
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__(config)
-        self.in_proj = nn.Linear(config.d_model, 2 * config.d_inner, bias=False)
-        self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=False)
+        self.in_proj = nn.Linear(config.d_model, 2 * config.d_inner, bias=config.bias)
+        self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=config.bias)
 
     def forward(
         self,
@@ -32,8 +32,10 @@ class Mamba(SelectiveSSM, Mixer):
         reset: Bool[Tensor, "batch length"] | None = None,
         state: MambaState | None = None,
         return_state: bool = False,
+        rate: float = 1.0,
     ) -> tuple[Float[Tensor, "batch length dim"], MambaState | None]:
         """Mix along the length; see `Mixer.forward`."""
+        require_unit_rate(rate, "mamba")
         inner, z = split_channels(self.in_proj(x), 2)
         y, new_state = self.scan(inner, z, reset=reset, state=state, return_state=return_state)
         return self.out_proj(y), new_state

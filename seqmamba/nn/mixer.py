@@ -30,6 +30,7 @@ class Mixer(nn.Module, ABC):
         reset: Bool[Tensor, "batch length"] | None = None,
         state: Any = None,
         return_state: bool = False,
+        rate: float = 1.0,
     ) -> tuple[Float[Tensor, "batch length dim"], Any]:
         """Mix along the length.
 
@@ -38,6 +39,7 @@ class Mixer(nn.Module, ABC):
             reset: True where a new packed sequence starts: nothing crosses that border.
             state: What an earlier call returned; ``None`` starts from zero.
             return_state: Whether to return the state after the last position.
+            rate: Training sampling rate over the input's: step sizes are multiplied by it.
 
         Returns:
             The output and the new state (``None`` unless asked for).
@@ -54,6 +56,23 @@ class Mixer(nn.Module, ABC):
             UserError: If the mixer is bidirectional and so has no such state.
         """
         raise no_recurrent_state()
+
+
+def require_unit_rate(rate: float, mixer: str) -> None:
+    """Refuse a change of the sampling rate in a mixer whose steps have no length in time.
+
+    Args:
+        rate: As given to `Mixer.forward`.
+        mixer: Its name, for the message.
+
+    Raises:
+        UserError: If ``rate`` is not 1.
+    """
+    if rate != 1:
+        raise UserError(
+            f"rate: mixer {mixer} runs at the sampling rate it was trained at, got {rate}",
+            hint="a stack of s4 mixers can change its rate",
+        )
 
 
 def no_recurrent_state() -> UserError:

@@ -1,15 +1,19 @@
-"""Root-mean-square normalisation."""
+"""Normalisation of each position."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from seqmamba.nn.initialisers import protect
+from seqmamba.nn.precision import at_least_float32
 from seqmamba.ops import rms_norm
+
+NormKind = Literal["rms", "layer"]
 
 
 class RMSNorm(nn.Module):
@@ -45,3 +49,31 @@ class RMSNorm(nn.Module):
     def extra_repr(self) -> str:
         """Show the size when printed."""
         return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+class LayerNorm(nn.Module):
+    """Centre and scale each position, then a learned weight and bias (Ba et al. 2016, arXiv:1607.06450).
+
+    Called as `RMSNorm` is, and as careful with the dtype.
+
+    Args:
+        dim: Channels.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = protect(nn.Parameter(torch.ones(dim)))
+        self.bias = protect(nn.Parameter(torch.zeros(dim)))
+
+    def forward(
+        self, x: Float[Tensor, "*shape dim"], *, dtype: torch.dtype | None = None
+    ) -> Float[Tensor, "*shape dim"]:
+        """Normalise the last axis; see `RMSNorm.forward`."""
+        wide = at_least_float32(x)
+        weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
+        return F.layer_norm(wide, weight.shape, weight, bias, self.eps).to(dtype or self.weight.dtype)
+
+
+NORMS: dict[str, type[RMSNorm] | type[LayerNorm]] = {"rms": RMSNorm, "layer": LayerNorm}

@@ -48,7 +48,7 @@ class SelectiveSSM(nn.Module):
         dim, self.d_state, self.delta_rank = config.d_inner, config.d_state, config.delta_rank
         self.impl = config.scan_impl
         # Conv1d and dt_proj hold parameters under their published names; their own forward is not used.
-        self.conv1d = nn.Conv1d(dim, dim, config.d_conv, groups=dim)
+        self.conv1d = nn.Conv1d(dim, dim, config.d_conv, groups=dim, bias=config.conv_bias)
         self.x_proj = nn.Linear(dim, self.delta_rank + 2 * self.d_state, bias=False)
         self.dt_proj = nn.Linear(self.delta_rank, dim)
         initialise_delta_projection(self.dt_proj, config.dt_min, config.dt_max)
