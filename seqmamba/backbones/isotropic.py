@@ -39,7 +39,65 @@ def build_block(config: BackboneConfig, index: int) -> Block:
     return Block(mixer, config.d_model, config.norm_eps, config.dropout, config.norm, mlp)
 
 
-class Backbone(nn.Module, HubModel):
+def check_features(x: Tensor, reset: Tensor | None, width: int) -> None:
+    """Raise a `UserError` unless the arguments of a backbone have the dtypes and shapes that it needs.
+
+    Args:
+        x: Must be floating (batch, length >= 1, width).
+        reset: Must be bool (batch, length), or ``None``.
+        width: Channels.
+    """
+    if x.ndim != 3 or x.shape[-1] != width or x.shape[1] == 0 or not x.is_floating_point():
+        raise UserError(f"x: expected floating (batch, length >= 1, {width}), got {x.dtype} {tuple(x.shape)}")
+    if reset is not None and (reset.dtype != torch.bool or reset.shape != x.shape[:2]):
+        raise UserError(f"reset: expected bool {tuple(x.shape[:2])}, got {reset.dtype} {tuple(reset.shape)}")
+
+
+class BlockStack(nn.Module):
+    """Pre-norm residual blocks on one residual stream.
+
+    Args:
+        config: Sizes and options.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(build_block(config, index) for index in range(config.n_layers))
+
+    def run_blocks(
+        self,
+        hidden: Float[Tensor, "batch length dim"],
+        states: tuple[Any, ...] | None = None,
+        **options: Any,
+    ) -> tuple[Float[Tensor, "batch length dim"], tuple[Any, ...]]:
+        """Run all blocks.
+
+        Args:
+            hidden: Residual stream, float32 or float64.
+            states: One mixer state a block; ``None`` starts a sequence.
+            **options: ``reset``, ``return_state`` and ``rate``; see `Mixer.forward`.
+
+        Returns:
+            The residual stream, and one new state a block (``None`` unless asked for).
+        """
+        old = (None,) * len(self.layers) if states is None else states
+        new = []
+        for layer, state in zip(self.layers, old, strict=True):
+            if self.config.checkpoint_activations and torch.is_grad_enabled():
+                hidden, state = checkpoint(layer, hidden, use_reentrant=False, state=state, **options)
+            else:
+                hidden, state = layer(hidden, state=state, **options)
+            new.append(state)
+        return hidden, tuple(new)
+
+    def init_states(self, batch_size: int, device: torch.device | str | None) -> tuple[Any, ...]:
+        """Return the state of every block before the first position; see `Backbone.init_state`."""
+        blocks = (cast(Block, layer) for layer in self.layers)
+        return tuple(block.mixer.init_state(batch_size, device) for block in blocks)
+
+
+class Backbone(BlockStack, HubModel):
     """Pre-norm residual blocks and a last norm, over features.
 
     A causal backbone gives the same numbers on a whole sequence, on chunks of any length with the state
@@ -52,9 +110,7 @@ class Backbone(nn.Module, HubModel):
     config_class = BackboneConfig
 
     def __init__(self, config: BackboneConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.layers = nn.ModuleList(build_block(config, index) for index in range(config.n_layers))
+        super().__init__(config)
         self.norm_f = NORMS[config.norm](config.d_model, config.norm_eps)
 
     @overload
@@ -105,33 +161,17 @@ class Backbone(nn.Module, HubModel):
             UserError: If a shape or dtype does not fit, or a bidirectional backbone is to use a state.
         """
         self._check(x, reset, state, return_state)
-        hidden = at_least_float32(x)
-        old: tuple[Any, ...] = (None,) * len(self.layers) if state is None else state.layers
-        new = []
-        for layer, layer_state in zip(self.layers, old, strict=True):
-            options = {"reset": reset, "state": layer_state, "return_state": return_state, "rate": rate}
-            hidden, layer_state = self._run(layer, hidden, options)
-            new.append(layer_state)
+        states = None if state is None else state.layers
+        hidden, new = self.run_blocks(
+            at_least_float32(x), states, reset=reset, return_state=return_state, rate=rate
+        )
         y = self.norm_f(hidden)
-        return (y, BackboneState(tuple(new))) if return_state else y
-
-    def _run(self, layer: nn.Module, hidden: Tensor, options: dict[str, Any]) -> tuple[Tensor, Any]:
-        if self.config.checkpoint_activations and torch.is_grad_enabled():
-            return checkpoint(layer, hidden, use_reentrant=False, **options)
-        return layer(hidden, **options)
+        return (y, BackboneState(new)) if return_state else y
 
     def _check(
         self, x: Tensor, reset: Tensor | None, state: BackboneState | None, return_state: bool
     ) -> None:
-        width = self.config.d_model
-        if x.ndim != 3 or x.shape[-1] != width or x.shape[1] == 0 or not x.is_floating_point():
-            raise UserError(
-                f"x: expected floating (batch, length >= 1, {width}), got {x.dtype} {tuple(x.shape)}"
-            )
-        if reset is not None and (reset.dtype != torch.bool or reset.shape != x.shape[:2]):
-            raise UserError(
-                f"reset: expected bool {tuple(x.shape[:2])}, got {reset.dtype} {tuple(reset.shape)}"
-            )
+        check_features(x, reset, self.config.d_model)
         if (state is not None or return_state) and self.config.direction != "causal":
             raise no_recurrent_state()
         if state is not None and len(state.layers) != len(self.layers):
@@ -147,5 +187,4 @@ class Backbone(nn.Module, HubModel):
         Raises:
             UserError: If the backbone is bidirectional.
         """
-        blocks = (cast(Block, layer) for layer in self.layers)
-        return BackboneState(tuple(block.mixer.init_state(batch_size, device) for block in blocks))
+        return BackboneState(self.init_states(batch_size, device))
