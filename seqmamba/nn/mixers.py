@@ -7,11 +7,15 @@ from collections.abc import Callable
 from seqmamba.errors import UserError
 from seqmamba.nn.bidirectional import BidirectionalMamba
 from seqmamba.nn.config import MixerConfig
+from seqmamba.nn.cross_scan import CrossScan
 from seqmamba.nn.mamba import Mamba
 from seqmamba.nn.mixer import Mixer
+from seqmamba.nn.vision import VisionMamba
 
 MIXERS: dict[str, dict[str, Callable[[MixerConfig], Mixer]]] = {
     "mamba": {"causal": Mamba, "bidirectional": BidirectionalMamba},
+    "vision_mamba": {"bidirectional": VisionMamba},
+    "cross_scan": {"bidirectional": CrossScan},
 }
 
 

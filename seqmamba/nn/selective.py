@@ -32,28 +32,61 @@ def split_channels(
     return views if x.is_cuda else tuple(part.contiguous() for part in views)
 
 
-class SelectiveSSM(nn.Module):
-    """Gu & Dao 2023, algorithm 2 and figure 3, between the input and the output projection.
+class Selection(nn.Module):
+    """What makes a scan selective: delta, B and C from the input (Gu & Dao 2023, section 3.2), and A and D.
 
-    Parameter names and shapes are those of the published checkpoints: ``conv1d`` (dim, 1, width), ``x_proj``,
-    ``dt_proj``, ``A_log`` (dim, state), ``D`` (dim,). It has no ``forward`` of its own: `Mamba` inherits from
-    it, which keeps these names flat, and `BidirectionalMamba` holds one a direction.
+    Parameter names and shapes are those of the published checkpoints: ``x_proj``, ``dt_proj``, ``A_log``
+    (dim, state), ``D`` (dim,).
 
     Args:
-        config: ``d_model``, ``expand``, ``d_state``, ``d_conv``, ``dt_*`` and ``scan_impl`` are read.
+        config: ``d_model``, ``expand``, ``d_state``, ``dt_*`` and ``scan_impl`` are read.
     """
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
         dim, self.d_state, self.delta_rank = config.d_inner, config.d_state, config.delta_rank
         self.impl = config.scan_impl
-        # Conv1d and dt_proj hold parameters under their published names; their own forward is not used.
-        self.conv1d = nn.Conv1d(dim, dim, config.d_conv, groups=dim, bias=config.conv_bias)
         self.x_proj = nn.Linear(dim, self.delta_rank + 2 * self.d_state, bias=False)
+        # dt_proj holds parameters under their published names; its own forward is not used.
         self.dt_proj = nn.Linear(self.delta_rank, dim)
         initialise_delta_projection(self.dt_proj, config.dt_min, config.dt_max)
         self.A_log = protect(nn.Parameter(s4d_real(dim, self.d_state)))
         self.D = protect(nn.Parameter(torch.ones(dim)))
+
+    def operands(
+        self, u: Float[Tensor, "batch length dim"]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Make the scan's operands from its input.
+
+        Args:
+            u: The scan's input.
+
+        Returns:
+            u, delta before its bias, A, B, C, D and the bias of delta, as `selective_scan` takes them.
+        """
+        selected = self.x_proj(u)
+        low_rank_delta, B, C = selected.split([self.delta_rank, self.d_state, self.d_state], dim=-1)
+        # The bias goes to the scan, which adds it in float32 together with the softplus.
+        delta = F.linear(low_rank_delta, self.dt_proj.weight)
+        A = -torch.exp(at_least_float32(self.A_log))
+        return u, delta, A, B, C, self.D, self.dt_proj.bias
+
+
+class SelectiveSSM(Selection):
+    """Gu & Dao 2023, algorithm 2 and figure 3, between the input and the output projection.
+
+    The parameters of `Selection`, and ``conv1d`` (dim, 1, width). It has no ``forward`` of its own: `Mamba`
+    inherits from it, which keeps these names flat, and `BidirectionalMamba` holds one a direction.
+
+    Args:
+        config: What `Selection` reads, ``d_conv`` and ``conv_bias``.
+    """
+
+    def __init__(self, config: MixerConfig) -> None:
+        super().__init__(config)
+        dim = config.d_inner
+        # Conv1d holds parameters under their published names; its own forward is not used.
+        self.conv1d = nn.Conv1d(dim, dim, config.d_conv, groups=dim, bias=config.conv_bias)
 
     def scan(
         self,
@@ -119,16 +152,10 @@ class SelectiveSSM(nn.Module):
             return_state: Whether to return the convolution's new state.
 
         Returns:
-            u, delta before its bias, A, B, C, D and the bias of delta, as `selective_scan` takes them; and
-            the convolution's new state (``None`` unless asked for).
+            What `operands` returns, and the convolution's new state (``None`` unless asked for).
         """
         u, conv_state = self._convolve(x, conv_state, reverse, reset, return_state)
-        selected = self.x_proj(u)
-        low_rank_delta, B, C = selected.split([self.delta_rank, self.d_state, self.d_state], dim=-1)
-        # The bias goes to the scan, which adds it in float32 together with the softplus.
-        delta = F.linear(low_rank_delta, self.dt_proj.weight)
-        A = -torch.exp(at_least_float32(self.A_log))
-        return (u, delta, A, B, C, self.D, self.dt_proj.bias), conv_state
+        return self.operands(u), conv_state
 
     def _convolve(
         self,
