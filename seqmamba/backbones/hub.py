@@ -1,24 +1,27 @@
-"""Models in and out of folders and Hugging Face repositories: safetensors and config.json, never pickles."""
+"""Models in and out of folders and Hugging Face repositories: config.json and safetensors."""
 
 from __future__ import annotations
 
-import re
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
-from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
+from huggingface_hub import PyTorchModelHubMixin, constants
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import save_model
 from torch import nn
 
 from seqmamba.backbones.config_file import ARCHITECTURE, build_config, read_config, write_config
+from seqmamba.backbones.repository import locate
+from seqmamba.backbones.weights import load_weights, read_published_weights, read_tensors
 from seqmamba.errors import UserError
 
 MODEL_GROUP = "seqmamba.models"
+LAYOUT_GROUP = "seqmamba.layouts"
 Model = TypeVar("Model", bound="HubModel")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_MODEL_TYPE = "model_type"
+_STATE_SPACES = "state_spaces"
+_STATE_SPACES_KEYS = {"d_model", "n_layer", "ssm_cfg"}
 _CARD = """---
 {{ card_data }}
 ---
@@ -75,7 +78,7 @@ class HubModel(
             UserError: If a file is absent, damaged, not safetensors, or does not fit the model.
         """
         where = str(pretrained_model_name_or_path)
-        config_path = _locate(where, constants.CONFIG_NAME, download)
+        config_path = locate(where, constants.CONFIG_NAME, download)
         content = read_config(config_path)
         architecture = content.get(ARCHITECTURE)
         if architecture != cls.__name__:
@@ -83,34 +86,38 @@ class HubModel(
                 f"{config_path}: expected architecture {cls.__name__!r}, got {architecture!r}",
                 hint="seqmamba.from_pretrained picks the class by itself",
             )
-        weights = _locate(where, constants.SAFETENSORS_SINGLE_FILE, download)
+        weights = locate(where, constants.SAFETENSORS_SINGLE_FILE, download)
         config: Any = build_config(cls.config_class, content, str(config_path))
         try:
             module = cast(nn.Module, cls(config))
         except (RuntimeError, MemoryError) as error:  # sizes beyond any memory
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{config_path}: describes a model that cannot be built: {reason}") from error
-        _load_weights(module, weights)
+            raise _cannot_be_built(config_path, error) from error
+        load_weights(module, read_tensors(weights), str(weights))
         return cast(Model, module.to(map_location).eval())
 
 
 def from_pretrained(folder_or_repo: str | Path, *, map_location: str = "cpu", **download: Any) -> nn.Module:
     """Return the model that the files describe, whatever its class, in evaluation mode.
 
-    The class is the one registered as config.json's ``architecture`` in the entry-point group
-    ``seqmamba.models``; nothing is unpickled and no code of the folder runs.
+    Files that ``save_pretrained`` wrote name their class as config.json's ``architecture``, which the
+    entry-point group ``seqmamba.models`` resolves. Published checkpoints name their layout as ``model_type``,
+    which the group ``seqmamba.layouts`` resolves; state-spaces' original files are known by their keys.
+    Nothing but tensors is unpickled and no code of the folder runs.
 
     Args:
-        folder_or_repo: A folder with config.json and model.safetensors, or ``owner/name`` on the hub.
+        folder_or_repo: A folder with config.json and weights, or ``owner/name`` on the hub.
         map_location: Device of the parameters.
         **download: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
 
     Raises:
-        UserError: If a file is absent, damaged, not safetensors, or describes no known model.
+        UserError: If a file is absent, damaged, holds more than tensors, or describes no known model.
     """
     where = str(folder_or_repo)
-    config_path = _locate(where, constants.CONFIG_NAME, download)
-    architecture = read_config(config_path).get(ARCHITECTURE)
+    config_path = locate(where, constants.CONFIG_NAME, download)
+    content = read_config(config_path)
+    if ARCHITECTURE not in content and (_MODEL_TYPE in content or content.keys() >= _STATE_SPACES_KEYS):
+        return _import_published(where, content, config_path, download).to(map_location).eval()
+    architecture = content.get(ARCHITECTURE)
     models = {point.name: point for point in entry_points(group=MODEL_GROUP)}
     if not isinstance(architecture, str) or architecture not in models:
         raise UserError(
@@ -120,42 +127,27 @@ def from_pretrained(folder_or_repo: str | Path, *, map_location: str = "cpu", **
     return models[architecture].load().from_pretrained(where, map_location=map_location, **download)
 
 
-def _locate(where: str, name: str, download: dict[str, Any]) -> Path:
-    """Return the path of one of the model's files, downloading it if ``where`` is a repository."""
-    folder = Path(where).expanduser()
-    if folder.is_dir():
-        if (folder / name).is_file():
-            return folder / name
-        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-        if pickles and name == constants.SAFETENSORS_SINGLE_FILE:
-            raise UserError(
-                f"{folder}: expected {name}, got {', '.join(pickles)}, which is refused: "
-                "unpickling a file runs whatever code it holds",
-                hint="save the model again with save_pretrained",
-            )
-        raise UserError(f"{folder}: expected a model folder, but it has no {name}")
-    if folder.exists() or not _REPOSITORY.fullmatch(where):
-        raise UserError(f"{where}: expected a model folder or owner/name on the hub; there is no such folder")
-    try:
-        return Path(hf_hub_download(repo_id=where, filename=name, **download))
-    except (OSError, ValueError) as error:  # every hub, connection and cache error is one of these
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{where}: no such folder, and {name} did not come from the hub: {reason}") from error
+def _import_published(
+    where: str, content: dict[str, Any], config_path: Path, download: dict[str, Any]
+) -> nn.Module:
+    """Build the model of a published checkpoint.
 
-
-def _load_weights(model: nn.Module, path: Path) -> None:
-    """Copy a safetensors file into a model; every key must match."""
-    try:
-        missing, unexpected = load_model(model, path, strict=False)
-    except (SafetensorError, OSError) as error:
+    An entry of the group is a function ``import_model(config, weights, where)``: the content of config.json,
+    all tensors by name, and config.json's path for messages. It returns the model with these weights.
+    """
+    layouts = {point.name: point for point in entry_points(group=LAYOUT_GROUP)}
+    name = content.get(_MODEL_TYPE, _STATE_SPACES)
+    if not isinstance(name, str) or name not in layouts:
         raise UserError(
-            f"{path}: expected a safetensors file, got {error}",
-            hint="the file is damaged, incomplete or of another format; copy or save it again",
-        ) from error
-    except RuntimeError as error:  # load_state_dict lists the shapes that differ, one a line
-        detail = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
-        raise UserError(f"{path}: the weights do not fit config.json: {detail}") from error
-    for problem, names in (("lack", missing), ("have unknown", unexpected)):
-        if names:
-            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
-            raise UserError(f"{path}: the weights {problem} {shown} ({len(names)} in all)")
+            f"{config_path}: expected model_type out of {', '.join(sorted(layouts))}, got {name!r}"
+        )
+    weights = read_published_weights(where, download)
+    try:
+        return cast(nn.Module, layouts[name].load()(content, weights, str(config_path)))
+    except (RuntimeError, MemoryError) as error:  # sizes beyond any memory
+        raise _cannot_be_built(config_path, error) from error
+
+
+def _cannot_be_built(config_path: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UserError(f"{config_path}: describes a model that cannot be built: {reason}")

@@ -31,6 +31,7 @@ class LanguageModelConfig:
         head_bias: Whether the head has a bias.
         pad_vocab_multiple: Embedding and head have this many rows, or the next multiple of it; the logits of
             rows beyond ``vocab_size`` are not returned.
+        head: Whether there is a head; without one the model returns the backbone's features.
 
     Raises:
         UserError: If a field is out of range.
@@ -41,11 +42,12 @@ class LanguageModelConfig:
     tie_embeddings: bool = True
     head_bias: bool = False
     pad_vocab_multiple: int = 1
+    head: bool = True
 
     def __post_init__(self) -> None:
         require_whole("vocab_size", self.vocab_size, 2)
         require_whole("pad_vocab_multiple", self.pad_vocab_multiple)
-        for name in ("tie_embeddings", "head_bias"):
+        for name in ("tie_embeddings", "head_bias", "head"):
             require_bool(name, getattr(self, name))
 
     @property
@@ -70,8 +72,8 @@ class LanguageModel(nn.Module, HubModel):
         self.embedding = nn.Embedding(config.n_rows, width)
         nn.init.normal_(self.embedding.weight, std=_EMBEDDING_STD)
         self.backbone = Backbone(config.backbone)
-        self.lm_head = nn.Linear(width, config.n_rows, bias=config.head_bias)
-        if config.tie_embeddings:
+        self.lm_head = nn.Linear(width, config.n_rows, bias=config.head_bias) if config.head else None
+        if self.lm_head is not None and config.tie_embeddings:
             self.lm_head.weight = self.embedding.weight
 
     @overload
@@ -115,7 +117,8 @@ class LanguageModel(nn.Module, HubModel):
             last_only: Whether to return the last position's logits only: all that a prefill needs.
 
         Returns:
-            Logits (batch, length or 1, vocab_size), and the new state if asked for.
+            Logits (batch, length or 1, vocab_size), without a head the features instead, and the new state if
+            asked for.
 
         Raises:
             UserError: If the tokens are not whole numbers (batch, length >= 1).
@@ -127,11 +130,18 @@ class LanguageModel(nn.Module, HubModel):
             self.embedding(tokens.long()), reset=reset, state=state, return_state=return_state
         )
         features, new_state = hidden if return_state else (hidden, None)
-        logits = self.logits(features[:, -1:] if last_only else features)
-        return (logits, cast(BackboneState, new_state)) if return_state else logits
+        features = features[:, -1:] if last_only else features
+        y = features if self.lm_head is None else self.logits(features)
+        return (y, cast(BackboneState, new_state)) if return_state else y
 
     def logits(self, features: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length vocabulary"]:
-        """Apply the head to the backbone's features."""
+        """Apply the head to the backbone's features.
+
+        Raises:
+            UserError: If the model has no head.
+        """
+        if self.lm_head is None:
+            raise UserError("this model has no head and gives features instead of logits")
         return F.linear(features, self.lm_head.weight, self.lm_head.bias)[..., : self.config.vocab_size]
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> BackboneState:

@@ -1,0 +1,1 @@
+"""Published checkpoint layouts, one a file: each reads foreign config.json and weights into our models."""
