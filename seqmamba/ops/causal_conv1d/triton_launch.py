@@ -101,7 +101,7 @@ def forward(
         conv_forward[(tiles,)](
             x,
             weight.contiguous(),
-            bias,
+            _contiguous(bias),
             _contiguous(initial_state),
             _contiguous(reset),
             y,
@@ -145,7 +145,7 @@ def backward(
             grad_final.contiguous(),
             x,
             weight.contiguous(),
-            bias,
+            _contiguous(bias),
             _contiguous(initial_state),
             _contiguous(reset),
             d_x,

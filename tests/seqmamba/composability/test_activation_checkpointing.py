@@ -14,6 +14,11 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 from seqmamba.errors import UserError
 
+SCANS = {
+    torch.ops.seqmamba.selective_scan_forward.default: 1,
+    torch.ops.seqmamba.bidirectional_scan_forward.default: 2,  # what a GPU runs for both directions
+}
+
 
 class CountScans(TorchDispatchMode):
     """Counts the forward scans that really run."""
@@ -23,7 +28,7 @@ class CountScans(TorchDispatchMode):
         self.scans = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.scans += func is torch.ops.seqmamba.selective_scan_forward.default
+        self.scans += SCANS.get(func, 0)
         return func(*args, **(kwargs or {}))
 
 
@@ -41,7 +46,7 @@ def test_a_checkpointed_block_gives_the_same_bits(kind: dict[str, Any], reentran
 
 
 def save_scans(context: Any, function: Any, *arguments: Any, **options: Any) -> CheckpointPolicy:
-    if function is torch.ops.seqmamba.selective_scan_forward.default:
+    if function in SCANS:
         return CheckpointPolicy.MUST_SAVE
     return CheckpointPolicy.PREFER_RECOMPUTE
 

@@ -40,6 +40,8 @@ def replicate(rank: int, rendezvous: str, results: str, device: str) -> None:
     x = features(21, device, batch=4).chunk(2)[rank]
     found = {}
     for mode, options in MODES.items():
+        if mode == "sharded" and device != "cpu":
+            continue  # two processes on one GPU can only talk through gloo, which does not shard there
         backbone = backbone_on(
             device, n_layers=1, direction="bidirectional", checkpoint_activations=mode == "checkpointed"
         )
@@ -77,6 +79,6 @@ def test_gradients_are_those_of_the_whole_batch(tmp_path: Path, device: str) -> 
     backbone = backbone_on(device, n_layers=1, direction="bidirectional")
     expected = mean_gradients(backbone, backbone, features(21, device, batch=4), passes=1)
     found = torch.load(results)
-    assert found.keys() == MODES.keys()
+    assert found.keys() == MODES.keys() - (set() if device == "cpu" else {"sharded"})
     for gradients in found.values():
         assert_same(gradients, expected, 1e-5)

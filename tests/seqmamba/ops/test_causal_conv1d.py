@@ -174,6 +174,19 @@ def test_parts_of_a_projection_need_no_copy(impl: str, reverse: bool) -> None:
     torch.testing.assert_close(leaf.grad.chunk(2, dim=-1)[0], again.grad)
 
 
+@pytest.mark.parametrize("impl", ["numba", TRITON])
+def test_a_bias_may_lie_apart(impl: str) -> None:
+    x, weight, bias = torch.randn(2, 5, 6), torch.randn(6, 4), torch.full((6, 3), torch.nan)
+    bias[:, 1] = torch.randn(6)
+    spread = bias[:, 1].requires_grad_()
+    dense = spread.detach().clone().requires_grad_()
+    results = [causal_conv1d(x, weight, b, activation="silu", impl=impl) for b in (spread, dense)]
+    torch.testing.assert_close(*results)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(y.sum(), b)[0] for y, b in zip(results, (spread, dense), strict=True))
+    )
+
+
 @pytest.mark.gpu
 @on_a_gpu_only
 @pytest.mark.parametrize("dim", [256, 384, 1000, 2048])
