@@ -10,14 +10,29 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqmamba.backbones import Backbone, BackboneConfig, from_pretrained
+    from seqmamba.backbones import (
+        Backbone,
+        BackboneConfig,
+        MultiScaleBackbone,
+        MultiScaleConfig,
+        from_pretrained,
+    )
 
 __version__ = version("seqmamba")
-__all__ = ["Backbone", "BackboneConfig", "__version__", "from_pretrained"]
+__all__ = [
+    "Backbone",
+    "BackboneConfig",
+    "MultiScaleBackbone",
+    "MultiScaleConfig",
+    "__version__",
+    "from_pretrained",
+]
 
 _HOMES = {
     "Backbone": "seqmamba.backbones",
     "BackboneConfig": "seqmamba.backbones",
+    "MultiScaleBackbone": "seqmamba.backbones",
+    "MultiScaleConfig": "seqmamba.backbones",
     "from_pretrained": "seqmamba.backbones",
 }
 

@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqmamba.backbones.build import build_backbone
 from seqmamba.backbones.config import BackboneConfig
 from seqmamba.backbones.hub import HubModel
-from seqmamba.backbones.isotropic import Backbone
+from seqmamba.backbones.multiscale_config import MultiScaleConfig
 from seqmamba.backbones.state import BackboneState
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_bool, require_whole
@@ -37,7 +38,7 @@ class LanguageModelConfig:
         UserError: If a field is out of range.
     """
 
-    backbone: BackboneConfig
+    backbone: BackboneConfig | MultiScaleConfig
     vocab_size: int
     tie_embeddings: bool = True
     head_bias: bool = False
@@ -71,7 +72,7 @@ class LanguageModel(nn.Module, HubModel):
         width = config.backbone.d_model
         self.embedding = nn.Embedding(config.n_rows, width)
         nn.init.normal_(self.embedding.weight, std=_EMBEDDING_STD)
-        self.backbone = Backbone(config.backbone)
+        self.backbone = build_backbone(config.backbone)
         self.lm_head = nn.Linear(width, config.n_rows, bias=config.head_bias) if config.head else None
         if self.lm_head is not None and config.tie_embeddings:
             self.lm_head.weight = self.embedding.weight
@@ -147,3 +148,7 @@ class LanguageModel(nn.Module, HubModel):
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> BackboneState:
         """Return the state before the first token; see `Backbone.init_state`."""
         return self.backbone.init_state(batch_size, device)
+
+    def example_input(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+        """Draw random token ids; see `HubModel.example_input`."""
+        return torch.randint(self.config.vocab_size, (batch, length), generator=generator)
