@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqmamba.nn.state import MixerState, map_state, register_state
+from seqmamba.nn.state import MixerState, map_state, register_state, repeat_rows, select_rows
 
 
 @register_state
@@ -30,7 +30,15 @@ class BackboneState(NamedTuple):
         Args:
             rows: Indices, a mask or a slice of the batch axis.
         """
-        return map_state(lambda x: x[rows], self)
+        return select_rows(self, rows)
+
+    def repeat(self, copies: int) -> BackboneState:
+        """Return copies of every sequence's state side by side, to continue one prefix in several ways.
+
+        Args:
+            copies: How many of each.
+        """
+        return repeat_rows(self, copies)
 
     def to(self, device: torch.device | str) -> BackboneState:
         """Return the state on another device."""

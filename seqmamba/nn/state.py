@@ -6,13 +6,15 @@ where the state is complex, float64 in a float64 model); whole numbers in it say
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Float, Inexact, Int
 from torch import Tensor
 from torch.utils import _pytree
+
+from seqmamba.errors import UserError
 
 MixerState = tuple[Any, ...]
 """The state of any mixer: a named tuple of tensors, whole numbers and further named tuples."""
@@ -47,6 +49,79 @@ def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
     return _pytree.tree_map_only(Tensor, function, state)
 
 
+def select_rows(state: State, rows: Tensor | slice) -> State:
+    """Return the states of some sequences of the batch.
+
+    Args:
+        state: Any state.
+        rows: Indices, a mask or a slice of the batch axis.
+    """
+    return map_state(lambda x: x[rows], state)
+
+
+def repeat_rows(state: State, copies: int) -> State:
+    """Return a state with copies of every sequence side by side: all copies of the first, then of the second.
+
+    Args:
+        state: Any state.
+        copies: How many of each.
+    """
+    return map_state(lambda x: x.repeat_interleave(copies, dim=0), state)
+
+
+def concatenate_states(states: Sequence[State]) -> State:
+    """Return the state of several batches as one batch, first batch first.
+
+    Args:
+        states: States of one model, of the same form but for their batch sizes.
+
+    Raises:
+        UserError: If there is none, or they differ in their form or their whole numbers.
+    """
+    if not states:
+        raise UserError("states: expected at least one state, got none")
+    forms = [describe_state(select_rows(state, slice(0, 0))) for state in states]
+    for form in forms[1:]:
+        if form != forms[0]:
+            where = first_difference(forms[0], form)
+            raise UserError(f"states: expected states of the same form, but {where}")
+    leaves = [_pytree.tree_leaves(state) for state in states]
+    joined = [
+        torch.cat(same) if isinstance(same[0], Tensor) else same[0] for same in zip(*leaves, strict=True)
+    ]
+    return _pytree.tree_unflatten(joined, _pytree.tree_structure(states[0]))
+
+
+def describe_state(state: Any) -> dict[str, Any]:
+    """Return a state's form: the shapes and dtypes of its tensors, and its whole numbers, each by its path.
+
+    Args:
+        state: Any state.
+    """
+    leaves, _ = _pytree.tree_flatten_with_path(state)
+    return {
+        _pytree.keystr(path).lstrip("."): (tuple(x.shape), x.dtype) if isinstance(x, Tensor) else x
+        for path, x in leaves
+    }
+
+
+def first_difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Say where two descriptions by `describe_state` first differ.
+
+    Args:
+        before: Of one state.
+        after: Of the other.
+    """
+    names = [name for name in (*before, *after) if before.get(name) != after.get(name)]
+    return (
+        f"{names[0]} is {_written(before.get(names[0]))} in one, {_written(after.get(names[0]))} in the other"
+    )
+
+
+def _written(part: Any) -> str:
+    return f"{part[1]} {part[0]}" if isinstance(part, tuple) else str(part)
+
+
 @register_state
 class MambaState(NamedTuple):
     """State of one Mamba layer.
@@ -58,3 +133,57 @@ class MambaState(NamedTuple):
 
     conv: Float[Tensor, "batch width dim"]
     scan: Inexact[Tensor, "batch dim state"]
+
+
+@register_state
+class Mamba2State(NamedTuple):
+    """State of one Mamba-2 layer.
+
+    Attributes:
+        conv: The last ``d_conv - 1`` inputs of the convolution (x, B and C side by side), oldest first.
+        scan: The hidden state of each head.
+    """
+
+    conv: Float[Tensor, "batch width channels"]
+    scan: Float[Tensor, "batch heads head_dim state"]
+
+
+@register_state
+class AttentionState(NamedTuple):
+    """State of one attention layer.
+
+    Attributes:
+        keys: Rotated keys, oldest first: of all positions, or with a window of the last ``window - 1``.
+        values: Values of the same positions.
+        position: Positions since the start of each sequence; no more than these of the cached are its own.
+        packed: Whether the cache may hold others than those: a window's does from the start.
+    """
+
+    keys: Float[Tensor, "batch cached heads head_dim"]
+    values: Float[Tensor, "batch cached heads head_dim"]
+    position: Int[Tensor, " batch"]
+    packed: bool
+
+
+@register_state
+class LSTMState(NamedTuple):
+    """State of one LSTM layer.
+
+    Attributes:
+        hidden: The last output h.
+        cell: The memory c.
+    """
+
+    hidden: Float[Tensor, "batch dim"]
+    cell: Float[Tensor, "batch dim"]
+
+
+@register_state
+class GRUState(NamedTuple):
+    """State of one GRU layer.
+
+    Attributes:
+        hidden: The last output h.
+    """
+
+    hidden: Float[Tensor, "batch dim"]

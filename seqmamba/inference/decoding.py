@@ -1,0 +1,220 @@
+"""Drawing tokens one after the other, each fed back to the model."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from seqmamba.errors import UserError
+from seqmamba.inference.graphs import GraphedSteps
+from seqmamba.inference.model import TokenModel, evaluation_mode, require_tokens, step_period
+from seqmamba.inference.philox import uniforms
+from seqmamba.inference.sampling import Draws, SamplingConfig, draw
+from seqmamba.inference.stopping import StopRule
+from seqmamba.nn.options import require_whole
+from seqmamba.nn.state import describe_state, map_state, register_state, repeat_rows, select_rows
+
+
+@register_state
+class Generation(NamedTuple):
+    """All that generation carries from one token to the next: from a copy of it, it goes on as it would have.
+
+    Attributes:
+        model: The model's state before ``tokens``.
+        tokens: The last token of each row, not yet fed to the model. int64.
+        rows: Which sequence each row is, for the random numbers. int64.
+        positions: Where in its sequence the next token of each row stands. int64.
+        done: Which rows have met a stop token; they go on as padding.
+    """
+
+    model: Any
+    tokens: Int[Tensor, " batch"]
+    rows: Int[Tensor, " batch"]
+    positions: Int[Tensor, " batch"]
+    done: Bool[Tensor, " batch"]
+
+    def select(self, rows: Tensor | slice) -> Generation:
+        """Return some of the sequences; they go on as they would have in the whole batch.
+
+        Args:
+            rows: Indices, a mask or a slice of the batch axis.
+        """
+        return select_rows(self, rows)
+
+    def repeat(self, copies: int) -> Generation:
+        """Return copies of every sequence side by side, numbered anew so that each goes on in its own way.
+
+        Args:
+            copies: How many of each.
+        """
+        wider = repeat_rows(self, copies)
+        return wider._replace(rows=torch.arange(len(wider.rows), device=wider.rows.device))
+
+    def clone(self) -> Generation:
+        """Return a copy that later steps do not touch."""
+        return map_state(torch.clone, self)
+
+
+class TokenBlock(NamedTuple):
+    """Tokens that follow each other, and what they were drawn from.
+
+    Attributes:
+        tokens: int64; padding behind a row's stop token.
+        log_probs: See `Draws`; zero in the padding.
+        sampled_log_probs: See `Draws`; zero in the padding.
+        drawn: Tokens of each row before the padding, a stop token included. int64.
+        state: The state behind the block, to go on or to start again from.
+    """
+
+    tokens: Int[Tensor, "batch length"]
+    log_probs: Float[Tensor, "batch length"]
+    sampled_log_probs: Float[Tensor, "batch length"]
+    drawn: Int[Tensor, " batch"]
+    state: Generation
+
+
+class Decoder:
+    """Draws tokens in constant memory: step by step, or on a GPU a period of steps in one CUDA graph.
+
+    The period is that of the model (`step_period`). Steps short of one, and those up to the next border
+    between two, run without the graph: the numbers are the same.
+
+    Args:
+        model: A causal language model; it draws in evaluation mode.
+        start: What `begin` or an earlier block returned. It is not changed.
+        sampling: How tokens are drawn.
+        stop: Where rows end.
+        graph: Whether to use a CUDA graph; ``None`` uses one on a GPU once the model's state keeps its form.
+
+    Raises:
+        UserError: If a graph is asked for where there is no GPU, or the model knows no such stop token.
+    """
+
+    def __init__(
+        self,
+        model: TokenModel,
+        start: Generation,
+        sampling: SamplingConfig | None = None,
+        stop: StopRule | None = None,
+        graph: bool | None = None,
+    ) -> None:
+        self.model, self.sampling, self.stop = model, sampling or SamplingConfig(), stop or StopRule()
+        device = start.tokens.device
+        if graph and device.type != "cuda":
+            raise UserError(f"graph: CUDA graphs need an NVIDIA GPU, but the state is on {device}")
+        require_tokens(model, torch.tensor([*self.stop.tokens, self.stop.pad]), "stop")
+        self._stop_tokens = torch.tensor(self.stop.tokens, dtype=torch.int64, device=device)
+        self._may_graph = device.type == "cuda" and graph is not False
+        self._steady = graph is True  # then the capture itself refuses what is not
+        self._period = step_period(model)
+        self._since_border = 0
+        self._steps: GraphedSteps[Generation] | None = None
+        self._loaded = False
+        self._eager_state = start
+
+    @property
+    def graphed(self) -> bool:
+        """Whether a CUDA graph has been captured."""
+        return self._steps is not None
+
+    def advance(self, n_tokens: int) -> TokenBlock:
+        """Draw the next tokens of every row.
+
+        Args:
+            n_tokens: How many.
+
+        Returns:
+            The tokens, and the state behind them in memory of its own.
+
+        Raises:
+            UserError: If ``n_tokens`` is not positive, the model's logits are NaN or infinite, or a graph was
+                asked for and the model's state changes its form.
+        """
+        require_whole("n_tokens", n_tokens)
+        with evaluation_mode(self.model), torch.inference_mode():
+            done_before = self._state.done.clone()
+            draws = self._draw(n_tokens)
+        # outside of inference mode, so that they may take part in training
+        tokens, log_probs, sampled = (x.clone() for x in draws)
+        if not log_probs.isfinite().all():
+            raise UserError(
+                "the model's logits are not finite, so there is nothing to draw a token from",
+                hint="its weights or its state have diverged; start again from the state of an earlier block",
+            )
+        return TokenBlock(
+            tokens, log_probs, sampled, self._count(tokens, done_before), map_state(torch.clone, self._state)
+        )
+
+    @property
+    def _state(self) -> Generation:
+        return self._steps.state if self._steps is not None and self._loaded else self._eager_state
+
+    def _draw(self, n_tokens: int) -> Draws:
+        start = self._state
+        positions = start.positions[:, None] + torch.arange(n_tokens, device=start.positions.device)
+        numbers = uniforms(self.sampling.seed, start.rows, positions)
+        out = Draws(
+            torch.empty_like(positions),
+            torch.empty_like(numbers, dtype=torch.float32),
+            torch.empty_like(numbers, dtype=torch.float32),
+        )
+        at = 0
+        while at < n_tokens:
+            width = min(n_tokens - at, self._period - self._since_border) if self._may_graph else n_tokens
+            made = self._run(numbers[:, at : at + width])
+            for whole, part in zip(out, made, strict=True):
+                whole[:, at : at + width] = part
+            at += width
+        return out
+
+    def _run(self, numbers: Tensor) -> Draws:
+        """Take some steps; a whole period from border to border goes into the graph."""
+        whole_period = self._may_graph and numbers.shape[1] == self._period
+        if whole_period and self._steady:
+            if self._steps is None:
+                self._steps = GraphedSteps(self._decode, self._eager_state)
+            elif not self._loaded:
+                self._steps.load(self._eager_state)
+            self._loaded = True
+            return self._steps(numbers)
+        before = self._state
+        draws, self._eager_state = self._decode(before, numbers)
+        self._loaded = False
+        self._since_border = (self._since_border + numbers.shape[1]) % self._period
+        if whole_period:
+            self._steady = describe_state(before) == describe_state(self._eager_state)
+        return draws
+
+    def _decode(self, state: Generation, numbers: Tensor) -> tuple[Draws, Generation]:
+        """Take as many steps as there are random numbers for each row."""
+        model_state, tokens, rows, positions, done = state
+        made: list[Draws] = []
+        for number in numbers.unbind(dim=1):
+            logits, model_state = self.model(tokens[:, None], state=model_state, return_state=True)
+            drawn = draw(logits[:, -1], number, self.sampling)
+            if self.stop.tokens:
+                drawn = _pad(drawn, done, self.stop.pad)
+                done = done | (drawn.tokens[:, None] == self._stop_tokens).any(dim=-1)
+            tokens = drawn.tokens
+            made.append(drawn)
+        draws = Draws(*(torch.stack(parts, dim=1) for parts in zip(*made, strict=True)))
+        return draws, Generation(model_state, tokens, rows, positions + numbers.shape[1], done)
+
+    def _count(self, tokens: Tensor, done_before: Tensor) -> Tensor:
+        """Tokens of each row before the padding."""
+        ends = (tokens[..., None] == self._stop_tokens).any(dim=-1)
+        ended_earlier = ends.cumsum(dim=1) - ends.long() > 0
+        return (~ended_earlier & ~done_before[:, None]).sum(dim=1)
+
+
+def _pad(drawn: Draws, done: Tensor, pad: int) -> Draws:
+    """Replace what was drawn for rows that have ended."""
+    zero = torch.zeros_like(drawn.log_probs)
+    return Draws(
+        torch.where(done, pad, drawn.tokens),
+        torch.where(done, zero, drawn.log_probs),
+        torch.where(done, zero, drawn.sampled_log_probs),
+    )

@@ -1,0 +1,164 @@
+"""Steps of a recurrence as one CUDA graph: the work of hundreds of kernel launches for the price of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from seqmamba.errors import UserError
+from seqmamba.nn.state import State, describe_state, first_difference, map_state
+
+_WARM_UPS = 2  # the first compiles kernels; what is left to initialise happens at the latest in the second
+
+
+class GraphedSteps(Generic[State]):
+    """A function ``outputs, state = function(state, *inputs)``, replayed with the state updated in place.
+
+    On a GPU the function runs into one CUDA graph at the first call, with its state in buffers of its own; it
+    must not wait for the GPU. Memory does not grow from call to call. On a CPU the function itself runs: same
+    numbers, same interface.
+
+    Weights that change in place are followed; moving or replacing them needs a new object. The setting of
+    `torch.autocast` at the first call is part of the graph, which casts the weights once a replay.
+
+    Args:
+        function: Some steps of a model.
+        state: The state to start from, with tensors on the device where the function runs. It is not changed.
+    """
+
+    def __init__(self, function: Callable[..., tuple[Any, State]], state: State) -> None:
+        self._function = function
+        self._state = state
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: tuple[Tensor, ...] = ()
+        self._outputs: Any = None
+
+    @property
+    def state(self) -> State:
+        """The state now. On a GPU it is valid until the next call; clone what is to last."""
+        return self._state
+
+    @torch.inference_mode()
+    def load(self, state: State) -> None:
+        """Go on from another state of the same form.
+
+        Args:
+            state: It is not changed.
+
+        Raises:
+            UserError: If its shapes, dtypes or whole numbers differ from those of the graph.
+        """
+        if self._graph is None:
+            self._state = state
+            return
+        before, after = describe_state(self._state), describe_state(state)
+        if before != after:
+            raise UserError(f"state: expected one like the graph's, but {first_difference(before, after)}")
+        _copy(self._state, state)
+
+    @torch.inference_mode()
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Run the steps.
+
+        Args:
+            inputs: Tensors of the same shapes and dtypes in every call.
+
+        Returns:
+            The function's outputs; on a GPU they are valid until the next call.
+
+        Raises:
+            UserError: If the state does not come out in the form in which it went in.
+        """
+        if not _is_on_gpu(self._state):
+            outputs, self._state = self._function(self._state, *inputs)
+            return outputs
+        graph = self._graph or self._capture(inputs)
+        _copy(self._inputs, inputs)
+        graph.replay()
+        return self._outputs
+
+    def _capture(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
+        state, self._inputs = map_state(torch.clone, (self._state, inputs))
+        device = _device(state)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(device):
+            self._warm_up(state, device)
+            # other threads may go on using the GPU, to write what was made so far for instance
+            with _casts_of_its_own(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                outputs, new_state = self._function(state, *self._inputs)
+                _copy(state, _apart(new_state, state))
+        # capturing runs nothing, so the buffers still hold the state to start from
+        self._state, self._outputs, self._graph = state, outputs, graph
+        return graph
+
+    def _warm_up(self, state: State, device: torch.device) -> None:
+        """Run what a capture cannot hold, compilation above all, and see what becomes of the state."""
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                _, new_state = self._function(state, *self._inputs)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        require_steady(state, new_state)
+
+
+def require_steady(before: Any, after: Any) -> None:
+    """Refuse a state that changed its form over a period of steps.
+
+    Args:
+        before: The state before them.
+        after: The state after them.
+
+    Raises:
+        UserError: If a shape, a dtype or a whole number changed.
+    """
+    old, new = describe_state(before), describe_state(after)
+    if old != new:
+        raise UserError(
+            f"a CUDA graph needs a state that keeps its form, but before and after its steps "
+            f"{first_difference(old, new)}",
+            hint="attention without a window keeps ever more keys; run the model without a graph",
+        )
+
+
+@contextmanager
+def _casts_of_its_own() -> Iterator[None]:
+    """Keep autocast from using, inside the graph, casts of weights that it made outside, and the reverse.
+
+    Those made outside would be freed under the graph; those made inside are only filled by its replays.
+    """
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        torch.clear_autocast_cache()
+
+
+def _copy(targets: Any, sources: Any) -> None:
+    pairs = zip(_tensors(targets), _tensors(sources), strict=True)
+    apart = [(target, source) for target, source in pairs if target is not source]
+    if apart:
+        torch._foreach_copy_([target for target, _ in apart], [source for _, source in apart])
+
+
+def _apart(new: State, old: State) -> State:
+    """Copy what of the new state is a view of the old one, which is about to be overwritten."""
+    memory = {x.untyped_storage().data_ptr() for x in _tensors(old)}
+    return map_state(lambda x: x.clone() if x.untyped_storage().data_ptr() in memory else x, new)
+
+
+def _tensors(state: Any) -> list[Tensor]:
+    return [x for x in _pytree.tree_leaves(state) if isinstance(x, Tensor)]
+
+
+def _is_on_gpu(state: Any) -> bool:
+    return any(x.is_cuda for x in _tensors(state))
+
+
+def _device(state: Any) -> torch.device:
+    return next(x.device for x in _tensors(state) if x.is_cuda)
