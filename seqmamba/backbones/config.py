@@ -8,8 +8,10 @@ from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.mixers import MIXERS
 from seqmamba.nn.norm import NORMS, NormKind
 from seqmamba.nn.options import is_number, require, require_bool, require_choice, require_whole
+from seqmamba.nn.shared_attention import SHARED_ATTENTION
 
 _MLP = "+mlp"
+_NAMES = (*(f"{name}[{_MLP}]" for name in MIXERS), SHARED_ATTENTION)
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class BackboneConfig(MixerConfig):
         d_model: Channels of the residual stream.
         n_layers: Blocks.
         mixer: One mixer's name, or a pattern of names repeated over the depth. ``+mlp`` behind a name puts a
-            gated MLP behind that mixer: ``("mamba", "mamba", "attention+mlp")``.
+            gated MLP behind that mixer: ``("mamba", "mamba", "attention+mlp")``. All places of
+            ``shared_attention`` share one attention with an MLP of its own; see `SharedTransformer`.
         direction: ``causal`` sees the past only; ``bidirectional`` sees both sides.
         combine: How the two directions meet: ``add``, ``concat`` or ``gate``.
         d_state: State size N of each channel.
@@ -32,6 +35,7 @@ class BackboneConfig(MixerConfig):
         scan_impl: Implementation of the scan and the convolution; ``auto`` picks the fastest that runs.
         complex_state: Whether Mamba's A, B, C and state are complex.
         bc_norm: RMS norm of Mamba's delta, B and C: ``none``, ``rms`` (without weights) or ``learned``.
+        bc_norm_eps: Epsilon of these norms.
         dt_limit: Bounds of Mamba's delta after the softplus; ``None`` means none.
         bias: Whether the input and output projections have a bias.
         conv_bias: Whether the short convolution has a bias.
@@ -60,12 +64,11 @@ class BackboneConfig(MixerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expected = f"a name or a pattern of names out of {', '.join(MIXERS)}, each with or without +mlp"
+        expected = f"a name or a pattern of names out of {', '.join(_NAMES)}"
         require(isinstance(self.mixer, str | tuple | list), "mixer", expected, self.mixer)
         if not isinstance(self.mixer, str):  # JSON and YAML have lists, which are not hashable
             object.__setattr__(self, "mixer", tuple(self.mixer))
-        known = all(isinstance(name, str) and name.removesuffix(_MLP) in MIXERS for name in self.pattern)
-        require(known and len(self.pattern) > 0, "mixer", expected, self.mixer)
+        require(len(self.pattern) > 0 and all(map(_is_known, self.pattern)), "mixer", expected, self.mixer)
         require_whole("n_layers", self.n_layers)
         require(
             is_number(self.dropout) and 0 <= self.dropout < 1, "dropout", "a number in [0, 1)", self.dropout
@@ -100,3 +103,8 @@ class BackboneConfig(MixerConfig):
             layer: Index from 0.
         """
         return self.pattern[layer % len(self.pattern)].endswith(_MLP)
+
+
+def _is_known(name: object) -> bool:
+    """Tell whether a name may stand in a pattern; the shared attention has its MLP anyhow."""
+    return isinstance(name, str) and (name == SHARED_ATTENTION or name.removesuffix(_MLP) in MIXERS)

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from seqmamba.nn.both_ways import scan_both_ways
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
 from seqmamba.nn.selective import SelectiveSSM, split_channels
-from seqmamba.ops import bidirectional_scan
 
 
 class BidirectionalMamba(Mixer):
@@ -66,12 +66,7 @@ class BidirectionalMamba(Mixer):
         return self.out_proj(y), None
 
     def _scan_both(self, inner: Tensor, z: Tensor, reset: Tensor | None) -> Tensor:
-        """Scan both ways and add, in one operator where the implementation is left to it."""
-        if self.mamba_fwd.impl != "auto":
-            y_forward, _ = self.mamba_fwd.scan(inner, z, reset=reset)
-            y_reverse, _ = self.mamba_rev.scan(inner, z, reset=reset, reverse=True)
-            return y_forward + y_reverse
+        """Scan both ways and add."""
         forward, _ = self.mamba_fwd.select(inner, reset=reset)
         reverse, _ = self.mamba_rev.select(inner, reverse=True, reset=reset)
-        u, delta, A, B, C, D, bias = zip(forward, reverse, strict=True)
-        return bidirectional_scan(u, delta, A, B, C, D, z, bias, delta_softplus=True, reset=reset)
+        return scan_both_ways(forward, reverse, z, reset, self.mamba_fwd.impl)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from seqmamba.nn.selective import ScanOperands
 from seqmamba.ops import bidirectional_scan, selective_scan
-
-Operands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-"""u, delta before its bias, A, B, C, D and the bias of delta, as `SelectiveSSM.select` makes them."""
 
 
 def scan_both_ways(
-    forward: Operands,
-    reverse: Operands,
+    forward: ScanOperands,
+    reverse: ScanOperands,
     z: Float[Tensor, "batch length dim"] | None,
     reset: Bool[Tensor, "batch length"] | None,
     impl: str,
@@ -28,10 +28,12 @@ def scan_both_ways(
         impl: Implementation of the scans.
     """
     if impl == "auto":
-        u, delta, A, B, C, D, bias = zip(forward, reverse, strict=True)
-        return bidirectional_scan(u, delta, A, B, C, D, z, bias, delta_softplus=True, reset=reset)
-    y = [
-        selective_scan(*most, z, bias, delta_softplus=True, reverse=right_to_left, reset=reset, impl=impl)
-        for (*most, bias), right_to_left in ((forward, False), (reverse, True))
-    ]
-    return y[0] + y[1]
+        pairs: list[Any] = list(zip(forward, reverse, strict=True))
+        softplus = forward[-1] is not None
+        return bidirectional_scan(*pairs[:-1], z, pairs[-1], delta_softplus=softplus, reset=reset)
+    ys: list[Any] = []
+    for (u, delta, A, B, C, D, bias), right_to_left in ((forward, False), (reverse, True)):
+        options: dict[str, Any] = {"reverse": right_to_left, "reset": reset, "impl": impl}
+        y = selective_scan(u, delta, A, B, C, D, z, bias, delta_softplus=bias is not None, **options)
+        ys.append(y)
+    return ys[0] + ys[1]

@@ -43,6 +43,7 @@ class MixerConfig:
         complex_state: Whether Mamba's A, B, C and state are complex; N then counts complex states.
         bc_norm: RMS norm of Mamba's delta, B and C before the scan: ``none``, ``rms`` (without weights, as in
             Falcon Mamba) or ``learned`` (as in Jamba).
+        bc_norm_eps: Epsilon of these norms.
         dt_limit: Bounds of Mamba's delta after the softplus; ``None`` means none.
         bias: Whether the input and output projections have a bias.
         conv_bias: Whether the short convolution has a bias.
@@ -68,6 +69,7 @@ class MixerConfig:
     scan_impl: ScanImpl = "auto"
     complex_state: bool = False
     bc_norm: BCNorm = "none"
+    bc_norm_eps: float = 1e-6
     dt_limit: tuple[float, float] | None = None
     bias: bool = False
     conv_bias: bool = True
@@ -87,6 +89,8 @@ class MixerConfig:
         require_choice("bc_norm", self.bc_norm, ("none", "rms", "learned"))
         for name in ("complex_state", "bias", "conv_bias"):
             require_bool(name, getattr(self, name))
+        eps = self.bc_norm_eps
+        require(is_number(eps) and eps > 0, "bc_norm_eps", "a number > 0", eps)
         if self.dt_limit is not None:
             object.__setattr__(self, "dt_limit", tuple(self.dt_limit))  # YAML and JSON have lists
             require_limit("dt_limit", self.dt_limit)

@@ -28,6 +28,36 @@ def s4d_real(dim: int, state: int) -> Float[Tensor, "dim state"]:
     return torch.log(torch.arange(1, state + 1, dtype=torch.float32)).repeat(dim, 1)
 
 
+def s4d_complex(dim: int, state: int) -> tuple[Float[Tensor, "dim state"], Float[Tensor, "dim state"]]:
+    """Return ``log(-Re A)`` and ``Im A`` for the complex initialisation ``A[d, n] = -1/2 + n i``.
+
+    S4D-Lin as Mamba scales it (Gu & Dao 2023, section 3.6).
+
+    Args:
+        dim: Channels.
+        state: Complex states of a channel.
+
+    Returns:
+        Two float32 tensors, one row a channel.
+    """
+    frequencies = torch.arange(state, dtype=torch.float32)
+    return torch.full((dim, state), math.log(0.5)), frequencies.repeat(dim, 1)
+
+
+def log_of_uniform_decay(heads: int, A_min: float, A_max: float) -> Float[Tensor, " heads"]:
+    """Draw ``log(-A)`` with ``-A`` uniform in ``[A_min, A_max]``, one a head (the published Mamba-2 code).
+
+    Args:
+        heads: Heads.
+        A_min: Smallest decay rate.
+        A_max: Largest decay rate.
+
+    Returns:
+        Float32 logarithms.
+    """
+    return torch.log(torch.empty(heads).uniform_(A_min, A_max))
+
+
 def log_uniform_delta_bias(dim: int, dt_min: float, dt_max: float) -> Float[Tensor, " dim"]:
     """Draw biases whose softplus is log-uniform in ``[dt_min, dt_max]`` (Gu & Dao 2023, section 3.6).
 

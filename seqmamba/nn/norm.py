@@ -16,6 +16,16 @@ from seqmamba.ops import rms_norm
 NormKind = Literal["rms", "layer"]
 
 
+def unit_rms(x: Float[Tensor, "*shape dim"], eps: float) -> Float[Tensor, "*shape dim"]:
+    """Scale each position to unit root mean square, in float32 or wider, without a weight.
+
+    Args:
+        x: Any floating dtype, which the result keeps.
+        eps: Added to the mean square.
+    """
+    return F.rms_norm(at_least_float32(x), x.shape[-1:], eps=eps).to(x.dtype)
+
+
 class RMSNorm(nn.Module):
     """Scale each position to unit root mean square, then by a learned weight (Zhang & Sennrich 2019).
 
@@ -25,11 +35,13 @@ class RMSNorm(nn.Module):
     Args:
         dim: Channels.
         eps: Added to the mean square.
+        groups: Runs of ``dim / groups`` channels that are scaled each by itself.
     """
 
-    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+    def __init__(self, dim: int, eps: float = 1e-5, groups: int = 1) -> None:
         super().__init__()
         self.eps = eps
+        self.groups = groups
         self.weight = protect(nn.Parameter(torch.ones(dim)))
 
     def forward(
@@ -44,11 +56,15 @@ class RMSNorm(nn.Module):
         Returns:
             The normalised tensor.
         """
-        return cast(Tensor, rms_norm(x, self.weight, self.eps, dtype=dtype))
+        if self.groups == 1:
+            return cast(Tensor, rms_norm(x, self.weight, self.eps, dtype=dtype))
+        scaled = unit_rms(at_least_float32(x).unflatten(-1, (self.groups, -1)), self.eps).flatten(-2)
+        return (scaled * self.weight).to(dtype or self.weight.dtype)
 
     def extra_repr(self) -> str:
         """Show the size when printed."""
-        return f"{self.weight.shape[0]}, eps={self.eps}"
+        groups = "" if self.groups == 1 else f", groups={self.groups}"
+        return f"{self.weight.shape[0]}, eps={self.eps}{groups}"
 
 
 class LayerNorm(nn.Module):

@@ -67,6 +67,10 @@ class Mamba2Options:
         A_min: Smallest decay rate at initialisation, uniform in [A_min, A_max].
         A_max: Largest decay rate at initialisation.
         dt_limit: Bounds of delta after the softplus; ``None`` means none.
+        chunk_size: Steps that are multiplied at once where the GPU kernels do not run; no effect on results.
+        norm_groups: Runs of channels that the output norm scales each by itself; ``None`` means ``n_groups``,
+            as published. Some checkpoints with several groups have one norm over all channels: 1.
+        norm_eps: Epsilon of the output norm.
 
     Raises:
         UserError: If a field is out of range.
@@ -78,10 +82,17 @@ class Mamba2Options:
     A_min: float = 1.0
     A_max: float = 16.0
     dt_limit: tuple[float, float] | None = None
+    chunk_size: int = 256
+    norm_groups: int | None = None
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("d_state", "head_dim", "n_groups"):
+        for name in ("d_state", "head_dim", "n_groups", "chunk_size"):
             require_whole(f"mamba2.{name}", getattr(self, name))
+        if self.norm_groups is not None:
+            require_whole("mamba2.norm_groups", self.norm_groups)
+        eps = self.norm_eps
+        require(is_number(eps) and eps > 0, "mamba2.norm_eps", "a number > 0", eps)
         rates = (self.A_min, self.A_max)
         ordered = all(map(is_number, rates)) and 0 < self.A_min <= self.A_max
         require(ordered, "mamba2.A_min, mamba2.A_max", "0 < A_min <= A_max", rates)

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Complex, Float, Inexact
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmamba.nn.config import MixerConfig
-from seqmamba.nn.initialisers import initialise_delta_projection, protect, s4d_real
+from seqmamba.nn.discretisation import bounded_step_size, decay_rate
+from seqmamba.nn.initialisers import initialise_delta_projection, protect, s4d_complex, s4d_real
+from seqmamba.nn.norm import RMSNorm, unit_rms
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.state import MambaState
-from seqmamba.ops import causal_conv1d, selective_scan
+from seqmamba.ops import causal_conv1d, causal_conv1d_step, selective_scan, selective_state_step
+
+ScanOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
+"""u, delta, A, B, C, D and the bias of delta, as `selective_scan` takes them.
+
+With a bias, the scan adds it to delta and applies the softplus; without one, delta is the step size.
+"""
 
 
 def split_channels(
-    x: Float[Tensor, "batch length channels"], parts: int
+    x: Float[Tensor, "batch length channels"], parts: int | Sequence[int]
 ) -> tuple[Float[Tensor, "batch length dim"], ...]:
-    """Split the channels into equal parts: views on a GPU, whose kernels walk them, else each contiguous.
+    """Split the channels into parts: views on a GPU, whose kernels walk them, else each contiguous.
 
     The CPU's kernels want contiguous tensors, and would copy a view once a direction in each of the forward
     and the backward pass.
 
     Args:
         x: A projection of several tensors at once.
-        parts: Their number.
+        parts: The number of equal parts, or the channels of each.
     """
-    views = x.chunk(parts, dim=-1)
+    views = x.chunk(parts, dim=-1) if isinstance(parts, int) else x.split(list(parts), dim=-1)
     return views if x.is_cuda else tuple(part.contiguous() for part in views)
 
 
@@ -36,40 +45,68 @@ class Selection(nn.Module):
     """What makes a scan selective: delta, B and C from the input (Gu & Dao 2023, section 3.2), and A and D.
 
     Parameter names and shapes are those of the published checkpoints: ``x_proj``, ``dt_proj``, ``A_log``
-    (dim, state), ``D`` (dim,).
+    (dim, state), ``D`` (dim,), and where the norms of delta, B and C are learned ``dt_layernorm``,
+    ``b_layernorm`` and ``c_layernorm``. A complex state adds ``A_imag``, and doubles the channels of B and C
+    in ``x_proj``: real and imaginary parts in turn, which the norms take together.
 
     Args:
-        config: ``d_model``, ``expand``, ``d_state``, ``dt_*`` and ``scan_impl`` are read.
+        config: ``d_model``, ``expand``, ``d_state``, ``complex_state``, ``bc_norm*``, ``dt_*`` and
+            ``scan_impl`` are read.
     """
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
-        dim, self.d_state, self.delta_rank = config.d_inner, config.d_state, config.delta_rank
+        dim, self.delta_rank, self.dt_limit = config.d_inner, config.delta_rank, config.dt_limit
         self.impl = config.scan_impl
-        self.x_proj = nn.Linear(dim, self.delta_rank + 2 * self.d_state, bias=False)
+        self.n_projected = 2 * config.d_state if config.complex_state else config.d_state
+        self.x_proj = nn.Linear(dim, self.delta_rank + 2 * self.n_projected, bias=False)
         # dt_proj holds parameters under their published names; its own forward is not used.
         self.dt_proj = nn.Linear(self.delta_rank, dim)
         initialise_delta_projection(self.dt_proj, config.dt_min, config.dt_max)
-        self.A_log = protect(nn.Parameter(s4d_real(dim, self.d_state)))
+        if config.complex_state:
+            A_log, frequencies = s4d_complex(dim, config.d_state)
+            self.A_log = protect(nn.Parameter(A_log))
+            self.A_imag: nn.Parameter | None = protect(nn.Parameter(frequencies))
+        else:
+            self.A_log = protect(nn.Parameter(s4d_real(dim, config.d_state)))
+            self.A_imag = None
         self.D = protect(nn.Parameter(torch.ones(dim)))
+        self.bc_norm, self.bc_norm_eps = config.bc_norm, config.bc_norm_eps
+        if self.bc_norm == "learned":
+            self.dt_layernorm = RMSNorm(self.delta_rank, self.bc_norm_eps)
+            self.b_layernorm = RMSNorm(self.n_projected, self.bc_norm_eps)
+            self.c_layernorm = RMSNorm(self.n_projected, self.bc_norm_eps)
 
-    def operands(
-        self, u: Float[Tensor, "batch length dim"]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def operands(self, u: Float[Tensor, "batch *length dim"]) -> ScanOperands:
         """Make the scan's operands from its input.
 
         Args:
-            u: The scan's input.
+            u: The scan's input, of a sequence or of one step.
 
         Returns:
-            u, delta before its bias, A, B, C, D and the bias of delta, as `selective_scan` takes them.
+            What the scan takes, see `ScanOperands`.
         """
-        selected = self.x_proj(u)
-        low_rank_delta, B, C = selected.split([self.delta_rank, self.d_state, self.d_state], dim=-1)
-        # The bias goes to the scan, which adds it in float32 together with the softplus.
-        delta = F.linear(low_rank_delta, self.dt_proj.weight)
-        A = -torch.exp(at_least_float32(self.A_log))
-        return u, delta, A, B, C, self.D, self.dt_proj.bias
+        low_rank, B, C = self.x_proj(u).split([self.delta_rank, self.n_projected, self.n_projected], dim=-1)
+        if self.bc_norm == "rms":
+            low_rank, B, C = (unit_rms(part, self.bc_norm_eps) for part in (low_rank, B, C))
+        elif self.bc_norm == "learned":
+            low_rank = self.dt_layernorm(low_rank, dtype=low_rank.dtype)
+            B, C = self.b_layernorm(B, dtype=B.dtype), self.c_layernorm(C, dtype=C.dtype)
+        if self.A_imag is not None:
+            B, C = _as_complex(B), _as_complex(C)
+        A, delta = self.state_matrix(self.A_log), F.linear(low_rank, self.dt_proj.weight)
+        if self.dt_limit is None:  # the scan adds the bias in float32, together with the softplus
+            return u, delta, A, B, C, self.D, self.dt_proj.bias
+        return u, bounded_step_size(delta, self.dt_proj.bias, self.dt_limit), A, B, C, self.D, None
+
+    def state_matrix(self, A_log: Float[Tensor, "dim state"]) -> Inexact[Tensor, "dim state"]:
+        """Return A with these decay rates, and the learned frequencies if it is complex.
+
+        Args:
+            A_log: Logarithms of the decay rates.
+        """
+        decay = decay_rate(A_log)
+        return decay if self.A_imag is None else torch.complex(decay, at_least_float32(self.A_imag))
 
 
 class SelectiveSSM(Selection):
@@ -111,6 +148,9 @@ class SelectiveSSM(Selection):
         Returns:
             The gated output and the new float32 state (``None`` unless asked for).
         """
+        if state is not None and x.shape[1] == 1 and reset is None and not reverse and self.impl == "auto":
+            y, state = self._step(x[:, 0], z[:, 0], state)
+            return y[:, None], state if return_state else None
         conv_state, scan_state = (None, None) if state is None else state
         (u, delta, A, B, C, D, bias), conv_state = self.select(x, conv_state, reverse, reset, return_state)
         result = selective_scan(
@@ -122,7 +162,7 @@ class SelectiveSSM(Selection):
             D=D,
             z=z,
             delta_bias=bias,
-            delta_softplus=True,
+            delta_softplus=bias is not None,
             initial_state=scan_state,
             return_final_state=return_state,
             reverse=reverse,
@@ -141,7 +181,7 @@ class SelectiveSSM(Selection):
         reverse: bool = False,
         reset: Bool[Tensor, "batch length"] | None = None,
         return_state: bool = False,
-    ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor | None]:
+    ) -> tuple[ScanOperands, Tensor | None]:
         """Convolve, and make the scan's operands from the result.
 
         Args:
@@ -156,6 +196,19 @@ class SelectiveSSM(Selection):
         """
         u, conv_state = self._convolve(x, conv_state, reverse, reset, return_state)
         return self.operands(u), conv_state
+
+    def _step(
+        self, x: Float[Tensor, "batch dim"], z: Float[Tensor, "batch dim"], state: MambaState
+    ) -> tuple[Float[Tensor, "batch dim"], MambaState]:
+        """Do what `scan` does for one position, with less work around it."""
+        u, conv_state = causal_conv1d_step(
+            state.conv, x, self.conv1d.weight.squeeze(1), self.conv1d.bias, activation="silu"
+        )
+        u, delta, A, B, C, D, bias = self.operands(u)
+        y, scan_state = selective_state_step(
+            state.scan, u, delta, A, B, C, D, z, bias, delta_softplus=bias is not None
+        )
+        return y, MambaState(conv_state, scan_state)
 
     def _convolve(
         self,
@@ -188,6 +241,13 @@ class SelectiveSSM(Selection):
         dim, state = self.A_log.shape
         width = self.conv1d.kernel_size[0]
         zeros = at_least_float32(self.A_log.new_zeros((), device=device))
+        dtype = zeros.dtype if self.A_imag is None else zeros.dtype.to_complex()
         return MambaState(
-            zeros.new_zeros(batch_size, width - 1, dim), zeros.new_zeros(batch_size, dim, state)
+            zeros.new_zeros(batch_size, width - 1, dim),
+            zeros.new_zeros(batch_size, dim, state, dtype=dtype),
         )
+
+
+def _as_complex(x: Float[Tensor, "*shape twice"]) -> Complex[Tensor, "*shape state"]:
+    """Take pairs of channels as real and imaginary parts."""
+    return torch.view_as_complex(at_least_float32(x).unflatten(-1, (-1, 2)).contiguous())

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from seqmamba.nn.both_ways import scan_both_ways
 from seqmamba.nn.config import MixerConfig
-from seqmamba.nn.initialisers import protect, s4d_real
+from seqmamba.nn.initialisers import protect
 from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
-from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.selective import SelectiveSSM, split_channels
 
 
 class VisionMamba(SelectiveSSM, Mixer):
     """One causal convolution and one selection, read by two scans with their own A, added and gated.
 
-    The block that Audio Mamba calls Fo-Bi (Erol et al. 2024, https://arxiv.org/abs/2406.03344, section 3), its
-    best one when trained from scratch. Vision Mamba's own block (Zhu et al. 2024,
-    https://arxiv.org/abs/2401.09417, algorithm 1), with a convolution and a selection in each direction, is the
-    ``mamba`` mixer with direction ``bidirectional`` and combine ``add``. Beside that this one has
-    hardly more parameters and operations than a causal block. Parameters are named as in the published
-    checkpoints.
+    The block that Audio Mamba calls Fo-Bi (Erol et al. 2024, https://arxiv.org/abs/2406.03344), its best one
+    when trained from scratch. The block of Vision Mamba (Zhu et al. 2024, https://arxiv.org/abs/2401.09417,
+    algorithm 1), Bi-Bi in their words, has a convolution and a selection in each direction: that is the
+    ``mamba`` mixer with direction ``bidirectional`` and combine ``add``. This one has no more than a second A
+    and a second scan beside a causal block. Parameters are named as in the published code.
 
     Args:
         config: Sizes and initialisation.
@@ -32,7 +32,7 @@ class VisionMamba(SelectiveSSM, Mixer):
         super().__init__(config)
         self.in_proj = nn.Linear(config.d_model, 2 * config.d_inner, bias=config.bias)
         self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=config.bias)
-        self.A_b_log = protect(nn.Parameter(s4d_real(config.d_inner, config.d_state)))
+        self.A_b_log = protect(nn.Parameter(self.A_log.detach().clone()))
 
     def forward(
         self,
@@ -53,6 +53,14 @@ class VisionMamba(SelectiveSSM, Mixer):
         require_unit_rate(rate, "vision_mamba")
         inner, z = split_channels(self.in_proj(x), 2)
         forward, _ = self.select(inner, reset=reset)
-        u, delta, _, *shared = forward
-        A = -torch.exp(at_least_float32(self.A_b_log))
-        return self.out_proj(scan_both_ways(forward, (u, delta, A, *shared), z, reset, self.impl)), None
+        u, delta, _, B, C, D, bias = forward
+        reverse = (u, delta, self.state_matrix(self.A_b_log), B, C, D, bias)
+        return self.out_proj(scan_both_ways(forward, reverse, z, reset, self.impl)), None
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> NoReturn:
+        """Refuse; a causal `SelectiveSSM` has a state.
+
+        Raises:
+            UserError: Always.
+        """
+        raise no_recurrent_state()

@@ -6,7 +6,7 @@ named one that cannot run raises. `explain` says what would run and why.
 """
 
 from seqmamba.ops.bidirectional_scan import bidirectional_scan
-from seqmamba.ops.causal_conv1d import causal_conv1d
+from seqmamba.ops.causal_conv1d import causal_conv1d, causal_conv1d_step
 from seqmamba.ops.cross_scan import cross_merge, cross_scan
 from seqmamba.ops.explanation import Explanation, explain
 from seqmamba.ops.rms_norm import rms_norm
@@ -17,6 +17,7 @@ __all__ = [
     "Explanation",
     "bidirectional_scan",
     "causal_conv1d",
+    "causal_conv1d_step",
     "cross_merge",
     "cross_scan",
     "explain",

@@ -27,8 +27,12 @@ def step_size(delta: Tensor, delta_bias: Tensor | None, delta_softplus: bool, dt
 
 
 def spread_groups(x: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
-    """Give each channel its group's projection: (..., groups, state) -> (..., dim, state)."""
-    return widen(x, dtype).repeat_interleave(dim // x.shape[-2], dim=-2)
+    """Give each channel its group's projection: (..., groups, state) -> (..., dim, state).
+
+    That of a single group serves all channels as it is, (..., 1, state).
+    """
+    wide, groups = widen(x, dtype), x.shape[-2]
+    return wide if groups == 1 else wide.repeat_interleave(dim // groups, dim=-2)
 
 
 def read_out(C: Tensor, state: Tensor) -> Tensor:

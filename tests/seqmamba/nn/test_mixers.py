@@ -20,7 +20,8 @@ def direct(ssm, x, z):
     """One direction left to right, written out in PyTorch."""
     pad = ssm.conv1d.kernel_size[0] - 1
     u = F.silu(F.conv1d(F.pad(x.mT, (pad, 0)), ssm.conv1d.weight, ssm.conv1d.bias, groups=x.shape[-1])).mT
-    low_rank, B, C = ssm.x_proj(u).split([ssm.delta_rank, ssm.d_state, ssm.d_state], dim=-1)
+    n_state = ssm.A_log.shape[1]
+    low_rank, B, C = ssm.x_proj(u).split([ssm.delta_rank, n_state, n_state], dim=-1)
     delta = F.softplus(ssm.dt_proj(low_rank))
     A = -torch.exp(ssm.A_log)
     h = torch.zeros(len(x), *A.shape, dtype=x.dtype)
