@@ -5,6 +5,7 @@ from seqmamba.backbones.config import BackboneConfig
 from seqmamba.backbones.hub import HubModel, from_pretrained
 from seqmamba.backbones.isotropic import Backbone
 from seqmamba.backbones.language_model import LanguageModel, LanguageModelConfig
+from seqmamba.backbones.layouts.export import export_transformers
 from seqmamba.backbones.multiscale import MultiScaleBackbone, StageState
 from seqmamba.backbones.multiscale_config import MultiScaleConfig
 from seqmamba.backbones.state import BackboneState
@@ -20,5 +21,6 @@ __all__ = [
     "MultiScaleConfig",
     "StageState",
     "build_backbone",
+    "export_transformers",
     "from_pretrained",
 ]

@@ -6,14 +6,19 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin, constants
-from safetensors import SafetensorError
 from safetensors.torch import save_model
-from torch import nn
+from torch import Tensor, nn
 
 from seqmamba.backbones.config_file import ARCHITECTURE, build_config, read_config, write_config
 from seqmamba.backbones.repository import locate
-from seqmamba.backbones.weights import load_weights, read_published_weights, read_tensors
+from seqmamba.backbones.weights import (
+    load_weights,
+    read_published_weights,
+    read_tensors,
+    writing_weights,
+)
 from seqmamba.errors import UserError
 
 MODEL_GROUP = "seqmamba.models"
@@ -48,16 +53,22 @@ class HubModel(
     config_class: ClassVar[type]
     config: Any
 
+    def example_input(self, batch: int, length: int, generator: torch.Generator) -> Tensor:
+        """Draw an input that the model takes, for checks and benchmarks: here features of unit variance.
+
+        Args:
+            batch: Sequences.
+            length: Positions.
+            generator: Where the numbers come from, on the CPU.
+        """
+        return torch.randn(batch, length, self.config.d_model, generator=generator)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         config_path = save_directory / constants.CONFIG_NAME
         weights_path = save_directory / constants.SAFETENSORS_SINGLE_FILE
         write_config(config_path, type(self).__name__, self.config)
-        try:
+        with writing_weights(weights_path, config_path):
             save_model(cast(nn.Module, self), str(weights_path))
-        except SafetensorError as error:  # a full disk among others
-            raise UserError(f"{weights_path}: could not be written: {error}") from error
-        # safetensors makes the file private to its owner; models are shared, so let the umask decide.
-        weights_path.chmod(config_path.stat().st_mode)
 
     @classmethod
     def from_pretrained(
@@ -144,6 +155,10 @@ def _import_published(
     weights = read_published_weights(where, download)
     try:
         return cast(nn.Module, layouts[name].load()(content, weights, str(config_path)))
+    except UserError as error:
+        if error.message.startswith(str(config_path)):
+            raise
+        raise UserError(f"{config_path}: {error.message}", hint=error.hint) from error
     except (RuntimeError, MemoryError) as error:  # sizes beyond any memory
         raise _cannot_be_built(config_path, error) from error
 

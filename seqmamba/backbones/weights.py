@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,25 @@ def _read_shards(where: str, index_path: Path, download: dict[str, Any]) -> dict
             raise UserError(f"{path}: lacks {_some(absent)}, which {index_path.name} says is there")
         weights |= shard
     return weights
+
+
+@contextmanager
+def writing_weights(path: Path, config_path: Path) -> Iterator[None]:
+    """Report a failed write of a safetensors file in one sentence, and make the file as readable as another.
+
+    Args:
+        path: The file that the block writes.
+        config_path: The file beside it.
+
+    Raises:
+        UserError: If the block fails in writing.
+    """
+    try:
+        yield
+    except SafetensorError as error:  # a full disk among others
+        raise UserError(f"{path}: could not be written: {error}") from error
+    # safetensors makes the file private to its owner; models are shared, so let the umask decide.
+    path.chmod(config_path.stat().st_mode)
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], where: str) -> None:

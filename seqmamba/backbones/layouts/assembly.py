@@ -16,7 +16,7 @@ from seqmamba.errors import UserError
 STACK = "backbone."
 EMBEDDING = "embedding.weight"
 HEAD = "lm_head.weight"
-_EMBEDDINGS = ("embeddings.weight", "embedding.weight")  # Hugging Face's name, state-spaces' name
+HUGGING_FACE_EMBEDDING = "embeddings.weight"
 
 
 def language_model(
@@ -38,11 +38,10 @@ def language_model(
             is said to be tied differs from the embedding.
     """
     own = {_own_name(name): tensor for name, tensor in weights.items()}
+    if len(own) < len(weights):
+        raise UserError(f"{fields.where}: the weights hold one tensor under two names, {STACK}x and x")
     head = any(name.startswith(STACK) for name in weights)
-    try:
-        config = LanguageModelConfig(BackboneConfig(**stack), head=head, **options)
-    except UserError as error:
-        raise UserError(f"{fields.where}: {error.message}", hint=error.hint) from error
+    config = LanguageModelConfig(BackboneConfig(**stack), head=head, **options)
     if head and config.tie_embeddings and {EMBEDDING, HEAD} <= own.keys():
         if not torch.equal(own[EMBEDDING], own[HEAD]):
             raise UserError(
@@ -57,6 +56,6 @@ def language_model(
 
 def _own_name(name: str) -> str:
     inner = name.removeprefix(STACK)
-    if inner in _EMBEDDINGS:
+    if inner in (HUGGING_FACE_EMBEDDING, EMBEDDING):
         return EMBEDDING
     return name if name == HEAD else STACK + inner

@@ -26,5 +26,6 @@ def import_model(config: dict[str, Any], weights: dict[str, Tensor], where: str)
         UserError: If an option is not supported or the weights do not fit.
     """
     fields = Fields(config, where)
-    stack = {"mixer": "mamba", "bc_norm": "rms", **stack_options(fields), **selective_options(fields)}
+    norm = {"bc_norm": "rms", "bc_norm_eps": fields.positive("mixer_rms_eps", 1e-6)}
+    stack = {"mixer": "mamba", **norm, **stack_options(fields), **selective_options(fields)}
     return causal_model(fields, weights, stack, tied=True)

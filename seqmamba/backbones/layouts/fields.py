@@ -21,6 +21,7 @@ class Fields:
     def __init__(self, content: dict[str, Any], where: str) -> None:
         self.content = content
         self.where = where
+        self._read: set[str] = set()
 
     def refuse(self, key: str, expected: str, got: Any) -> UserError:
         """Return the error for a value that cannot be used."""
@@ -32,6 +33,7 @@ class Fields:
         Raises:
             UserError: If the key is absent and there is no default.
         """
+        self._read.add(key)
         value = self.content.get(key, default)
         if value is _REQUIRED:
             raise UserError(f"{self.where}: missing key {key}")
@@ -76,7 +78,7 @@ class Fields:
         Raises:
             UserError: If it is not an object.
         """
-        value = self.content.get(key)
+        value = self.get(key, None)
         if value is not None and not isinstance(value, dict):
             raise self.refuse(key, "an object", value)
         return Fields(value or {}, f"{self.where}: {key}")
@@ -87,15 +89,19 @@ class Fields:
         Raises:
             UserError: If it has another value.
         """
-        if key in self.content and self.content[key] not in supported:
-            expected = " or ".join(repr(value) for value in supported)
-            raise self.refuse(key, f"{expected}, the only value that is supported", self.content[key])
+        value = self.get(key, supported[0])
+        if value not in supported:
+            expected = " or ".join(map(repr, supported))
+            raise self.refuse(key, f"{expected}, since nothing else is supported", value)
 
-    def known(self, keys: set[str]) -> None:
-        """Refuse keys that this library gives no meaning.
+    def refuse_others(self, ignored: tuple[str, ...]) -> None:
+        """Refuse keys that were not read until now.
+
+        Args:
+            ignored: Keys without effect here.
 
         Raises:
-            UserError: If there is any.
+            UserError: If there is any other.
         """
-        if unknown := sorted(self.content.keys() - keys):
+        if unknown := sorted(self.content.keys() - self._read - set(ignored)):
             raise UserError(f"{self.where}: unknown key {', '.join(unknown)}")

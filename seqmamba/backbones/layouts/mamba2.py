@@ -42,6 +42,8 @@ def import_model(config: dict[str, Any], weights: dict[str, Tensor], where: str)
         head_dim=head_dim,
         n_groups=fields.whole("n_groups", 8),
         dt_limit=delta_limit(fields, "time_step_limit"),
+        chunk_size=fields.whole("chunk_size", 256),
+        norm_eps=stack["norm_eps"],
     )
     return causal_model(fields, weights, {"mixer": "mamba2", "mamba2": options, **stack}, tied=False)
 

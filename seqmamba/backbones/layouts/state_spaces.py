@@ -11,35 +11,16 @@ from seqmamba.backbones.language_model import LanguageModel
 from seqmamba.backbones.layouts.assembly import language_model
 from seqmamba.backbones.layouts.fields import Fields
 from seqmamba.backbones.layouts.mamba2 import delta_limit
-from seqmamba.nn.options import Mamba2Options
+from seqmamba.nn.options import AttentionOptions, Mamba2Options, is_whole
 
 _NORM_EPS = 1e-5  # fixed there
 _MLP_MULTIPLE = 128  # hidden channels of an MLP are rounded up to it
 
-# Keys that change initial values, kernels or the dtype of the residual stream (ours is always float32).
-_TOP = {
-    "d_model",
-    "n_layer",
-    "vocab_size",
-    "d_intermediate",
-    "ssm_cfg",
-    "attn_layer_idx",
-    "attn_cfg",
-    "rms_norm",
-}
-_TOP |= {"pad_vocab_size_multiple", "tie_embeddings", "residual_in_fp32", "fused_add_norm"}
-_LAYER = {"layer", "d_state", "d_conv", "expand", "bias", "conv_bias"}
-_LAYER |= {"dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor"}
-_MAMBA = _LAYER | {"dt_rank", "use_fast_path"}
-_MAMBA2 = _LAYER | {"headdim", "ngroups", "dt_limit", "d_ssm", "rmsnorm", "norm_before_gate", "D_has_hdim"}
-_MAMBA2 |= {
-    "A_init_range",
-    "conv_init",
-    "chunk_size",
-    "use_mem_eff_path",
-    "process_group",
-    "sequence_parallel",
-}
+# Keys without effect on the model's function: initial values, kernels, and the dtype of the residual stream,
+# which here is always float32.
+_RESIDUAL = ("residual_in_fp32", "fused_add_norm")
+_INITIAL = ("dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "A_init_range", "conv_init")
+_KERNELS = ("use_fast_path", "use_mem_eff_path", "sequence_parallel", "process_group")
 
 
 def import_model(config: dict[str, Any], weights: dict[str, Tensor], where: str) -> LanguageModel:
@@ -57,55 +38,91 @@ def import_model(config: dict[str, Any], weights: dict[str, Tensor], where: str)
         UserError: If an option is not supported or the weights do not fit.
     """
     fields = Fields(config, where)
-    fields.known(_TOP)
-    fields.only("attn_layer_idx", [], None)
-    stack = {
+    stack = _layer_options(fields)
+    stack |= _attention_options(fields, stack)
+    stack |= _mlp_options(fields, stack)
+    stack |= {
         "d_model": fields.whole("d_model"),
         "n_layers": fields.whole("n_layer"),
         "norm": "rms" if fields.flag("rms_norm", True) else "layer",
         "norm_eps": _NORM_EPS,
-        **_layer_options(fields),
     }
-    return language_model(
-        fields,
-        weights,
-        stack | _mlp_options(fields, stack),
-        vocab_size=fields.whole("vocab_size", at_least=2),
-        tie_embeddings=fields.flag("tie_embeddings", True),
-        pad_vocab_multiple=fields.whole("pad_vocab_size_multiple", 8),
-    )
+    vocabulary = {
+        "vocab_size": fields.whole("vocab_size", at_least=2),
+        "tie_embeddings": fields.flag("tie_embeddings", True),
+        "pad_vocab_multiple": fields.whole("pad_vocab_size_multiple", 8),
+    }
+    fields.refuse_others(_RESIDUAL)
+    return language_model(fields, weights, stack, **vocabulary)
 
 
 def _layer_options(fields: Fields) -> dict[str, Any]:
     """Read ``ssm_cfg``: the arguments of the package's Mamba or Mamba2."""
     layer = fields.nested("ssm_cfg")
     layer.only("layer", "Mamba1", "Mamba2")
-    options = {
+    options: dict[str, Any] = {
         "d_conv": layer.whole("d_conv", 4),
         "expand": layer.whole("expand", 2),
         "bias": layer.flag("bias", False),
         "conv_bias": layer.flag("conv_bias", True),
     }
-    if layer.get("layer", "Mamba1") == "Mamba1":
-        layer.known(_MAMBA)
+    if layer.get("layer", "Mamba1") == "Mamba2":
+        options |= {"mixer": "mamba2", "mamba2": _mamba2_options(layer, options["expand"], fields)}
+    else:
         rank = layer.get("dt_rank", "auto")
-        selective = {
+        options |= {
+            "mixer": "mamba",
             "d_state": layer.whole("d_state", 16),
             "dt_rank": None if rank == "auto" else layer.whole("dt_rank"),
         }
-        return {"mixer": "mamba", **options, **selective}
-    layer.known(_MAMBA2)
-    layer.only("d_ssm", None, options["expand"] * fields.whole("d_model"))
+    layer.refuse_others(_INITIAL + _KERNELS)
+    return options
+
+
+def _mamba2_options(layer: Fields, expand: int, fields: Fields) -> Mamba2Options:
+    layer.only("d_ssm", None, expand * fields.whole("d_model"))
     layer.only("rmsnorm", True)
     layer.only("norm_before_gate", False)
     layer.only("D_has_hdim", False)
-    dual = Mamba2Options(
+    return Mamba2Options(
         d_state=layer.whole("d_state", 128),
         head_dim=layer.whole("headdim", 64),
         n_groups=layer.whole("ngroups", 1),
         dt_limit=delta_limit(layer, "dt_limit"),
+        chunk_size=layer.whole("chunk_size", 256),
+        norm_eps=_NORM_EPS,
     )
-    return {"mixer": "mamba2", "mamba2": dual, **options}
+
+
+def _attention_options(fields: Fields, stack: dict[str, Any]) -> dict[str, Any]:
+    """Read which layers are attention, and ``attn_cfg``: the arguments of the package's MHA."""
+    n_layers, places = fields.whole("n_layer"), fields.get("attn_layer_idx", None)
+    attention = fields.nested("attn_cfg")
+    if not places:
+        return {}
+    if not (isinstance(places, list) and all(is_whole(place, 0) and place < n_layers for place in places)):
+        raise fields.refuse("attn_layer_idx", f"a list of layers below {n_layers}", places)
+    if not attention.flag("causal", False):
+        raise attention.refuse("causal", "true in a language model", False)
+    for key in ("qkv_proj_bias", "out_proj_bias"):
+        if attention.flag(key, True) != stack["bias"]:
+            raise attention.refuse(key, f"what ssm_cfg has as bias, {stack['bias']}", not stack["bias"])
+    for key, supported in (("d_conv", 0), ("mlp_dim", 0), ("softmax_scale", None)):
+        attention.only(key, supported)
+    attention.only("rotary_emb_interleaved", False)
+    n_heads = attention.whole("num_heads")
+    head_dim = attention.get("head_dim", None) or fields.whole("d_model") // n_heads
+    attention.only("rotary_emb_dim", 0, head_dim)
+    options = AttentionOptions(
+        n_heads=n_heads,
+        n_kv_heads=attention.get("num_heads_kv", None),
+        head_dim=attention.get("head_dim", None),
+        rotary=attention.get("rotary_emb_dim", 0) > 0,
+        rope_theta=attention.positive("rotary_emb_base", 1e4),
+    )
+    attention.refuse_others(())
+    pattern = tuple("attention" if layer in places else stack["mixer"] for layer in range(n_layers))
+    return {"mixer": pattern, "attention": options}
 
 
 def _mlp_options(fields: Fields, stack: dict[str, Any]) -> dict[str, Any]:
@@ -114,8 +131,8 @@ def _mlp_options(fields: Fields, stack: dict[str, Any]) -> dict[str, Any]:
     if hidden == 0:
         return {}
     if stack["bias"]:
-        raise fields.refuse(
-            "d_intermediate", "0 in a model whose ssm_cfg has bias, since MLPs have none", hidden
-        )
+        raise fields.refuse("d_intermediate", "0 where ssm_cfg has bias, since its MLPs have none", hidden)
     hidden = math.ceil(hidden / _MLP_MULTIPLE) * _MLP_MULTIPLE
-    return {"mixer": f"{stack['mixer']}+mlp", "mlp_ratio": hidden / stack["d_model"]}
+    mixers = [stack["mixer"]] if isinstance(stack["mixer"], str) else stack["mixer"]
+    pattern = tuple(f"{mixer}+mlp" for mixer in mixers)
+    return {"mixer": pattern, "mlp_ratio": hidden / fields.whole("d_model")}
