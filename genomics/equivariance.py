@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from genomics.alphabet import COMPLEMENT
@@ -45,21 +45,38 @@ def mirror_positions(
     return torch.where(positions < true_lengths, true_lengths - 1 - positions, positions)
 
 
+def mirror(
+    rows: Shaped[Tensor, "batch length *channels"], lengths: Int[Tensor, " batch"] | None = None
+) -> Shaped[Tensor, "batch length *channels"]:
+    """Reverse the positions of every sequence; right padding stays on the right.
+
+    Args:
+        rows: One value or row of values a position.
+        lengths: True length of every sequence in bases, or None when all fill the batch.
+    """
+    if lengths is None:
+        return rows.flip(1)
+    source = mirror_positions(rows.shape[0], rows.shape[1], lengths, rows.device)
+    return rows.gather(1, source.view(*source.shape, *(1,) * (rows.ndim - 2)).expand_as(rows))
+
+
 def reverse_complement_tokens(
-    tokens: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"] | None = None
+    tokens: Int[Tensor, "batch length"],
+    lengths: Int[Tensor, " batch"] | None = None,
+    complement: Int[Tensor, " vocabulary"] | None = None,
 ) -> Int[Tensor, "batch length"]:
     """Reverse-complement a batch of token ids; right padding stays on the right.
 
     Args:
-        tokens: Token ids (`genomics.alphabet`).
+        tokens: Token ids.
         lengths: True length of every sequence in bases, or None when all fill the batch.
+        complement: The complement of every token id; None means those of `genomics.alphabet`.
 
     Returns:
         Token ids of the other strands, same shape and dtype.
     """
-    source = mirror_positions(tokens.shape[0], tokens.shape[1], lengths, tokens.device)
-    complemented = complement_table(tokens.device)[tokens.long()]
-    return complemented.gather(1, source).to(tokens.dtype)
+    table = complement_table(tokens.device) if complement is None else complement
+    return mirror(table[tokens.long()], lengths).to(tokens.dtype)
 
 
 def reverse_complement_one_hot(
@@ -74,10 +91,8 @@ def reverse_complement_one_hot(
     Returns:
         The rows of the other strands: position reversed, columns complemented.
     """
-    source = mirror_positions(one_hot.shape[0], one_hot.shape[1], lengths, one_hot.device)
-    rows = one_hot.gather(1, source.unsqueeze(-1).expand_as(one_hot))
     # The complement is its own inverse, so gathering and scattering columns are the same.
-    return rows[..., complement_table(one_hot.device)]
+    return mirror(one_hot, lengths)[..., complement_table(one_hot.device)]
 
 
 def reverse_complement_some(
