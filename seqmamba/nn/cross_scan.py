@@ -20,15 +20,15 @@ _KERNEL = 3
 class CrossScan(Mixer):
     """SS2D in the gated block of VMamba (Liu et al. 2024, https://arxiv.org/abs/2401.10166, section 4.2).
 
-    The input is projected to two branches. One goes through a depthwise 3 x 3 convolution and SiLU, then four
-    selective scans over the grid's rows and columns, each from either end and with its own selection, A and
-    D; their sum is normalised and gated by the other branch, and projected out. Each axis is one bidirectional
-    scan; the column order is the only copy made.
+    The input is projected to two branches. One goes through a depthwise 3 x 3 convolution and SiLU, then
+    through four selective scans: over the grid's rows and over its columns, from either end, each with its
+    own selection, A and D. Their sum is normalised, gated by the other branch and projected out. The two
+    scans of an axis are one bidirectional scan, and the column order is the only copy made.
 
-    The sequence is the grid row by row, of ``config.grid.width`` columns and any number of rows: for a
-    spectrogram a row is a moment and a column a frequency. ``reset`` may hold a mark at the first cell of a row
-    only. Then several grids may be packed end to end, or a grid padded below its last row; nothing crosses
-    between them, through the convolution neither.
+    The sequence is the grid row by row, of ``config.grid.width`` columns and any number of rows: in a
+    spectrogram a row is a moment and a column a frequency. Several grids may be packed end to end, or a grid
+    padded below its last row, by a ``reset`` at the first cell of a row; nothing crosses that border, not
+    through the convolution either.
 
     Args:
         config: Sizes and initialisation; ``grid.width`` must be set.

@@ -36,8 +36,8 @@ def column_order(reset: Tensor, width: int) -> ColumnOrder:
         width: Columns of every grid; divides length.
 
     Raises:
-        UserError: If a grid starts inside a row. Found at once on the CPU; on a GPU and in compiled code it is
-            an assertion on the device, as looking at the mask would make the host wait.
+        UserError: If a grid starts inside a row. That is for the CPU; on a GPU and in compiled code an
+            assertion on the device fails, as looking at the mask would make the host wait.
     """
     by_row = reset.unflatten(1, (-1, width))
     _refuse_starts_inside_rows(by_row)
