@@ -18,6 +18,9 @@ from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.state import Mamba2State
 from seqmamba.ops import causal_conv1d, causal_conv1d_step, ssd, ssd_state_step
 
+SsdOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
+"""x, delta, A, B, C, D, z and the bias of delta, as `ssd` takes them; without bias delta is the step size."""
+
 
 class StateSpaceDual(nn.Module):
     """Dao & Gu 2024, section 7.1 and figure 6 (right), between the input and the output projection.
@@ -108,8 +111,8 @@ class StateSpaceDual(nn.Module):
         )
         return self._normalise(y), Mamba2State(conv_state, scan_state)
 
-    def _operands(self, z: Tensor, inner: Tensor, delta: Tensor) -> tuple[Tensor | None, ...]:
-        """x, delta, A, B, C, D, z and the bias of delta, as `ssd` takes them, for one step or many."""
+    def _operands(self, z: Tensor, inner: Tensor, delta: Tensor) -> SsdOperands:
+        """Make the operands of the scan, for a sequence or for one step."""
         options = self.options
         projections = options.n_groups * options.d_state
         x, B, C = inner.split([self.dim, projections, projections], dim=-1)
