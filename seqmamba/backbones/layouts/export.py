@@ -16,6 +16,7 @@ from seqmamba.backbones.config import BackboneConfig
 from seqmamba.backbones.language_model import LanguageModel, LanguageModelConfig
 from seqmamba.backbones.layouts.assembly import EMBEDDING, HEAD, HUGGING_FACE_EMBEDDING, STACK
 from seqmamba.backbones.weights import writing_weights
+from seqmamba.errors import UserError
 from seqmamba.nn.options import require
 
 _CLASSES = {"mamba": "Mamba", "falcon_mamba": "FalconMamba", "mamba2": "Mamba2"}
@@ -36,8 +37,8 @@ def export_transformers(model: nn.Module, folder: str | Path) -> None:
     Raises:
         UserError: If the model has an option that the layout cannot express, or a file cannot be written.
     """
-    require(isinstance(model, LanguageModel), "model", "a LanguageModel", type(model).__name__)
-    assert isinstance(model, LanguageModel)
+    if not isinstance(model, LanguageModel):
+        raise UserError(f"model: expected a LanguageModel, got {type(model).__name__}")
     content, tensors = _describe(model.config), _published_tensors(model)
     target = Path(folder).expanduser()
     with atomic_path(target / constants.CONFIG_NAME) as path:
@@ -52,6 +53,8 @@ def export_transformers(model: nn.Module, folder: str | Path) -> None:
 def _describe(config: LanguageModelConfig) -> dict[str, Any]:
     """Write config.json, or refuse what it cannot say."""
     stack = config.backbone
+    if not isinstance(stack, BackboneConfig):
+        raise UserError(f"backbone: expected one stack of equal blocks, got {type(stack).__name__}")
     mixers = sorted(set(stack.pattern))
     expressible = mixers in (["mamba"], ["mamba2"])
     require(expressible, "mixer", "mamba in all layers or mamba2 in all layers", stack.mixer)
