@@ -29,8 +29,9 @@ def scan_both_ways(
     """
     if impl == "auto":
         pairs: list[Any] = list(zip(forward, reverse, strict=True))
+        u, delta, A, B, C, D, bias = pairs
         softplus = forward[-1] is not None
-        return bidirectional_scan(*pairs[:-1], z, pairs[-1], delta_softplus=softplus, reset=reset)
+        return bidirectional_scan(u, delta, A, B, C, D, z, bias, delta_softplus=softplus, reset=reset)
     ys: list[Any] = []
     for (u, delta, A, B, C, D, bias), right_to_left in ((forward, False), (reverse, True)):
         options: dict[str, Any] = {"reverse": right_to_left, "reset": reset, "impl": impl}
