@@ -11,7 +11,6 @@ from seqmamba.nn.options import is_number, require, require_bool, require_choice
 from seqmamba.nn.shared_attention import SHARED_ATTENTION
 
 _MLP = "+mlp"
-_NAMES = (*(f"{name}[{_MLP}]" for name in MIXERS), SHARED_ATTENTION)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,8 @@ class BackboneConfig(MixerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expected = f"a name or a pattern of names out of {', '.join(_NAMES)}"
+        names = f"{', '.join(MIXERS)}, each with or without {_MLP}, and {SHARED_ATTENTION}"
+        expected = f"a name or a pattern of names out of {names}"
         require(isinstance(self.mixer, str | tuple | list), "mixer", expected, self.mixer)
         if not isinstance(self.mixer, str):  # JSON and YAML have lists, which are not hashable
             object.__setattr__(self, "mixer", tuple(self.mixer))

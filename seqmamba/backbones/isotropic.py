@@ -20,17 +20,22 @@ from seqmamba.nn.mixers import build_mixer
 from seqmamba.nn.mlp import GatedMLP
 from seqmamba.nn.norm import NORMS
 from seqmamba.nn.precision import at_least_float32
+from seqmamba.nn.shared_attention import SHARED_ATTENTION, SharedAttentionBlock, SharedTransformer
 
 
-def build_block(config: BackboneConfig, index: int) -> Block:
+def build_block(config: BackboneConfig, index: int) -> Block | SharedAttentionBlock:
     """Build one layer of the stack.
 
     Args:
         config: The stack's options.
         index: Which layer, from 0.
     """
-    mixer = build_mixer(config.mixer_of(index), config)
     branches = config.n_layers + sum(map(config.has_mlp, range(config.n_layers)))
+    if config.mixer_of(index) == SHARED_ATTENTION:
+        place = SharedAttentionBlock(config.d_model, config.dropout, config.bias)
+        scale_residual_projection(place.out_proj, branches)
+        return place
+    mixer = build_mixer(config.mixer_of(index), config)
     scale_residual_projection(mixer.out_proj, branches)
     mlp = None
     if config.has_mlp(index):
@@ -56,6 +61,8 @@ def check_features(x: Tensor, reset: Tensor | None, width: int) -> None:
 class BlockStack(nn.Module):
     """Pre-norm residual blocks on one residual stream.
 
+    If the pattern has places of ``shared_attention``, the stack holds the layers that they share.
+
     Args:
         config: Sizes and options.
     """
@@ -64,6 +71,9 @@ class BlockStack(nn.Module):
         super().__init__()
         self.config = config
         self.layers = nn.ModuleList(build_block(config, index) for index in range(config.n_layers))
+        self.shared_attention: SharedTransformer | None = None
+        if SHARED_ATTENTION in map(config.mixer_of, range(config.n_layers)):
+            self.shared_attention = SharedTransformer(config, config.d_mlp, config.norm, config.norm_eps)
 
     def run_blocks(
         self,
@@ -82,19 +92,24 @@ class BlockStack(nn.Module):
             The residual stream, and one new state a block (``None`` unless asked for).
         """
         old = (None,) * len(self.layers) if states is None else states
+        shared_options = {**options, "shared": self.shared_attention, "stack_input": hidden}
         new = []
         for layer, state in zip(self.layers, old, strict=True):
+            given = shared_options if isinstance(layer, SharedAttentionBlock) else options
             if self.config.checkpoint_activations and torch.is_grad_enabled():
-                hidden, state = checkpoint(layer, hidden, use_reentrant=False, state=state, **options)
+                hidden, state = checkpoint(layer, hidden, use_reentrant=False, state=state, **given)
             else:
-                hidden, state = layer(hidden, state=state, **options)
+                hidden, state = layer(hidden, state=state, **given)
             new.append(state)
         return hidden, tuple(new)
 
     def init_states(self, batch_size: int, device: torch.device | str | None) -> tuple[Any, ...]:
         """Return the state of every block before the first position; see `Backbone.init_state`."""
-        blocks = (cast(Block, layer) for layer in self.layers)
-        return tuple(block.mixer.init_state(batch_size, device) for block in blocks)
+        owners = (
+            self.shared_attention if isinstance(layer, SharedAttentionBlock) else layer
+            for layer in self.layers
+        )
+        return tuple(cast(Block, owner).mixer.init_state(batch_size, device) for owner in owners)
 
 
 class Backbone(BlockStack, HubModel):

@@ -61,7 +61,7 @@ class Block(nn.Module):
         Returns:
             The residual stream in the dtype of ``x``, and the mixer's new state.
         """
-        dtype = _autocast_dtype(x)
+        dtype = norm_dtype(x)
         y, state = self.mixer(
             self.norm(x, dtype=dtype), reset=reset, state=state, return_state=return_state, rate=rate
         )
@@ -71,8 +71,15 @@ class Block(nn.Module):
         return x, state
 
 
-def _autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """What CUDA's autocast would round the mixer's input to, so that the norm does it in the same pass."""
+def norm_dtype(x: Tensor) -> torch.dtype | None:
+    """Return what CUDA's autocast would round a mixer's input to, so that the norm does it in the same pass.
+
+    Args:
+        x: Residual stream.
+
+    Returns:
+        That dtype; ``None``, the norm's own, where nothing is to be rounded.
+    """
     if x.device.type != "cuda" or x.dtype == torch.float64 or not torch.is_autocast_enabled("cuda"):
         return None
     return torch.get_autocast_dtype("cuda")

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from seqmamba.errors import UserError
+from seqmamba.nn.attention import Attention
 from seqmamba.nn.bidirectional import BidirectionalMamba
+from seqmamba.nn.bidirectional_mamba2 import BidirectionalMamba2
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.cross_scan import CrossScan
 from seqmamba.nn.mamba import Mamba
+from seqmamba.nn.mamba2 import Mamba2
 from seqmamba.nn.mixer import Mixer
+from seqmamba.nn.recurrent import GRU, LSTM
 from seqmamba.nn.vision import VisionMamba
 
 MIXERS: dict[str, dict[str, Callable[[MixerConfig], Mixer]]] = {
     "mamba": {"causal": Mamba, "bidirectional": BidirectionalMamba},
+    "mamba2": {"causal": Mamba2, "bidirectional": BidirectionalMamba2},
+    "attention": {"causal": Attention, "bidirectional": Attention},
+    "lstm": {"causal": LSTM, "bidirectional": LSTM},
+    "gru": {"causal": GRU, "bidirectional": GRU},
     "vision_mamba": {"bidirectional": VisionMamba},
     "cross_scan": {"bidirectional": CrossScan},
 }

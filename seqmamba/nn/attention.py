@@ -1,0 +1,167 @@
+"""The attention mixer."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqmamba.errors import UserError
+from seqmamba.nn.attention_kernels import attend, attend_in_sequences, attend_in_window
+from seqmamba.nn.attention_reach import Reach, sequence_reach, visible
+from seqmamba.nn.config import MixerConfig
+from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
+from seqmamba.nn.options import require
+from seqmamba.nn.precision import at_least_float32
+from seqmamba.nn.rotary import rotary_angles, rotate
+from seqmamba.nn.state import AttentionState
+
+# Up to here a mask over all pairs of positions is cheaper than to look where the packed sequences start.
+_LONGEST_MASK = 2048
+
+
+class Attention(Mixer):
+    """Softmax attention with grouped heads (Ainslie et al. 2023, arXiv:2305.13245) and rotary positions.
+
+    Both directions have the same parameters; `combine` is not read. ``in_proj`` makes all queries, then all
+    keys, then all values, as in the hybrid checkpoints of mamba_ssm. Without packing nothing but the kernel's
+    own causal mask is used. Positions count from the start of each packed sequence.
+
+    A causal layer carries the rotated keys and the values: of all positions, or with a window of the last
+    ``window - 1``, in tensors of one size whatever the position, so that a step can be captured and repeated.
+
+    Args:
+        config: ``d_model``, ``direction``, ``bias`` and ``attention`` are read.
+        d_input: Channels of the input; ``None`` means ``d_model``.
+
+    Raises:
+        UserError: If the heads do not divide the channels, or cannot be rotated.
+    """
+
+    def __init__(self, config: MixerConfig, d_input: int | None = None) -> None:
+        super().__init__()
+        options, d_input = config.attention, d_input or config.d_model
+        self.causal = config.direction == "causal"
+        self.n_heads, self.n_kv_heads = options.n_heads, options.n_kv_heads or options.n_heads
+        if options.head_dim is None:
+            divides = d_input % self.n_heads == 0
+            require(divides, "attention.n_heads", f"a divisor of the {d_input} channels", self.n_heads)
+        self.head_dim = options.head_dim or d_input // self.n_heads
+        self.rotary, self.theta, self.window = options.rotary, options.rope_theta, options.window
+        even = self.head_dim % 2 == 0 or not self.rotary
+        require(even, "attention.head_dim", "an even number with rotary", self.head_dim)
+        d_heads = self.n_heads * self.head_dim
+        self.in_proj = nn.Linear(d_input, d_heads + 2 * self.n_kv_heads * self.head_dim, bias=config.bias)
+        self.out_proj = nn.Linear(d_heads, config.d_model, bias=config.bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length input"],
+        *,
+        reset: Bool[Tensor, "batch length"] | None = None,
+        state: AttentionState | None = None,
+        return_state: bool = False,
+        rate: float = 1.0,
+    ) -> tuple[Float[Tensor, "batch length dim"], AttentionState | None]:
+        """Mix along the length; see `Mixer.forward`. ``rate`` scales the positions, alike in every chunk.
+
+        Raises:
+            UserError: If a bidirectional layer meets a state, the state is of another batch or window, or the
+                rate is to change although a window counts steps.
+        """
+        if (state is not None or return_state) and not self.causal:
+            raise no_recurrent_state()
+        if self.window is not None:
+            require_unit_rate(rate, "attention with a window")
+        self._check(state, len(x))
+        reach = self._reach(x, reset, state)
+        q, k, v = self._project(x, reach.back, rate)
+        cached_k, cached_v = (None, None) if state is None else (state.keys, state.values)
+        packed = reset is not None or (state is not None and state.packed)
+        keys, values = self._join(cached_k, k), self._join(cached_v, v)
+        y = self._attend(q, keys.to(q.dtype), values.to(q.dtype), reach, reset, packed)
+        if not return_state:
+            return self.out_proj(y.flatten(2)), None
+        kept_k, kept_v = (self._keep(joined, state is not None) for joined in (keys, values))
+        position = (reach.back[:, -1] + 1).expand(len(x)).clone()
+        new_state = AttentionState(kept_k, kept_v, position, packed or self.window is not None)
+        return self.out_proj(y.flatten(2)), new_state
+
+    def _check(self, state: AttentionState | None, batch: int) -> None:
+        if state is None:
+            return
+        if len(state.position) != batch:
+            raise UserError(f"state: expected a batch of {batch}, got {len(state.position)}")
+        n_cached = state.keys.shape[1]
+        if self.window is not None and n_cached != self.window - 1:
+            raise UserError(f"state: expected a cache of window - 1 = {self.window - 1}, got {n_cached}")
+
+    def _reach(self, x: Tensor, reset: Tensor | None, state: AttentionState | None) -> Reach:
+        """How far each position sees; one row for all while nothing tells the rows apart."""
+        if reset is not None:
+            return sequence_reach(reset, 0 if state is None else state.position, self.causal)
+        index = torch.arange(x.shape[1], device=x.device)[None]
+        back = index if state is None else index + state.position[:, None]
+        return Reach(back, torch.zeros_like(back) if self.causal else x.shape[1] - 1 - index)
+
+    def _project(self, x: Tensor, positions: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Make queries, keys and values (batch, length, heads, head_dim), rotated if asked for."""
+        heads = self.in_proj(x).unflatten(-1, (-1, self.head_dim))
+        q, k, v = heads.split([self.n_heads, self.n_kv_heads, self.n_kv_heads], dim=2)
+        if self.rotary:
+            angles = rotary_angles(positions, self.head_dim, self.theta, rate)
+            q, k = rotate(q, angles), rotate(k, angles)
+        return q, k, v
+
+    def _join(self, cached: Tensor | None, new: Tensor) -> Tensor:
+        """Put the cache before new keys or values; with a window and no cache, as much of nothing."""
+        if cached is not None:
+            return torch.cat((cached, new), dim=1)  # as wide as the cache
+        if self.window is None:
+            return new
+        margin = self.window - 1
+        return F.pad(new, (0, 0, 0, 0, margin, 0 if self.causal else margin))
+
+    def _keep(self, joined: Tensor, has_cache: bool) -> Tensor:
+        """The next cache: a tensor of its own, so that it keeps no longer one alive."""
+        if self.window is None and has_cache:
+            return joined
+        start = 0 if self.window is None else joined.shape[1] - (self.window - 1)
+        wide = torch.promote_types(joined.dtype, torch.float32)
+        return joined[:, start:].to(wide, copy=True, memory_format=torch.contiguous_format)
+
+    def _attend(
+        self, q: Tensor, keys: Tensor, values: Tensor, reach: Reach, reset: Tensor | None, packed: bool
+    ) -> Tensor:
+        length, n_keys = q.shape[1], keys.shape[1]
+        if self.window is not None and (packed or length > self.window):
+            return attend_in_window(q, keys, values, reach, self.window)
+        if not packed:
+            if self.window is not None:  # it holds all of them, and what is around them is nothing
+                keys, values = (x[:, self.window - 1 :][:, :length] for x in (keys, values))
+            return attend(q, keys, values, causal=self.causal)
+        long = length > _LONGEST_MASK and not torch.compiler.is_compiling()
+        if long and reset is not None and n_keys == length:
+            return attend_in_sequences(q, keys, values, reset, self.causal)
+        steps = torch.arange(n_keys, device=q.device)
+        distance = steps[n_keys - length :, None] - steps
+        return attend(q, keys, values, visible(distance, reach, None))
+
+    def init_state(self, batch_size: int, device: torch.device | str | None = None) -> AttentionState:
+        """Return the empty cache.
+
+        Args:
+            batch_size: Sequences that run side by side.
+            device: Where the state lives; the parameters' device by default.
+
+        Raises:
+            UserError: If the mixer is bidirectional.
+        """
+        if not self.causal:
+            raise no_recurrent_state()
+        n_cached = 0 if self.window is None else self.window - 1
+        zero = at_least_float32(self.in_proj.weight.new_zeros((), device=device))
+        cache = zero.new_zeros(batch_size, n_cached, self.n_kv_heads, self.head_dim)
+        position = torch.zeros(batch_size, dtype=torch.long, device=cache.device)
+        return AttentionState(cache, cache.clone(), position, self.window is not None)
