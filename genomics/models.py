@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genomics.alphabet import PAD, UNK, VOCAB_SIZE, A, C, G, N, T
-from genomics.equivariance import conjoin
+from genomics.equivariance import conjoin, reverse_complement_tokens
 from seqmamba.backbones import Backbone, BackboneConfig, HubModel
 from seqmamba.errors import UserError
 from seqmamba.nn.packing import length_mask, reset_from_lengths
@@ -204,6 +204,30 @@ class SequenceModel(nn.Module, HubModel):
         if self.config.task == "multilabel":
             return logits.sigmoid()
         return logits * self.target_scale + self.target_mean
+
+    def example_input(
+        self, batch: int, length: int, generator: torch.Generator
+    ) -> Int[Tensor, "batch length"]:
+        """Draw random bases; see `HubModel.example_input`."""
+        return torch.tensor([A, C, G, T])[torch.randint(4, (batch, length), generator=generator)]
+
+    @torch.no_grad()
+    def symmetry_error(self, batch: int, length: int, seed: int = 0) -> float | None:
+        """Measure how far the predictions for random sequences and their reverse complements are apart.
+
+        Args:
+            batch: Sequences.
+            length: Bases of each.
+            seed: Of the sequences.
+
+        Returns:
+            The largest difference; None if the model is to read the strand as given.
+        """
+        if not self._averages_strands:
+            return None
+        tokens = self.example_input(batch, length, torch.Generator().manual_seed(seed))
+        tokens = tokens.to(self.token_weights.device)
+        return (self.predict(tokens) - self.predict(reverse_complement_tokens(tokens))).abs().max().item()
 
     @property
     def _averages_strands(self) -> bool:

@@ -29,6 +29,7 @@ LIGHTNING_VERBS = {
 VERBS = {
     "recipes": "seqmamba.cli.recipes",
     "doctor": "seqmamba.cli.doctor",
+    "check": "seqmamba.cli.check",
     "bench": "seqmamba.cli.bench",
 }
 """Verbs of the core: name -> module."""
