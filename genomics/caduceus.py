@@ -225,19 +225,18 @@ def _vocabulary(fields: Fields, layout: _Layout, published: _Tensors) -> Vocabul
     rows = -(-fields.whole("vocab_size") // multiple) * multiple
     content = fields.get("complement_map", None)
     if content is None and layout.equivariant:
-        raise UserError(
-            f"{fields.where}: complement_map: expected the complement of every token id, got null"
-        )
+        raise fields.refuse("complement_map", "the complement of every token id", content)
     complement = dict(enumerate(range(rows)))
     try:
         complement |= {int(token): other for token, other in (content or {}).items()}
-        vocabulary = recognise(tuple(complement[token] for token in sorted(complement)))
     except (AttributeError, ValueError) as error:
         raise fields.refuse("complement_map", "an object of token ids", content) from error
-    except UserError as error:
-        raise UserError(f"{fields.where}: complement_map: {error.message}") from error
-    if vocabulary.size != rows:
+    if len(complement) != rows:
         raise fields.refuse("complement_map", f"ids below {rows}, the padded vocabulary", content)
+    try:
+        vocabulary = recognise(tuple(complement.values()))
+    except UserError as error:
+        raise fields.refuse("complement_map", "ids in pairs", content) from error
     table = torch.tensor(vocabulary.complement)
     for name in (f"{layout.base}embeddings.word_embeddings.complement_map", "lm_head.complement_map"):
         if name in published.unused and layout.equivariant:

@@ -1,4 +1,4 @@
-"""Token ids of published DNA models, where they differ from `genomics.alphabet`."""
+"""Token ids of DNA models: which stand for bases, which for complements, and how ours become theirs."""
 
 from __future__ import annotations
 
