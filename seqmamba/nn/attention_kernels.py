@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 
 from seqmamba.nn.attention_reach import Reach, visible
+from seqmamba.nn.packing import sequence_bounds
 
 _SMALLEST_BLOCK = 128  # queries: small windows share a block, since kernels work on tiles of this size
 
@@ -72,10 +73,7 @@ def attend_in_sequences(
         reset: True where a new sequence starts.
         causal: Whether nothing ahead is seen.
     """
-    starts = reset.clone()
-    starts[:, 0] = True
-    first = starts.flatten().nonzero()[:, 0]
-    lengths = first.diff(append=first.new_tensor([starts.numel()]))
+    first, lengths = sequence_bounds(reset)
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
     rows, outputs = [], []
     for length in lengths.unique().tolist():

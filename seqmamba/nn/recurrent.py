@@ -13,6 +13,7 @@ from seqmamba.errors import UserError
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.initialisers import protect
 from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
+from seqmamba.nn.packing import sequence_bounds
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.state import GRUState, LSTMState
 
@@ -87,14 +88,10 @@ class Recurrent(Mixer):
         PyTorch wants them step by step: the first position of every sequence, then the second of those that
         have one, and so on.
         """
-        starts = reset.clone()
-        starts[:, 0] = True
-        first = starts.flatten().nonzero()[:, 0]
-        lengths = first.diff(append=first.new_tensor([starts.numel()]))
-        by_length = lengths.argsort(descending=True, stable=True)
-        rank = by_length.argsort()
-        sequence = starts.flatten().cumsum(0) - 1
-        step = torch.arange(starts.numel(), device=x.device) - first[sequence]
+        first, lengths = sequence_bounds(reset)
+        rank = lengths.argsort(descending=True).argsort()
+        sequence = torch.arange(len(first), device=x.device).repeat_interleave(lengths)
+        step = torch.arange(reset.numel(), device=x.device) - first[sequence]
         order = (step * len(first) + rank[sequence]).argsort()
         packed = PackedSequence(x.flatten(0, 1)[order], step.bincount().cpu())
         # The first sequence of a row goes on from the carried state, unless it too starts anew.
