@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from seqmamba.backbones.repository import find, locate
 from seqmamba.errors import UserError
 
 _SHOWN = 3  # names in a message
+_UNREADABLE = "a file that is damaged, incomplete or of another format"
+_REPAIR = "copy the file again, or save the model again as safetensors"
 _WEIGHT_FILES = (  # the first that exists is read
     constants.SAFETENSORS_SINGLE_FILE,
     constants.SAFETENSORS_INDEX_FILE,
@@ -63,10 +66,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: expected a safetensors file, got {error}",
-            hint="the file is damaged, incomplete or of another format; copy or save it again",
-        ) from error
+        raise UserError(f"{path}: expected a safetensors file, got {error}", hint=_REPAIR) from error
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -74,11 +74,10 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         # Only files of the current format, which are archives, can be mapped.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # damaged pickles raise nearly anything
-        reason = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
-        raise UserError(
-            f"{path}: refused, since it is damaged or holds more than tensors: {reason}",
-            hint="convert the checkpoint to safetensors on a machine that trusts it",
-        ) from error
+        # PyTorch's text runs over many lines and advises to allow what the file asks for.
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        got = f"a file that asks for {asked[1]}, which is refused" if asked else _UNREADABLE
+        raise UserError(f"{path}: expected tensors that PyTorch saved, got {got}", hint=_REPAIR) from error
     tensors = isinstance(content, dict) and all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     )
@@ -90,9 +89,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 def _read_shards(where: str, index_path: Path, download: dict[str, Any]) -> dict[str, Tensor]:
     """Read the files that an index lists."""
     files = read_config(index_path).get("weight_map")
-    # A name with a folder in it could lead anywhere on this machine.
-    plain = isinstance(files, dict) and all(isinstance(f, str) and Path(f).name == f for f in files.values())
-    if not isinstance(files, dict) or not plain:
+    if not (isinstance(files, dict) and all(map(_is_shard_name, files.values()))):
         raise UserError(f"{index_path}: expected weight_map with one file name a tensor")
     weights: dict[str, Tensor] = {}
     for file in sorted(set(files.values())):
@@ -103,6 +100,11 @@ def _read_shards(where: str, index_path: Path, download: dict[str, Any]) -> dict
             raise UserError(f"{path}: lacks {_some(absent)}, which {index_path.name} says is there")
         weights |= shard
     return weights
+
+
+def _is_shard_name(name: Any) -> bool:
+    """A name with a folder in it could lead anywhere on this machine."""
+    return isinstance(name, str) and Path(name).name == name and Path(name).suffix in (".safetensors", ".bin")
 
 
 @contextmanager
