@@ -12,7 +12,8 @@ So a strand passes through F and through rc F rc in turns. The latter is F with 
 its norm, the columns of its input projection and the rows of its output projection in reverse order, and the
 weights of its two scan directions exchanged. `import_model` turns every other block into that, counted from
 the last, so that the last norm and the head stay as published. An odd number of blocks leaves the halves in
-each other's place, which the embedding makes up for. Nothing is flipped at run time.
+each other's place; the embedding makes up for that, and is then no longer tied to the head. Nothing is
+flipped at run time.
 """
 
 from __future__ import annotations
@@ -154,19 +155,21 @@ class _Tensors:
         stored = [name for name in names if name in self.weights]
         if not stored:
             raise UserError(f"{self.where}: the weights lack {' or '.join(names)}")
-        for name in stored:
-            tensor = self.weights[name]
-            if tensor.shape != shape:
+        first, *others = stored
+        tensor = self.weights[first]
+        if tensor.shape != shape:
+            raise UserError(
+                f"{self.where}: {first}: expected shape {tuple(shape)}, got {tuple(tensor.shape)}"
+            )
+        for name in others:
+            copy = self.weights[name]
+            if copy.dtype != tensor.dtype or not torch.equal(copy, tensor):
                 raise UserError(
-                    f"{self.where}: {name}: expected shape {tuple(shape)}, got {tuple(tensor.shape)}"
-                )
-            if not torch.equal(tensor, self.weights[stored[0]]):
-                raise UserError(
-                    f"{self.where}: {stored[0]} and {name} are tied, but their weights differ",
+                    f"{self.where}: {first} and {name} are tied, but their weights differ",
                     hint="the checkpoint was trained or saved after the tie was lost",
                 )
         self.unused -= set(stored)
-        return self.weights[stored[0]]
+        return tensor
 
     def refuse_unused(self) -> None:
         if self.unused:
@@ -178,7 +181,7 @@ def _convert(own: str, like: Tensor, layout: _Layout, published: _Tensors, vocab
     """Return the value of one of our parameters."""
     tensor = published.take(layout.names(own), like.shape)
     if own == _EMBEDDING and layout.ends_swapped:
-        # Strand 1 of the published code starts as rc of strand 2: complemented, its channels reversed.
+        # What comes out as the first half went in as the second one: the complement, its channels reversed.
         return tensor[list(vocabulary.complement)].flip(1)
     block = _BLOCK.fullmatch(own)
     if block is None:
@@ -237,10 +240,9 @@ def _vocabulary(fields: Fields, layout: _Layout, published: _Tensors) -> Vocabul
         vocabulary = recognise(tuple(complement.values()))
     except UserError as error:
         raise fields.refuse("complement_map", "ids in pairs", content) from error
-    table = torch.tensor(vocabulary.complement)
     for name in (f"{layout.base}embeddings.word_embeddings.complement_map", "lm_head.complement_map"):
         if name in published.unused and layout.equivariant:
-            stored = published.take([name], table.shape)
-            if not torch.equal(stored, table):
+            stored = published.take([name], torch.Size([rows]))
+            if stored.tolist() != list(vocabulary.complement):
                 raise fields.refuse("complement_map", f"what the weights hold as {name}", content)
     return vocabulary
