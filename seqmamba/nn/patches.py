@@ -24,7 +24,7 @@ class Patches(NamedTuple):
     """A batch of sequences of patches.
 
     Attributes:
-        x: The patches row by row: patch (r, c) is at position r columns + c, one further behind a class token.
+        x: The patches row by row: patch (r, c) is at position r columns + c, behind a class token one on.
         lengths: True lengths of x, the class token included; ``None`` without padding.
         reset: Mask for the backbone that keeps the padding away; ``None`` without padding.
         token: Position of each class token; ``None`` without one.
@@ -42,8 +42,8 @@ class PatchEmbedding(nn.Module):
     Patches are cut every ``stride`` from the top left corner on, overlapping if that is less than their size,
     until they cover the map; beyond its end it counts as zero. Each is projected to ``d_model`` channels, as
     in ViT (Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929, section 3.1), and two learned vectors
-    are added, of its row and of its column. A map of up to ``rows`` rows of patches reads the first vectors of
-    the table of rows; a higher one reads the whole table stretched to its height, by linear interpolation.
+    are added, of its row and of its column. A map of up to ``rows`` rows of patches reads the first vectors
+    of the table of rows; a higher one reads the whole table stretched to its height, by linear interpolation.
 
     Of maps that are padded at the bottom only the true part is read: a padded batch gives the numbers of
     separate maps, whatever the padding holds.
