@@ -17,6 +17,7 @@ from seqmamba.nn.packing import length_mask, pack, reset_from_lengths, unpack
 from seqmamba.nn.patches import PatchEmbedding, Patches
 from seqmamba.nn.pooling import PoolingMode, last_pool, max_pool, mean_pool, pool
 from seqmamba.nn.recurrent import GRU, LSTM
+from seqmamba.nn.s4 import S4
 from seqmamba.nn.selective import SelectiveSSM
 from seqmamba.nn.shared_attention import SharedAttentionBlock, SharedTransformer
 from seqmamba.nn.state import (
@@ -34,6 +35,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "MIXERS",
+    "S4",
     "Attention",
     "AttentionOptions",
     "AttentionState",
@@ -59,6 +61,7 @@ __all__ = [
     "PoolingMode",
     "RMSNorm",
     "S4Options",
+    "S4State",
     "SelectiveSSM",
     "SharedAttentionBlock",
     "SharedTransformer",

@@ -58,6 +58,21 @@ def log_of_uniform_decay(heads: int, A_min: float, A_max: float) -> Float[Tensor
     return torch.log(torch.empty(heads).uniform_(A_min, A_max))
 
 
+def log_uniform_log_delta(dim: int, dt_min: float, dt_max: float) -> Float[Tensor, " dim"]:
+    """Draw the logarithms of step sizes that are log-uniform in ``[dt_min, dt_max]`` (S4D, section 4.4).
+
+    Args:
+        dim: Channels.
+        dt_min: Smallest step size.
+        dt_max: Largest step size.
+
+    Returns:
+        Float32 logarithms.
+    """
+    log_low, log_high = math.log(dt_min), math.log(dt_max)
+    return log_low + (log_high - log_low) * torch.rand(dim)
+
+
 def log_uniform_delta_bias(dim: int, dt_min: float, dt_max: float) -> Float[Tensor, " dim"]:
     """Draw biases whose softplus is log-uniform in ``[dt_min, dt_max]`` (Gu & Dao 2023, section 3.6).
 
@@ -69,8 +84,7 @@ def log_uniform_delta_bias(dim: int, dt_min: float, dt_max: float) -> Float[Tens
     Returns:
         Float32 biases.
     """
-    log_low, log_high = math.log(dt_min), math.log(dt_max)
-    delta = torch.exp(log_low + (log_high - log_low) * torch.rand(dim)).clamp(min=_DELTA_FLOOR)
+    delta = torch.exp(log_uniform_log_delta(dim, dt_min, dt_max)).clamp(min=_DELTA_FLOOR)
     return delta + torch.log(-torch.expm1(-delta))  # the inverse of softplus
 
 
@@ -93,12 +107,15 @@ def initialise_delta_projection(projection: nn.Linear, dt_min: float, dt_max: fl
     protect(projection.get_parameter("weight"), weight_decay=True)
 
 
-def protect(parameter: nn.Parameter, *, weight_decay: bool = False) -> nn.Parameter:
+def protect(
+    parameter: nn.Parameter, *, weight_decay: bool = False, max_lr: float | None = None
+) -> nn.Parameter:
     """Mark a parameter whose initial value matters, so that outer code leaves it alone.
 
     Args:
         parameter: The parameter; it gets ``_no_reinit`` and, unless ``weight_decay``, ``_no_weight_decay``.
         weight_decay: Whether the optimiser may decay it.
+        max_lr: Largest peak learning rate it may get, kept as ``_max_lr``; ``None``: that of the others.
 
     Returns:
         The same parameter.
@@ -106,6 +123,8 @@ def protect(parameter: nn.Parameter, *, weight_decay: bool = False) -> nn.Parame
     parameter._no_reinit = True  # type: ignore[attr-defined]
     if not weight_decay:
         parameter._no_weight_decay = True  # type: ignore[attr-defined]
+    if max_lr is not None:
+        parameter._max_lr = max_lr  # type: ignore[attr-defined]
     return parameter
 
 

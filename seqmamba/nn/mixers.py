@@ -14,6 +14,7 @@ from seqmamba.nn.mamba import Mamba
 from seqmamba.nn.mamba2 import Mamba2
 from seqmamba.nn.mixer import Mixer
 from seqmamba.nn.recurrent import GRU, LSTM
+from seqmamba.nn.s4 import S4
 from seqmamba.nn.vision import VisionMamba
 
 MIXERS: dict[str, dict[str, Callable[[MixerConfig], Mixer]]] = {
@@ -22,6 +23,7 @@ MIXERS: dict[str, dict[str, Callable[[MixerConfig], Mixer]]] = {
     "attention": {"causal": Attention, "bidirectional": Attention},
     "lstm": {"causal": LSTM, "bidirectional": LSTM},
     "gru": {"causal": GRU, "bidirectional": GRU},
+    "s4": {"causal": S4, "bidirectional": S4},
     "vision_mamba": {"bidirectional": VisionMamba},
     "cross_scan": {"bidirectional": CrossScan},
 }

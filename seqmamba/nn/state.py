@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Float, Inexact, Int
+from jaxtyping import Complex, Float, Inexact, Int
 from torch import Tensor
 from torch.utils import _pytree
 
@@ -83,8 +83,7 @@ def concatenate_states(states: Sequence[State]) -> State:
     forms = [describe_state(select_rows(state, slice(0, 0))) for state in states]
     for form in forms[1:]:
         if form != forms[0]:
-            where = first_difference(forms[0], form)
-            raise UserError(f"states: expected states of the same form, but {where}")
+            raise UserError(f"states: expected one form, got {first_difference(forms[0], form)}")
     leaves = [_pytree.tree_leaves(state) for state in states]
     joined = [
         torch.cat(same) if isinstance(same[0], Tensor) else same[0] for same in zip(*leaves, strict=True)
@@ -106,20 +105,18 @@ def describe_state(state: Any) -> dict[str, Any]:
 
 
 def first_difference(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Say where two descriptions by `describe_state` first differ.
+    """Name the first part in which two descriptions by `describe_state` differ, and say what it is in each.
 
     Args:
         before: Of one state.
         after: Of the other.
     """
     names = [name for name in (*before, *after) if before.get(name) != after.get(name)]
-    return (
-        f"{names[0]} is {_written(before.get(names[0]))} in one, {_written(after.get(names[0]))} in the other"
-    )
+    return f"{names[0]}: {_written(before.get(names[0]))} and {_written(after.get(names[0]))}"
 
 
 def _written(part: Any) -> str:
-    return f"{part[1]} {part[0]}" if isinstance(part, tuple) else str(part)
+    return f"{str(part[1]).removeprefix('torch.')} {part[0]}" if isinstance(part, tuple) else str(part)
 
 
 @register_state
@@ -187,3 +184,14 @@ class GRUState(NamedTuple):
     """
 
     hidden: Float[Tensor, "batch dim"]
+
+
+@register_state
+class S4State(NamedTuple):
+    """State of one S4 layer.
+
+    Attributes:
+        hidden: The state x, half of its conjugate pairs.
+    """
+
+    hidden: Complex[Tensor, "batch dim state"]

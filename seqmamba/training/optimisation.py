@@ -59,32 +59,42 @@ class OptimiserConfig:
         _require(self.grad_clip >= 0, "grad_clip", "zero (off) or more", self.grad_clip)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, weight_decay: float, lr: float | None = None) -> list[dict[str, Any]]:
     """Split the trainable parameters into those that decay and those that do not.
 
     Decay is for matrices. Vectors and scalars (biases, norm weights) and every parameter marked
     ``_no_weight_decay`` (A_log, D and the delta bias of Mamba, where decay would drag the time scales towards
-    one value; Gu & Dao 2023, and the `mamba_ssm` code) are left alone.
+    one value; Gu & Dao 2023, and the `mamba_ssm` code) are left alone. Parameters marked with a ``_max_lr``
+    (A, B and delta of S4, which diverge at the rate of the others; Gu et al. 2022, arXiv:2111.00396, appendix
+    D) form groups of their own.
 
     Args:
         model: Module whose parameters are to be optimised.
         weight_decay: Decay of the first group.
+        lr: Peak learning rate; that of a group with a smaller largest one is lowered to it.
 
     Returns:
-        At most two groups in the form `torch.optim` takes, in the order of ``model.named_parameters()``.
+        Groups in the form `torch.optim` takes, those without a largest rate first, those that decay before
+        those that do not; inside, the order of ``model.named_parameters()``.
     """
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         exempt = getattr(parameter, "_no_weight_decay", False) or parameter.ndim < 2 or name.endswith(".bias")
-        (free if exempt else decayed).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+        # negative, so that sorting puts no limit first, then the larger ones
+        limit = -getattr(parameter, "_max_lr", math.inf)
+        members.setdefault((limit, exempt), []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for limit, exempt in sorted(members):
+        group: dict[str, Any] = {
+            "params": members[limit, exempt],
+            "weight_decay": 0.0 if exempt else weight_decay,
+        }
+        if math.isfinite(limit):
+            group["lr"] = -limit if lr is None else min(lr, -limit)
+        groups.append(group)
+    return groups
 
 
 def lr_factor(config: OptimiserConfig, total_steps: int) -> Callable[[int], float]:
@@ -120,7 +130,7 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig, total_steps: int)
     Returns:
         The optimiser and a scheduler to be stepped after every optimiser step.
     """
-    groups = parameter_groups(model, config.weight_decay)
+    groups = parameter_groups(model, config.weight_decay, config.lr)
     optimiser = AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     return optimiser, LambdaLR(optimiser, lr_factor(config, max(1, total_steps)))
 
