@@ -250,4 +250,5 @@ class SelectiveSSM(Selection):
 
 def _as_complex(x: Float[Tensor, "*shape twice"]) -> Complex[Tensor, "*shape state"]:
     """Take pairs of channels as real and imaginary parts."""
-    return torch.view_as_complex(at_least_float32(x).unflatten(-1, (-1, 2)).contiguous())
+    # not view_as_complex: B and C are parts of a projection, which may lie at odd offsets
+    return torch.complex(*at_least_float32(x).unflatten(-1, (-1, 2)).unbind(-1))

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}  # to_complex does not compile
+
 
 def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
     """The real dtype of states and sums: float64 if any argument is that wide, else float32."""
@@ -15,7 +17,7 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
 
 def widen(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert `x` to the real `dtype`, or if it is complex to the complex dtype of that precision."""
-    return x.to(dtype.to_complex() if x.is_complex() else dtype)
+    return x.to(_COMPLEX[dtype] if x.is_complex() else dtype)
 
 
 def step_size(delta: Tensor, delta_bias: Tensor | None, delta_softplus: bool, dtype: torch.dtype) -> Tensor:
