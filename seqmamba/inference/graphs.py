@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic
@@ -37,6 +38,7 @@ class GraphedSteps(Generic[State]):
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: Any = None
+        self._checked = False
 
     @property
     def state(self) -> State:
@@ -58,8 +60,8 @@ class GraphedSteps(Generic[State]):
             return
         before, after = describe_state(self._state), describe_state(state)
         if before != after:
-            raise UserError(f"state: expected one like the graph's, but {first_difference(before, after)}")
-        _copy(self._state, state)
+            raise UserError(f"state: expected one like the graph's, got {first_difference(before, after)}")
+        _overwrite(self._state, state)
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> Any:
@@ -75,10 +77,14 @@ class GraphedSteps(Generic[State]):
             UserError: If the state does not come out in the form in which it went in.
         """
         if not _is_on_gpu(self._state):
-            outputs, self._state = self._function(self._state, *inputs)
+            outputs, new_state = self._function(self._state, *inputs)
+            if not self._checked:
+                _require_steady(self._state, new_state)
+            self._state, self._checked = new_state, True
             return outputs
         graph = self._graph or self._capture(inputs)
-        _copy(self._inputs, inputs)
+        for buffer, x in zip(self._inputs, inputs, strict=True):
+            buffer.copy_(x)
         graph.replay()
         return self._outputs
 
@@ -91,7 +97,7 @@ class GraphedSteps(Generic[State]):
             # other threads may go on using the GPU, to write what was made so far for instance
             with _casts_of_its_own(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 outputs, new_state = self._function(state, *self._inputs)
-                _copy(state, _apart(new_state, state))
+                _overwrite(state, new_state)
         # capturing runs nothing, so the buffers still hold the state to start from
         self._state, self._outputs, self._graph = state, outputs, graph
         return graph
@@ -104,24 +110,16 @@ class GraphedSteps(Generic[State]):
             for _ in range(_WARM_UPS):
                 _, new_state = self._function(state, *self._inputs)
         torch.cuda.current_stream(device).wait_stream(stream)
-        require_steady(state, new_state)
+        _require_steady(state, new_state)
 
 
-def require_steady(before: Any, after: Any) -> None:
-    """Refuse a state that changed its form over a period of steps.
-
-    Args:
-        before: The state before them.
-        after: The state after them.
-
-    Raises:
-        UserError: If a shape, a dtype or a whole number changed.
-    """
+def _require_steady(before: Any, after: Any) -> None:
+    """Refuse a state in which a shape, a dtype or a whole number changed over the steps."""
     old, new = describe_state(before), describe_state(after)
     if old != new:
+        change = first_difference(old, new)
         raise UserError(
-            f"a CUDA graph needs a state that keeps its form, but before and after its steps "
-            f"{first_difference(old, new)}",
+            f"a CUDA graph needs a state that keeps its form, got before and after its steps {change}",
             hint="attention without a window keeps ever more keys; run the model without a graph",
         )
 
@@ -139,17 +137,17 @@ def _casts_of_its_own() -> Iterator[None]:
         torch.clear_autocast_cache()
 
 
-def _copy(targets: Any, sources: Any) -> None:
-    pairs = zip(_tensors(targets), _tensors(sources), strict=True)
-    apart = [(target, source) for target, source in pairs if target is not source]
-    if apart:
-        torch._foreach_copy_([target for target, _ in apart], [source for _, source in apart])
-
-
-def _apart(new: State, old: State) -> State:
-    """Copy what of the new state is a view of the old one, which is about to be overwritten."""
-    memory = {x.untyped_storage().data_ptr() for x in _tensors(old)}
-    return map_state(lambda x: x.clone() if x.untyped_storage().data_ptr() in memory else x, new)
+def _overwrite(buffers: Any, state: Any) -> None:
+    """Copy a state into buffers, in one kernel a dtype; what of it is a view of a buffer is saved first."""
+    memory = {x.untyped_storage().data_ptr() for x in _tensors(buffers)}
+    groups: defaultdict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+    for buffer, x in zip(_tensors(buffers), _tensors(state), strict=True):
+        if buffer is not x:  # else the steps left it alone
+            targets, sources = groups[x.dtype]
+            targets.append(buffer)
+            sources.append(x.clone() if x.untyped_storage().data_ptr() in memory else x)
+    for targets, sources in groups.values():
+        torch._foreach_copy_(targets, sources)
 
 
 def _tensors(state: Any) -> list[Tensor]:

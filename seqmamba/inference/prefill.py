@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from seqmamba.inference.model import CausalModel, TokenModel
+from seqmamba.inference.model import CausalModel
 from seqmamba.nn.options import require, require_whole
 
 DEFAULT_CHUNK = 2**16
@@ -42,7 +42,7 @@ def prefill(
         x.ndim >= 2 and x.shape[1] > 0, "x", "at least one position, (batch, length, ...)", tuple(x.shape)
     )
     state = model.init_state(len(x)) if state is None else state
-    options = {"last_only": True} if isinstance(model, TokenModel) and not x.is_floating_point() else {}
+    options = {} if x.is_floating_point() else {"last_only": True}  # as a `TokenModel` has it
     for piece in x.split(chunk, dim=1):
         y, state = model(piece, state=state, return_state=True, **options)
     return y[:, -1:], state

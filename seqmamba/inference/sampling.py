@@ -73,7 +73,8 @@ def draw(
 ) -> Draws:
     """Draw one token a row by inverting the cumulative distribution, in float64.
 
-    Nothing here waits for the device, so that a CUDA graph can hold it. NaN logits give NaN log-probabilities.
+    Nothing here waits for the device, so that a CUDA graph can hold it. A NaN among the logits is one
+    in the log-probability too.
 
     Args:
         logits: Any floating dtype; -inf forbids a token.

@@ -122,7 +122,9 @@ class _Reader:
         if not fits:
             self._refuse(path, ("any", *template.shape[1:]), tuple(x.shape))
         self.rows[path] = len(x)
-        return x.to(template.device)
+        return x.to(
+            template.device, copy=True
+        )  # not the file's memory, and aligned as all memory of PyTorch is
 
     def check_rows(self) -> None:
         if len(set(self.rows.values())) > 1:
