@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seqmamba.backbones.config_file import ARCHITECTURE, build_config, read_config, write_config
 from seqmamba.backbones.repository import locate
 from seqmamba.backbones.weights import (
+    WithoutInitialValues,
     load_weights,
     read_published_weights,
     read_tensors,
@@ -100,7 +101,8 @@ class HubModel(
         weights = locate(where, constants.SAFETENSORS_SINGLE_FILE, download)
         config: Any = build_config(cls.config_class, content, str(config_path))
         try:
-            module = cast(nn.Module, cls(config))
+            with WithoutInitialValues():
+                module = cast(nn.Module, cls(config))
         except (RuntimeError, MemoryError) as error:  # sizes beyond any memory
             raise _cannot_be_built(config_path, error) from error
         load_weights(module, read_tensors(weights), str(weights))
@@ -153,8 +155,10 @@ def _import_published(
             f"{config_path}: expected model_type out of {', '.join(sorted(layouts))}, got {name!r}"
         )
     weights = read_published_weights(where, download)
+    import_model = layouts[name].load()
     try:
-        return cast(nn.Module, layouts[name].load()(content, weights, str(config_path)))
+        with WithoutInitialValues():
+            return cast(nn.Module, import_model(content, weights, str(config_path)))
     except UserError as error:
         if error.message.startswith(str(config_path)):
             raise

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from seqmamba.backbones.config_file import read_config
 from seqmamba.backbones.repository import find, locate
@@ -124,6 +125,23 @@ def writing_weights(path: Path, config_path: Path) -> Iterator[None]:
         raise UserError(f"{path}: could not be written: {error}") from error
     # safetensors makes the file private to its owner; models are shared, so let the umask decide.
     path.chmod(config_path.stat().st_mode)
+
+
+class WithoutInitialValues(TorchFunctionMode):
+    """Lets models be built without drawing initial values, which takes longer than to read a checkpoint.
+
+    Inside the block the functions of `torch.nn.init` do nothing. Only for a model whose every parameter is
+    then loaded, which `load_weights` makes sure of.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the tensor as it is, or do what was asked."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], where: str) -> None:
