@@ -143,11 +143,7 @@ def from_pretrained(folder_or_repo: str | Path, *, map_location: str = "cpu", **
 def _import_published(
     where: str, content: dict[str, Any], config_path: Path, download: dict[str, Any]
 ) -> nn.Module:
-    """Build the model of a published checkpoint.
-
-    An entry of the group is a function ``import_model(config, weights, where)``: the content of config.json,
-    all tensors by name, and config.json's path for messages. It returns the model with these weights.
-    """
+    """Build the model of a published checkpoint; see `seqmamba.backbones.layouts`."""
     layouts = {point.name: point for point in entry_points(group=LAYOUT_GROUP)}
     name = content.get(_MODEL_TYPE, _STATE_SPACES)
     if not isinstance(name, str) or name not in layouts:

@@ -38,7 +38,8 @@ def locate(where: str, name: str, download: dict[str, Any]) -> Path:
                 hint="save the model again with save_pretrained",
             )
         raise UserError(f"{folder}: expected a model folder, but it has no {name}")
-    _require_repository(where, folder)
+    if folder.exists() or not _REPOSITORY.fullmatch(where):
+        raise UserError(f"{where}: expected a model folder or owner/name on the hub; there is no such folder")
     try:
         return Path(hf_hub_download(repo_id=where, filename=name, **download))
     except (OSError, ValueError) as error:  # every hub, connection and cache error is one of these
@@ -51,16 +52,10 @@ def find(where: str, name: str, download: dict[str, Any]) -> Path | None:
     folder = Path(where).expanduser()
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
-    _require_repository(where, folder)
     try:
-        return Path(hf_hub_download(repo_id=where, filename=name, **download))
-    except EntryNotFoundError:  # not in the repository or, without a connection, not in the cache
-        return None
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{where}: {name} did not come from the hub: {reason}") from error
-
-
-def _require_repository(where: str, folder: Path) -> None:
-    if folder.exists() or not _REPOSITORY.fullmatch(where):
-        raise UserError(f"{where}: expected a model folder or owner/name on the hub; there is no such folder")
+        return locate(where, name, download)
+    except UserError as error:
+        # Not in the repository or, without a connection, not in the cache.
+        if isinstance(error.__cause__, EntryNotFoundError):
+            return None
+        raise
