@@ -7,13 +7,14 @@ from typing import Any, Literal, NamedTuple, cast, overload
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from seqmamba.backbones.hub import HubModel
 from seqmamba.backbones.isotropic import BlockStack, check_features
 from seqmamba.backbones.multiscale_config import MultiScaleConfig
 from seqmamba.backbones.state import BackboneState
 from seqmamba.errors import UserError
-from seqmamba.nn.alignment import FrameLayout, align
+from seqmamba.nn.alignment import FrameLayout, align, lone_layout
 from seqmamba.nn.mixer import no_recurrent_state
 from seqmamba.nn.norm import NORMS
 from seqmamba.nn.precision import at_least_float32
@@ -41,17 +42,17 @@ class StageState(NamedTuple):
 
 
 class MultiScaleBackbone(nn.Module, HubModel):
-    """SaShiMi's stack (Goel et al. 2022, arXiv:2202.09729, section 4.1) over any mixers, over features.
+    """SaShiMi's stack (Goel et al. 2022, arXiv:2202.09729, section 4.2) over any mixers, over features.
 
     Each stage pools its positions to frames, the next stage's positions, and adds what comes back from there
     before its blocks on the way up. A causal stack shifts what comes back by one frame, so position t sees
     positions up to t only; those of its own, unfinished frame it sees through the finer stage alone.
 
-    It is called as a `Backbone` is and keeps its promises: any length, and a causal one gives the same numbers
-    whole, in chunks of any length with the state carried between them, and one step at a time. A stage runs
-    only when a frame is complete: most steps run the outermost stage alone, and after `step_period` steps the
-    same stages run again. In a `BackboneState` of it ``layers`` has an entry for each stage: a `StageState`,
-    and a `BackboneState` for the centre.
+    It is called as a `Backbone` is and keeps its promises: any length, and a causal one gives the same
+    numbers whole, in chunks of any length with the state carried between them, and one step at a time. A
+    stage runs only when a frame is complete: most steps run the outermost stage alone, and after
+    `step_period` steps the same stages run again. In a `BackboneState` of it ``layers`` has an entry for each
+    stage: a `StageState`, and a `BackboneState` for the centre.
 
     Where ``reset`` is given, the packed sequences are moved apart so that the frames of each start with it,
     run, and are moved back: the numbers are those of separate runs. Their new length depends on the data, for
@@ -136,34 +137,43 @@ class MultiScaleBackbone(nn.Module, HubModel):
             hidden, new = self._stream(0, hidden, old.layers, rate)
             y = self.norm_f(hidden)
             return (y, BackboneState(new)) if return_state else y
-        if reset is None:
-            return self.norm_f(self._whole(0, hidden, None, rate))
-        alignment = align(reset, self.config.period)
-        hidden = self._whole(0, alignment.spread(hidden), alignment.layout, rate)
-        return self.norm_f(alignment.gather(hidden))
+        if reset is not None:
+            alignment = align(reset, self.config.period)
+            hidden = self._whole(0, alignment.spread(hidden), alignment.layout, rate)
+            return self.norm_f(alignment.gather(hidden))
+        return self.norm_f(self._fill(hidden, rate))
+
+    def _fill(self, hidden: Tensor, rate: float) -> Tensor:
+        """Run all stages over sequences of any length, filled up to whole frames of the centre."""
+        length, period = hidden.shape[1], self.config.period
+        aligned = (length + period - 1) // period * period
+        layout = None
+        if self.config.direction == "bidirectional" and length % period != 0:
+            layout = lone_layout(hidden, aligned)  # a causal stack does not see what is behind
+        return self._whole(0, F.pad(hidden, (0, 0, 0, aligned - length)), layout, rate)[:, :length]
 
     def _whole(self, stage: int, hidden: Tensor, layout: FrameLayout | None, rate: float) -> Tensor:
-        """Run this and all coarser stages over whole sequences."""
-        options = {"reset": None if layout is None else layout.reset, "rate": rate}
+        """Run this and all coarser stages over whole frames of the centre."""
+        options: dict[str, Any] = {"reset": None if layout is None else layout.reset, "rate": rate}
         if stage == len(self.up):
             return self.centre.run_blocks(hidden, **options)[0]
         if self.down:
             hidden, _ = _stack(self.down, stage).run_blocks(hidden, **options)
         frames, starts, coarse = hidden, None, None
-        if layout is not None:  # the last frame of a sequence is filled with zeros, as it is without a layout
+        if layout is not None:  # what the blocks made of the padding must not enter the frames
             frames = hidden.masked_fill(~layout.valid[..., None], 0)
             coarse = layout.coarsen(self.config.pool[stage])
             starts = coarse.starts
         frames = self._whole(stage + 1, self.down_pools[stage](frames), coarse, rate)
         causal = self.config.direction == "causal"
-        spread = self.up_pools[stage](frames, hidden.shape[1], causal=causal, starts=starts)
+        spread = self.up_pools[stage](frames, causal=causal, starts=starts)
         return _stack(self.up, stage).run_blocks(hidden + spread, **options)[0]
 
     def _stream(
         self, stage: int, hidden: Tensor, states: tuple[Any, ...], rate: float
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """Run this and all coarser stages over the next chunk; ``states`` are those from this stage on."""
-        options = {"return_state": True, "rate": rate}
+        options: dict[str, Any] = {"return_state": True, "rate": rate}
         if stage == len(self.up):
             hidden, centre = self.centre.run_blocks(hidden, states[0].layers, **options)
             return hidden, (BackboneState(centre),)

@@ -19,12 +19,12 @@ Pattern = tuple[str, ...] | str
 class MultiScaleConfig:
     """Stages of blocks at coarser and coarser resolution, and back. Every value can be written to JSON.
 
-    SaShiMi (arXiv:2202.09729, section 4.1) with 8 layers, and the Mamba paper's model of speech (Gu & Dao
-    2023, arXiv:2312.00752, appendix E.4.2) and of music with an LTI outside (appendix E.4.1)::
+    SaShiMi (arXiv:2202.09729, section 4.2) with 8 layers; the Mamba paper's model of speech (Gu & Dao 2023,
+    arXiv:2312.00752, table 5); and its model of music, linear and time-invariant outside (appendix E.4.1)::
 
         MultiScaleConfig(BackboneConfig(64, 8, mixer="s4+mlp", norm="layer"))
         MultiScaleConfig(BackboneConfig(64, 8, mixer="mamba"), sides="both")
-        MultiScaleConfig(BackboneConfig(64, 8, mixer="s4+mlp"), sides="both", inner_mixers=("s4+mlp", "mamba"))
+        MultiScaleConfig(BackboneConfig(64, 8, mixer="s4"), sides="both", inner_mixers=("s4", "mamba"))
 
     Args:
         outer: The outermost stage. All other stages have its options, except for those below.
@@ -51,7 +51,8 @@ class MultiScaleConfig:
     def __post_init__(self) -> None:
         require(isinstance(self.outer, BackboneConfig), "outer", "a BackboneConfig", self.outer)
         for name in ("pool", "inner_layers", "inner_mixers"):
-            if isinstance(value := getattr(self, name), list):  # JSON and YAML have lists, which do not hash
+            value: Any = getattr(self, name)
+            if isinstance(value, list):  # JSON and YAML have lists, which are not hashable
                 object.__setattr__(self, name, tuple(value))
         factors = isinstance(self.pool, tuple) and len(self.pool) > 0
         factors = factors and all(is_whole(factor, 2) for factor in self.pool)
@@ -63,8 +64,9 @@ class MultiScaleConfig:
         width = self.outer.grid.width
         require(width is None, "outer.grid.width", "null: coarser stages have no such grid", width)
         if self.inner_mixers is not None:
-            patterns = (tuple(p) if isinstance(p, list) else p for p in self.inner_mixers)
-            object.__setattr__(self, "inner_mixers", tuple(patterns))
+            patterns: tuple[Any, ...] = self.inner_mixers
+            patterns = tuple(tuple(p) if isinstance(p, list) else p for p in patterns)
+            object.__setattr__(self, "inner_mixers", patterns)
         for index in range(1, self.n_stages):
             try:
                 self.stage(index)

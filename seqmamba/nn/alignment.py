@@ -39,9 +39,20 @@ class FrameLayout:
         )
 
 
+def lone_layout(x: Float[Tensor, "batch length dim"], aligned: int) -> FrameLayout:
+    """Return the layout of rows that hold one sequence each.
+
+    Args:
+        x: The sequences.
+        aligned: Positions of a row, the padding behind the sequence included.
+    """
+    position = torch.arange(aligned, device=x.device).expand(len(x), -1)
+    return FrameLayout(position == 0, position < x.shape[1])
+
+
 @dataclass(frozen=True)
 class Alignment:
-    """The way there and back. Its size depends on where the sequences start, so that a GPU must be waited for.
+    """The way there and back.
 
     Args:
         target: Where each position goes, counted over all rows.
@@ -64,6 +75,8 @@ class Alignment:
 
 def align(reset: Bool[Tensor, "batch length"], period: int) -> Alignment:
     """Plan how to move packed sequences so that each starts at a multiple of a period.
+
+    The new length depends on where the sequences start, so that a GPU is waited for.
 
     Args:
         reset: True where a new packed sequence starts.

@@ -1,7 +1,7 @@
 """Fewer, wider positions and back: the pooling layers between the stages of a multi-scale stack.
 
-Goel et al. 2022, "It's Raw! Audio Generation with State-Space Models", arXiv:2202.09729, section 4.1. A frame is
-``factor`` neighbouring positions, one position of the coarser stage.
+Goel et al. 2022, "It's Raw! Audio Generation with State-Space Models", arXiv:2202.09729, section 4.2. A frame
+is ``factor`` neighbouring positions, one position of the coarser stage.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ class DownPool(nn.Module):
         self.linear = nn.Linear(factor * dim, dim_out)
 
     def forward(self, x: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch frames dim_out"]:
-        """Pool a whole sequence, as if zeros filled its last frame.
+        """Pool whole frames.
 
         Args:
-            x: Any length.
+            x: Any floating dtype; the length is a multiple of ``factor``.
 
         Returns:
-            ``ceil(length / factor)`` frames, float32 or wider.
+            The frames, float32 or wider.
         """
-        return self._pool(F.pad(x, (0, 0, 0, -x.shape[1] % self.factor)))
+        batch, length, dim = x.shape
+        frames = x.reshape(batch, length // self.factor, self.factor * dim)
+        return at_least_float32(self.linear(frames.to(self.linear.weight.dtype)))
 
     def stream(
         self, x: Float[Tensor, "batch length dim"], window: Float[Tensor, "batch width dim"], phase: int
@@ -57,14 +59,9 @@ class DownPool(nn.Module):
         frames = None
         if n_frames > 0:
             joined = torch.cat((window[:, width - phase :], x), dim=1)
-            frames = self._pool(joined[:, : n_frames * self.factor])
+            frames = self(joined[:, : n_frames * self.factor])
         # A copy: a view would keep the whole chunk in memory.
         return frames, torch.cat((window[:, length:], x[:, -width:]), dim=1)
-
-    def _pool(self, x: Tensor) -> Tensor:
-        batch, length, dim = x.shape
-        frames = x.reshape(batch, length // self.factor, self.factor * dim)
-        return at_least_float32(self.linear(frames.to(self.linear.weight.dtype)))
 
     def init_window(self, batch_size: int, device: torch.device | str | None = None) -> Tensor:
         """Return the window before the first position: zeros (batch, factor - 1, dim), float32 or wider."""
@@ -92,7 +89,6 @@ class UpPool(nn.Module):
     def forward(
         self,
         frames: Float[Tensor, "batch frames dim"],
-        length: int,
         *,
         causal: bool,
         starts: Bool[Tensor, "batch frames"] | None = None,
@@ -101,19 +97,18 @@ class UpPool(nn.Module):
 
         Args:
             frames: At least one.
-            length: Positions of the output, at most ``factor`` a frame.
             causal: Whether to shift by one frame.
             starts: True at the first frame of each packed sequence, which the shift fills with zeros.
 
         Returns:
-            One position for each of the finer stage, float32 or wider.
+            ``factor`` positions a frame, float32 or wider.
         """
         spread = self._project(frames)
         if causal:
             spread = F.pad(spread[:, :-1], (0, 0, 1, 0))
             if starts is not None:
                 spread = spread.masked_fill(starts[..., None], 0)
-        return self._cut(spread)[:, :length]
+        return self._cut(spread)
 
     def stream(
         self,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seqmamba.nn.alignment import align
+from seqmamba.nn.alignment import align, lone_layout
 
 
 def mask(text):
@@ -34,6 +34,9 @@ def test_one_sequence_stays_and_is_filled_up(length):
     assert alignment.layout.valid.shape == (1, -(-length // 4) * 4)
     assert alignment.layout.valid.sum() == length
     assert alignment.target.tolist() == [list(range(length))]
+    alone = lone_layout(torch.zeros(1, length, 2), alignment.layout.valid.shape[1])
+    assert torch.equal(alone.starts, alignment.layout.starts)
+    assert torch.equal(alone.valid, alignment.layout.valid)
 
 
 def test_gradients_pass_both_ways():
