@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import seqmamba
 from seqmamba.backbones import LanguageModel
+from seqmamba.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TOLERANCE = 1e-5
@@ -102,6 +103,10 @@ def test_a_model_without_head(case, tmp_path):
     restored = seqmamba.from_pretrained(tmp_path)
     assert restored.config.head is False
     assert_same(original, restored)
+    with pytest.raises(UserError, match="no head"):
+        restored.logits(torch.zeros(1, 1, 24))
+    restored.save_pretrained(tmp_path / "ours")
+    assert_same(original, seqmamba.from_pretrained(tmp_path / "ours"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -183,3 +188,15 @@ def test_first_conversions_name_the_embedding_otherwise(tmp_path):
     weights["backbone.embedding.weight"] = weights.pop("backbone.embeddings.weight")
     torch.save(weights, tmp_path / "pytorch_model.bin")
     assert_same(original, seqmamba.from_pretrained(tmp_path))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES)
+def test_on_a_gpu(case, tmp_path):
+    original = published_model(case)
+    original.save_pretrained(tmp_path)
+    restored = seqmamba.from_pretrained(tmp_path, map_location="cuda")
+    ids = tokens(300)
+    with torch.no_grad():
+        expected, got = original(ids, use_cache=False).logits, restored(ids.cuda()).cpu()
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)

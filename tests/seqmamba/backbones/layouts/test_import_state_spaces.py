@@ -181,3 +181,20 @@ def test_what_is_not_supported_is_one_sentence(changes, message, tmp_path):
         seqmamba.from_pretrained(tmp_path)
     assert message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layer", ["Mamba1", "Mamba2"])
+def test_the_package_itself(layer, tmp_path):
+    """Its fused kernels, where it is installed beside a GPU; they multiply in tf32."""
+    theirs = pytest.importorskip("mamba_ssm.models.mixer_seq_simple", exc_type=ImportError)
+    ssm = {"layer": layer, **({"headdim": 32} if layer == "Mamba2" else {})}
+    config = theirs.MambaConfig(d_model=128, n_layer=3, vocab_size=VOCABULARY, ssm_cfg=ssm)
+    torch.manual_seed(0)
+    original = theirs.MambaLMHeadModel(config, device="cuda").eval()
+    original.save_pretrained(tmp_path)
+    restored = seqmamba.from_pretrained(tmp_path, map_location="cuda")
+    ids = tokens(300).cuda()
+    with torch.no_grad():
+        expected, got = original(ids).logits[..., :VOCABULARY], restored(ids)
+    torch.testing.assert_close(got, expected, rtol=2e-3, atol=2e-3)
