@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         MultiScaleConfig,
         from_pretrained,
     )
+    from seqmamba.inference import generate
 
 __version__ = version("seqmamba")
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "MultiScaleConfig",
     "__version__",
     "from_pretrained",
+    "generate",
 ]
 
 _HOMES = {
@@ -34,6 +36,7 @@ _HOMES = {
     "MultiScaleBackbone": "seqmamba.backbones",
     "MultiScaleConfig": "seqmamba.backbones",
     "from_pretrained": "seqmamba.backbones",
+    "generate": "seqmamba.inference",
 }
 
 

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqmamba.cli import bench_generate
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from seqmamba.benchmarks.comparison import Settings
     from seqmamba.benchmarks.operators import Operator
     from seqmamba.benchmarks.results import Comparison
@@ -24,6 +27,7 @@ OPERATORS = {
     "norm": "root-mean-square normalisation with a residual",
     "ssd": "the matrix form of Mamba-2's recurrence",
 }
+_GENERATE = "generation from a language model, one token after the other"
 _SECONDS = {"cuda": 2.0, "cpu": 3.0}
 _DTYPES = {"cuda": "bfloat16", "cpu": "float32"}
 
@@ -33,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="bench_verb", metavar="OPERATOR", required=True)
     for name, summary in OPERATORS.items():
         _add_options(verbs.add_parser(name, help=summary, description=f"Time {summary}."), name)
+    generate = verbs.add_parser("generate", help=_GENERATE, description=f"Time {_GENERATE}.")
+    bench_generate.add_arguments(generate)
     table = verbs.add_parser("table", help="print result files as Markdown")
     table.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON written by -o")
 
@@ -65,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.bench_verb == "table":
         return _print_tables(args.files)
+    if args.bench_verb == "generate":
+        return bench_generate.run(args, _device(args.device))
     from seqmamba.benchmarks.comparison import compare
     from seqmamba.benchmarks.floors import measure_limits
     from seqmamba.benchmarks.machine import describe_run, load_average
@@ -111,15 +119,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     from seqmamba.benchmarks.comparison import Settings
     from seqmamba.benchmarks.shapes import DEFAULT_STATE, Widths
 
-    name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as failure:
-        raise UserError(f"bench: --device takes cpu or cuda, got {name!r}") from failure
-    if device.type not in _DTYPES:
-        raise UserError(f"bench: --device takes cpu or cuda, got {name!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("bench: there is no GPU that this PyTorch can use", hint="seqmamba doctor says more")
+    device = _device(args.device)
     seconds = _SECONDS[device.type] if args.seconds is None else args.seconds
     if not seconds > 0:
         raise UserError(f"bench: --seconds must be positive, got {args.seconds}")
@@ -134,6 +134,22 @@ def _settings(args: argparse.Namespace) -> Settings:
         peers=args.peers,
         seconds=seconds,
     )
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of that name, or a GPU if there is one."""
+    import torch
+
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as failure:
+        raise UserError(f"bench: --device takes cpu or cuda, got {name!r}") from failure
+    if device.type not in _DTYPES:
+        raise UserError(f"bench: --device takes cpu or cuda, got {name!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("bench: there is no GPU that this PyTorch can use", hint="seqmamba doctor says more")
+    return device
 
 
 def _widths_in_use(operator: str, settings: Settings) -> dict[str, int]:
@@ -162,5 +178,10 @@ def _print_tables(files: list[Path]) -> int:
     from seqmamba.benchmarks.results import read
     from seqmamba.benchmarks.tables import markdown
 
-    print("\n\n".join(markdown(read(file)) for file in files))
+    documents = [read(file) for file in files]
+    tables = [
+        bench_generate.markdown(document) if document["operator"] == "generate" else markdown(document)
+        for document in documents
+    ]
+    print("\n\n".join(tables))
     return 0
