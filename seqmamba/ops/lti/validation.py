@@ -65,7 +65,7 @@ def check_signal(
     (batch, length, dim), state = u.shape, A.shape[1]
     if A.shape[0] != dim:
         raise UserError(
-            f"{operator}: A must have a row for each of the dim={dim} channels of u, got {A.shape[0]}"
+            f"{operator}: A must have a row for each of the {dim} channels of u, got {A.shape[0]}"
         )
     system = {"dim": dim, "state": state}
     check_shape(operator, "C", C, system if directions is None else {"directions": directions, **system})
