@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-import seqmamba
 from seqmamba.errors import UserError
 
 ARCHITECTURE = "architecture"
@@ -23,7 +23,7 @@ def write_config(path: Path, architecture: str, config: Any) -> None:
         architecture: The model's name in the entry-point group ``seqmamba.models``.
         config: A dataclass of JSON-able values; dataclasses may nest.
     """
-    content = {ARCHITECTURE: architecture, VERSION: seqmamba.__version__, **asdict(config)}
+    content = {ARCHITECTURE: architecture, VERSION: version("seqmamba"), **asdict(config)}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -73,7 +73,7 @@ def build_config(config_class: type[Config], content: dict[str, Any], where: str
         if names:
             raise UserError(
                 f"{where}: {problem} key {', '.join(sorted(names))} for {config_class.__name__}",
-                hint=writer and f"written by seqmamba {writer}, read by {seqmamba.__version__}",
+                hint=writer and f"written by seqmamba {writer}, read by {version('seqmamba')}",
             )
     types = get_type_hints(config_class)
     try:

@@ -21,7 +21,7 @@ DEFAULT_BLOCK = 256
 
 def begin(
     model: TokenModel,
-    prompt: Int[Tensor, "batch length"] | None = None,
+    prompt: Int[Tensor, "rows prefix"] | None = None,
     *,
     batch_size: int | None = None,
     start_token: int = 0,
@@ -112,7 +112,7 @@ def _blocks(decoder: Decoder, n_tokens: int | None, block: int) -> Iterator[Toke
 
 def generate(
     model: TokenModel,
-    prompt: Int[Tensor, "batch length"] | None = None,
+    prompt: Int[Tensor, "rows prefix"] | None = None,
     *,
     n_tokens: int,
     batch_size: int | None = None,

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.inference.decoding import Generation
 from seqmamba.inference.model import CausalModel
 from seqmamba.nn.state import State
 
@@ -44,8 +45,8 @@ def load_state(path: str | Path, like: CausalModel | State) -> Any:
 
     Args:
         path: A file by `save_state`.
-        like: The model whose state it is, or a state of the same form (a `Generation` for one); the batch may
-            be another, and an axis of size zero, as an empty cache has, stands for any size.
+        like: The model whose state or `Generation` it is, or a state of the same form: the batch may be
+            another, and an axis of size zero, as an empty cache has, stands for any size.
 
     Returns:
         A state of that type, on its device.
@@ -53,7 +54,6 @@ def load_state(path: str | Path, like: CausalModel | State) -> Any:
     Raises:
         UserError: If the file is damaged or does not fit.
     """
-    template = like.init_state(1) if isinstance(like, CausalModel) else like
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -64,11 +64,22 @@ def load_state(path: str | Path, like: CausalModel | State) -> Any:
         raise UserError(f"{path}: expected {_FORMAT!r}, got {metadata.get('format')!r}", hint=_HINT)
     reader = _Reader(str(path), tensors)
     try:
-        state = reader.rebuild(template, json.loads(metadata["tree"]), "")
+        tree = json.loads(metadata["tree"])
+        template = _template(like, tree) if isinstance(like, CausalModel) else like
+        state = reader.rebuild(template, tree, "")
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: its description of the state is damaged: {error!r}", hint=_HINT) from error
     reader.check_rows()
     return state
+
+
+def _template(model: CausalModel, tree: Any) -> Any:
+    """Return the kind of state that the file holds, as it is before the first position."""
+    state = model.init_state(1)
+    if tree.get("type") != Generation.__name__:
+        return state
+    zero = torch.zeros(1, dtype=torch.int64, device=next(model.parameters()).device)
+    return Generation(state, zero, zero, zero, zero > 0)
 
 
 def _describe(state: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -109,12 +109,13 @@ def test_the_file_holds_no_more_than_tensors_and_their_tree(tmp_path):
     assert json.loads(metadata["tree"])["parts"]["phase"] == {"value": 2}
 
 
-def test_a_generation_goes_on_from_a_file(tmp_path):
-    model = language_model("multiscale")
+@each_model
+def test_a_generation_goes_on_from_a_file(name, tmp_path):
+    model = language_model(name)
     start = begin(model, prompt(2, 5))
     blocks = list(generate_blocks(model, start, n_tokens=14, block=7))
     save_state(tmp_path / "run", blocks[0].state)
-    loaded = load_state(tmp_path / "run", start)
+    loaded = load_state(tmp_path / "run", model)
     (again,) = generate_blocks(model, loaded, n_tokens=7)
     assert torch.equal(again.tokens, blocks[1].tokens)
     assert torch.equal(again.log_probs, blocks[1].log_probs)
