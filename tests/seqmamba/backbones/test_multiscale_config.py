@@ -92,13 +92,12 @@ def n_parameters(config):
     )
 
 
-# Full S4 has A, B and P of each of the 64 complex numbers' halves, and one system a channel; with an MLP of
-# three matrices 4/3 as wide, its parameters are those of the published one of two.
+# A gated MLP has three matrices, the published one two: 4/3 times the width is as large as its 2.
 S4 = BackboneConfig(64, 8, mixer="s4+mlp", norm="layer", mlp_ratio=4 / 3, s4=S4Options(form="dplr"))
 
 
 def system_parameters(config):
-    """Those of log(-Re A), Im A, B and P in all blocks: what one system for all channels would spare."""
+    """Those of log(-Re A), Im A, B and P in all blocks, which one system for all channels would spare."""
     sides = 2 if config.sides == "both" else 1
     stages = [config.stage(index) for index in range(3)]
     channels = [stage.d_model * stage.n_layers for stage in stages]
