@@ -17,8 +17,9 @@ from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.rotary import rotary_angles, rotate
 from seqmamba.nn.state import AttentionState
 
-# Up to here a mask over all pairs of positions is cheaper than to look where the packed sequences start.
-_LONGEST_MASK = 2048
+# Up to these lengths a mask over all pairs of positions beats a call for each length of the packed sequences:
+# measured on a CPU; a GPU has to wait for the host between the calls.
+_LONGEST_MASK = {"cpu": 512, "cuda": 2048}
 
 
 class Attention(Mixer):
@@ -141,7 +142,7 @@ class Attention(Mixer):
             if self.window is not None:  # it holds all of them, and what is around them is nothing
                 keys, values = (x[:, self.window - 1 :][:, :length] for x in (keys, values))
             return attend(q, keys, values, causal=self.causal)
-        long = length > _LONGEST_MASK and not torch.compiler.is_compiling()
+        long = length > _LONGEST_MASK.get(q.device.type, 0) and not torch.compiler.is_compiling()
         if long and reset is not None and n_keys == length:
             return attend_in_sequences(q, keys, values, reset, self.causal)
         steps = torch.arange(n_keys, device=q.device)

@@ -109,7 +109,7 @@ def test_is_the_definition(options, direction):
 @each_option
 @pytest.mark.parametrize("longest_mask", [0, LENGTH], ids=["by sequence", "by mask"])
 def test_packed_is_the_definition(options, direction, longest_mask, monkeypatch):
-    monkeypatch.setattr(attention, "_LONGEST_MASK", longest_mask)
+    monkeypatch.setitem(attention._LONGEST_MASK, "cpu", longest_mask)
     mixer, x = make(direction, **options), features()
     reset = resets((5, 6, 30), (0, 36))
     close(mixer(x, reset=reset)[0], direct(mixer, x, reset))
