@@ -17,6 +17,8 @@ from seqmamba.inference.stopping import StopRule
 from seqmamba.nn.options import require_whole
 from seqmamba.nn.state import describe_state, map_state, register_state, repeat_rows, select_rows
 
+_LONG = 16  # steps of a graph, at least: they share the casts of the weights and one update of the buffers
+
 
 @register_state
 class Generation(NamedTuple):
@@ -77,17 +79,17 @@ class TokenBlock(NamedTuple):
 
 
 class Decoder:
-    """Draws tokens in constant memory: step by step, or on a GPU a period of steps in one CUDA graph.
+    """Draws tokens in constant memory: step by step, or on a GPU whole periods of steps as CUDA graphs.
 
-    The period is that of the model (`step_period`). Steps short of one, and those up to the next border
-    between two, run without the graph: the numbers are the same.
+    The period is that of the model (`step_period`). There are two graphs, of several periods and of one.
+    Steps short of a period, and those up to the next border of two, run without: the numbers are the same.
 
     Args:
         model: A causal language model; it draws in evaluation mode.
         start: What `begin` or an earlier block returned. It is not changed.
         sampling: How tokens are drawn.
         stop: Where rows end.
-        graph: Whether to use a CUDA graph; ``None`` uses one on a GPU once the model's state keeps its form.
+        graph: Whether to use CUDA graphs; ``None`` does on a GPU once the model's state keeps its form.
 
     Raises:
         UserError: If a graph is asked for where there is no GPU, or the model knows no such stop token.
@@ -110,15 +112,16 @@ class Decoder:
         self._may_graph = device.type == "cuda" and graph is not False
         self._steady = graph is True  # then the capture itself refuses what is not
         self._period = step_period(model)
+        self._long = self._period * -(-_LONG // self._period)
         self._since_border = 0
-        self._steps: GraphedSteps[Generation] | None = None
-        self._loaded = False
+        self._graphs: dict[int, GraphedSteps[Generation]] = {}
+        self._active: GraphedSteps[Generation] | None = None  # holds the state, if any does
         self._eager_state = start
 
     @property
     def graphed(self) -> bool:
         """Whether a CUDA graph has been captured."""
-        return self._steps is not None
+        return bool(self._graphs)
 
     def advance(self, n_tokens: int) -> TokenBlock:
         """Draw the next tokens of every row.
@@ -150,7 +153,7 @@ class Decoder:
 
     @property
     def _state(self) -> Generation:
-        return self._steps.state if self._steps is not None and self._loaded else self._eager_state
+        return self._eager_state if self._active is None else self._active.state
 
     def _draw(self, n_tokens: int) -> Draws:
         start = self._state
@@ -163,30 +166,44 @@ class Decoder:
         )
         at = 0
         while at < n_tokens:
-            width = min(n_tokens - at, self._period - self._since_border) if self._may_graph else n_tokens
+            width = self._stretch(n_tokens - at)
             made = self._run(numbers[:, at : at + width])
             for whole, part in zip(out, made, strict=True):
                 whole[:, at : at + width] = part
             at += width
         return out
 
+    def _stretch(self, left: int) -> int:
+        """How many of the steps that are left to take at once."""
+        if not self._may_graph:
+            return left
+        if self._since_border > 0 or left < self._period:
+            return min(left, self._period - self._since_border)
+        return self._long if left >= self._long else self._period
+
     def _run(self, numbers: Tensor) -> Draws:
-        """Take some steps; a whole period from border to border goes into the graph."""
-        whole_period = self._may_graph and numbers.shape[1] == self._period
-        if whole_period and self._steady:
-            if self._steps is None:
-                self._steps = GraphedSteps(self._decode, self._eager_state)
-            elif not self._loaded:
-                self._steps.load(self._eager_state)
-            self._loaded = True
-            return self._steps(numbers)
+        """Take some steps; whole periods from border to border go into a graph."""
+        n_steps = numbers.shape[1]
+        whole_periods = self._may_graph and n_steps % self._period == 0
+        if whole_periods and self._steady:
+            return self._replay(numbers)
         before = self._state
         draws, self._eager_state = self._decode(before, numbers)
-        self._loaded = False
-        self._since_border = (self._since_border + numbers.shape[1]) % self._period
-        if whole_period:
+        self._active = None
+        self._since_border = (self._since_border + n_steps) % self._period
+        if whole_periods:
             self._steady = describe_state(before) == describe_state(self._eager_state)
         return draws
+
+    def _replay(self, numbers: Tensor) -> Draws:
+        n_steps = numbers.shape[1]
+        if n_steps not in self._graphs:
+            self._graphs[n_steps] = GraphedSteps(self._decode, self._state)
+        steps = self._graphs[n_steps]
+        if steps is not self._active:
+            steps.load(self._state)
+        self._active = steps
+        return steps(numbers)
 
     def _decode(self, state: Generation, numbers: Tensor) -> tuple[Draws, Generation]:
         """Take as many steps as there are random numbers for each row."""

@@ -120,6 +120,7 @@ def generate(
     stop: StopRule | None = None,
     block: int = DEFAULT_BLOCK,
     on_block: Callable[[TokenBlock], bool | None] | None = None,
+    graph: bool | None = None,
 ) -> Int[Tensor, "batch length"]:
     """Continue a prompt, or start from nothing.
 
@@ -132,6 +133,7 @@ def generate(
         stop: See `generate_blocks`.
         block: Tokens between two calls of ``on_block``.
         on_block: Sees every block as it is made; returning true ends the generation.
+        graph: See `Decoder`.
 
     Returns:
         The new tokens, on the model's device: fewer than ``n_tokens`` if ``stop`` or ``on_block`` ended it.
@@ -142,7 +144,9 @@ def generate(
     require_whole("n_tokens", n_tokens)
     start = begin(model, prompt, batch_size=batch_size)
     made = []
-    for part in generate_blocks(model, start, n_tokens=n_tokens, sampling=sampling, stop=stop, block=block):
+    for part in generate_blocks(
+        model, start, n_tokens=n_tokens, sampling=sampling, stop=stop, block=block, graph=graph
+    ):
         made.append(part.tokens)
         if on_block is not None and on_block(part):
             break

@@ -14,6 +14,7 @@ from torch.utils import _pytree
 from seqmamba.errors import UserError
 from seqmamba.nn.state import State, describe_state, first_difference, map_state
 
+_ERRORS = "thread_local"  # other threads may go on using the GPU, to write what was made so far for instance
 _WARM_UPS = 2  # the first compiles kernels; what is left to initialise happens at the latest in the second
 
 
@@ -94,8 +95,7 @@ class GraphedSteps(Generic[State]):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(device):
             self._warm_up(state, device)
-            # other threads may go on using the GPU, to write what was made so far for instance
-            with _casts_of_its_own(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with _casts_of_its_own(), _explained(), torch.cuda.graph(graph, capture_error_mode=_ERRORS):
                 outputs, new_state = self._function(state, *self._inputs)
                 _overwrite(state, new_state)
         # capturing runs nothing, so the buffers still hold the state to start from
@@ -122,6 +122,20 @@ def _require_steady(before: Any, after: Any) -> None:
             f"a CUDA graph needs a state that keeps its form, got before and after its steps {change}",
             hint="attention without a window keeps ever more keys; run the model without a graph",
         )
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what the matter is where a step waits for the GPU or does something else that no graph can hold."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"these steps cannot be captured in a CUDA graph: {reason}", hint="run them without a graph"
+        ) from error
 
 
 @contextmanager

@@ -154,12 +154,14 @@ class AttentionState(NamedTuple):
         values: Values of the same positions.
         position: Positions since the start of each sequence; no more than these of the cached are its own.
         packed: Whether the cache may hold others than those: a window's does from the start.
+        conv: The last ``d_conv - 1`` inputs of the convolution, oldest first; ``None`` if there is none.
     """
 
     keys: Float[Tensor, "batch cached heads head_dim"]
     values: Float[Tensor, "batch cached heads head_dim"]
     position: Int[Tensor, " batch"]
     packed: bool
+    conv: Float[Tensor, "batch width channels"] | None = None
 
 
 @register_state

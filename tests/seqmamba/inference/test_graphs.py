@@ -24,7 +24,7 @@ from seqmamba.nn.state import map_state
 
 STEADY = [name for name in BACKBONES if name not in GROWING]
 SAMPLING = SamplingConfig(top_p=0.95, seed=3)
-PIECES = (1, 5, 6, 13, 2, 12, 9)
+PIECES = (1, 5, 6, 13, 2, 40, 12, 9, 37)  # periods are 1 or 6 steps, graphs 1 and 16 or 6 and 18
 each_device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
 
@@ -234,6 +234,15 @@ def test_a_gpu_refuses_to_graph_a_growing_state(name):
     free = Decoder(model, start, SAMPLING)
     assert_same_block(free.advance(9), Decoder(model, start, SAMPLING, graph=False).advance(9))
     assert not free.graphed
+
+
+@pytest.mark.gpu
+def test_steps_that_wait_for_the_gpu_are_refused():
+    def waiting(state, x):
+        return x * float(x.sum()), state
+
+    with pytest.raises(UserError, match="these steps cannot be captured in a CUDA graph: .*run them without"):
+        GraphedSteps(waiting, pair("cuda"))(torch.ones(2, 1, device="cuda"))
 
 
 @pytest.mark.gpu
