@@ -1,26 +1,12 @@
-"""From stored parameters to the decay rates and step sizes of the scans, kept where arithmetic is finite."""
+"""Step sizes within bounds."""
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from seqmamba.nn.precision import at_least_float32
-
-# exp of more overflows float32 together with a long sum of step sizes, and infinity times a step of zero is
-# not a number. At this rate no step size that softplus gives leaves anything of a state.
-LARGEST_LOG_RATE = 40.0
-
-
-def decay_rate(A_log: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return ``A = -exp(A_log)`` in float32 or wider; it is finite whatever the parameter.
-
-    Args:
-        A_log: Logarithm of the decay rate.
-    """
-    return -torch.exp(at_least_float32(A_log).clamp(max=LARGEST_LOG_RATE))
 
 
 def bounded_step_size(

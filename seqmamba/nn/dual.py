@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from seqmamba.errors import UserError
 from seqmamba.nn.config import MixerConfig
-from seqmamba.nn.discretisation import bounded_step_size, decay_rate
+from seqmamba.nn.discretisation import bounded_step_size
 from seqmamba.nn.initialisers import log_of_uniform_decay, log_uniform_delta_bias, protect
 from seqmamba.nn.norm import RMSNorm
 from seqmamba.nn.options import require
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.state import Mamba2State
 from seqmamba.ops import causal_conv1d, causal_conv1d_step, ssd, ssd_state_step
+from seqmamba.ops.decay import decay_rate
 
 SsdOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 """x, delta, A, B, C, D, z and the bias of delta, as `ssd` takes them; without bias delta is the step size."""
@@ -85,7 +86,7 @@ class StateSpaceDual(nn.Module):
         conv_state, scan_state = (None, None) if state is None else state
         inner, conv_state = self._convolve(inner, conv_state, reverse, reset, return_state)
         result = ssd(
-            *self._operands(z, inner, delta),
+            *self._operands(decay_rate(self.A_log), z, inner, delta),
             delta_softplus=self.options.dt_limit is None,
             chunk_size=self.options.chunk_size,
             initial_state=scan_state,
@@ -106,12 +107,12 @@ class StateSpaceDual(nn.Module):
         inner, conv_state = causal_conv1d_step(
             state.conv, inner, self.conv1d.weight.squeeze(1), self.conv1d.bias, activation="silu"
         )
-        y, scan_state = ssd_state_step(
-            state.scan, *self._operands(z, inner, delta), delta_softplus=self.options.dt_limit is None
-        )
+        operands = self._operands(self.A_log, z, inner, delta)
+        softplus = self.options.dt_limit is None
+        y, scan_state = ssd_state_step(state.scan, *operands, delta_softplus=softplus, A_is_log=True)
         return self._normalise(y), Mamba2State(conv_state, scan_state)
 
-    def _operands(self, z: Tensor, inner: Tensor, delta: Tensor) -> SsdOperands:
+    def _operands(self, A: Tensor, z: Tensor, inner: Tensor, delta: Tensor) -> SsdOperands:
         """Make the operands of the scan, for a sequence or for one step."""
         options = self.options
         projections = options.n_groups * options.d_state
@@ -121,7 +122,7 @@ class StateSpaceDual(nn.Module):
             delta, bias = bounded_step_size(delta, self.dt_bias, options.dt_limit), None
         x, z = (part.unflatten(-1, (self.heads, options.head_dim)) for part in (x, z))
         B, C = (part.unflatten(-1, (options.n_groups, options.d_state)) for part in (B, C))
-        return x, delta, decay_rate(self.A_log), B, C, self.D, z, bias
+        return x, delta, A, B, C, self.D, z, bias
 
     def _normalise(self, y: Float[Tensor, "batch *length heads head_dim"]) -> Tensor:
         return self.norm(y.flatten(-2), dtype=y.dtype)

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmamba.nn.config import MixerConfig
-from seqmamba.nn.discretisation import bounded_step_size, decay_rate
+from seqmamba.nn.discretisation import bounded_step_size
 from seqmamba.nn.initialisers import initialise_delta_projection, protect, s4d_complex, s4d_real
 from seqmamba.nn.norm import RMSNorm, unit_rms
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.state import MambaState
 from seqmamba.ops import causal_conv1d, causal_conv1d_step, selective_scan, selective_state_step
+from seqmamba.ops.decay import decay_rate
 
 ScanOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 """u, delta, A, B, C, D and the bias of delta, as `selective_scan` takes them.
@@ -77,11 +78,14 @@ class Selection(nn.Module):
             self.b_layernorm = RMSNorm(self.n_projected, self.bc_norm_eps)
             self.c_layernorm = RMSNorm(self.n_projected, self.bc_norm_eps)
 
-    def operands(self, u: Float[Tensor, "batch *length dim"]) -> ScanOperands:
+    def operands(
+        self, u: Float[Tensor, "batch *length dim"], A: Inexact[Tensor, "dim state"] | None = None
+    ) -> ScanOperands:
         """Make the scan's operands from its input.
 
         Args:
             u: The scan's input, of a sequence or of one step.
+            A: What to hand on as A; ``None`` makes it from the parameters.
 
         Returns:
             What the scan takes, see `ScanOperands`.
@@ -94,7 +98,8 @@ class Selection(nn.Module):
             B, C = self.b_layernorm(B, dtype=B.dtype), self.c_layernorm(C, dtype=C.dtype)
         if self.A_imag is not None:
             B, C = _as_complex(B), _as_complex(C)
-        A, delta = self.state_matrix(self.A_log), F.linear(low_rank, self.dt_proj.weight)
+        A = self.state_matrix(self.A_log) if A is None else A
+        delta = F.linear(low_rank, self.dt_proj.weight)
         if self.dt_limit is None:  # the scan adds the bias in float32, together with the softplus
             return u, delta, A, B, C, self.D, self.dt_proj.bias
         return u, bounded_step_size(delta, self.dt_proj.bias, self.dt_limit), A, B, C, self.D, None
@@ -204,9 +209,10 @@ class SelectiveSSM(Selection):
         u, conv_state = causal_conv1d_step(
             state.conv, x, self.conv1d.weight.squeeze(1), self.conv1d.bias, activation="silu"
         )
-        u, delta, A, B, C, D, bias = self.operands(u)
+        real = self.A_imag is None
+        u, delta, A, B, C, D, bias = self.operands(u, self.A_log if real else None)
         y, scan_state = selective_state_step(
-            state.scan, u, delta, A, B, C, D, z, bias, delta_softplus=bias is not None
+            state.scan, u, delta, A, B, C, D, z, bias, delta_softplus=bias is not None, A_is_log=real
         )
         return y, MambaState(conv_state, scan_state)
 

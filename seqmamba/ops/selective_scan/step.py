@@ -7,6 +7,7 @@ from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from seqmamba.errors import UserError
+from seqmamba.ops.decay import decay_rate
 from seqmamba.ops.dispatch import triton_obstacle
 from seqmamba.ops.selective_scan.reference import (
     compute_dtype,
@@ -35,6 +36,7 @@ def selective_state_step(
     delta_bias: Float[Tensor, " dim"] | None = None,
     *,
     delta_softplus: bool = False,
+    A_is_log: bool = False,
 ) -> tuple[Float[Tensor, "batch dim"], Inexact[Tensor, "batch dim state"]]:
     """Advance the recurrence of `selective_scan` by one step; nothing is changed in place.
 
@@ -44,13 +46,15 @@ def selective_state_step(
         state: State before the step, float32 (complex where A is).
         u: Input.
         delta: Step size, before bias and softplus.
-        A: State matrix, real or complex.
+        A: State matrix, real or complex; or with `A_is_log` the logarithm of the decay rate, -A.
         B: Input projection, (batch, state) or (batch, groups, state).
         C: Output projection, (batch, state) or (batch, groups, state).
         D: Skip weight.
         z: Gate.
         delta_bias: Added to delta.
         delta_softplus: Whether delta goes through softplus, after its bias.
+        A_is_log: Whether to compute `decay_rate(A)` first, which on a GPU costs nothing here and three
+            kernels outside.
 
     Returns:
         y in u's dtype, and the state after the step.
@@ -83,10 +87,12 @@ def selective_state_step(
     operands = (state, u, delta, A, B, C, D, z, delta_bias)
     differentiable = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
     if n_state <= _LARGEST_STATE and not differentiable and triton_obstacle(*operands) is None:
-        return selective_state_step_registered(*operands, delta_softplus)
+        return selective_state_step_registered(*operands, delta_softplus, A_is_log)
 
+    if A_is_log:
+        A = decay_rate(A)
     dtype = compute_dtype(*tensors.values(), delta_bias)
     x, dt, A = u.to(dtype), step_size(delta, delta_bias, delta_softplus, dtype)[..., None], widen(A, dtype)
     B, C = spread_groups(B, dim, dtype), spread_groups(C, dim, dtype)
-    state = torch.exp(dt * A) * widen(state, dtype) + dt * B * x[..., None]
+    state = torch.exp(dt * A) * widen(state, dtype) + (dt * x[..., None]) * B
     return finish(read_out(C, state), x, D, z, u.dtype), state

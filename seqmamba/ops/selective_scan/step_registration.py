@@ -10,7 +10,7 @@ from torch import Tensor
 _LIBRARY = torch.library.Library("seqmamba", "FRAGMENT")
 _LIBRARY.define(
     "selective_state_step(Tensor state, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, "
-    "Tensor? z, Tensor? delta_bias, bool delta_softplus) -> (Tensor, Tensor)"
+    "Tensor? z, Tensor? delta_bias, bool delta_softplus, bool A_is_log=False) -> (Tensor, Tensor)"
 )
 
 

@@ -8,8 +8,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from seqmamba.ops.decay import LARGEST_LOG_RATE
 from seqmamba.ops.triton_math import sigmoid, softplus
 
+_MOST = tl.constexpr(LARGEST_LOG_RATE)
 _ELEMENTS = 512  # of the state, a program: small, since a step has little work to spread
 
 
@@ -35,6 +37,7 @@ def step_kernel(
     B_stride,
     C_stride,
     SOFTPLUS: tl.constexpr,
+    LOG: tl.constexpr,
     CHANNELS: tl.constexpr,
     STATES: tl.constexpr,
 ):
@@ -56,6 +59,8 @@ def step_kernel(
     b = tl.load(B + batch * B_stride + projection, mask=real, other=0.0).to(tl.float32)
     c = tl.load(C + batch * C_stride + projection, mask=real, other=0.0).to(tl.float32)
     a = tl.load(A + channel[:, None] * n_state + n, mask=real, other=0.0).to(tl.float32)
+    if LOG:
+        a = -tl.exp(tl.minimum(a, _MOST))
     at = (batch * dim + channel[:, None]) * n_state + n
     h = tl.load(state + at, mask=real, other=0.0).to(tl.float32)
     h = tl.exp(step[:, None] * a) * h + (step * value)[:, None] * b
@@ -81,6 +86,7 @@ def step(
     z: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
+    A_is_log: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Advance the state by one step, in float32; B and C are (batch, groups, state)."""
     (batch, dim), n_state = u.shape, A.shape[1]
@@ -112,6 +118,7 @@ def step(
             B.stride(0),
             C.stride(0),
             SOFTPLUS=delta_softplus,
+            LOG=A_is_log,
             CHANNELS=channels,
             STATES=states,
             num_warps=max(1, min(4, channels * states // 128)),

@@ -26,7 +26,7 @@ _LIBRARY.define(
 )
 _LIBRARY.define(
     "ssd_step(Tensor state, Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
-    "Tensor? delta_bias, bool delta_softplus) -> (Tensor, Tensor)"
+    "Tensor? delta_bias, bool delta_softplus, bool A_is_log=False) -> (Tensor, Tensor)"
 )
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from seqmamba.errors import UserError
+from seqmamba.ops.decay import decay_rate
 from seqmamba.ops.dispatch import triton_obstacle
 from seqmamba.ops.selective_scan.reference import compute_dtype, finish, spread_groups, step_size
 from seqmamba.ops.ssd.reference import per_channel
@@ -28,6 +29,7 @@ def ssd_state_step(
     delta_bias: Float[Tensor, " heads"] | None = None,
     *,
     delta_softplus: bool = False,
+    A_is_log: bool = False,
 ) -> tuple[Float[Tensor, "batch heads head_dim"], Float[Tensor, "batch heads head_dim state"]]:
     """Advance the recurrence of `ssd` by one step; nothing is changed in place.
 
@@ -37,13 +39,15 @@ def ssd_state_step(
         state: State before the step, float32.
         x: Input.
         delta: Step size, before bias and softplus.
-        A: Decay rate of each head.
+        A: Decay rate of each head, negative; or with `A_is_log` the logarithm of -A.
         B: Input projection, (batch, state) or (batch, groups, state).
         C: Output projection, shaped as B.
         D: Skip weight, for each head or each channel.
         z: Gate.
         delta_bias: Added to delta.
         delta_softplus: Whether delta goes through softplus, after its bias.
+        A_is_log: Whether to compute `decay_rate(A)` first, which on a GPU costs nothing here and three
+            kernels outside.
 
     Returns:
         y in x's dtype, and the state after the step in float32 (float64 if any argument is).
@@ -56,8 +60,9 @@ def ssd_state_step(
     tensors = (state, x, delta, A, B, C, D, z, delta_bias)
     differentiable = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if not differentiable and triton_obstacle(*tensors) is None:
-        return ssd_step_triton(*tensors, delta_softplus)
-    return _step(*tensors, delta_softplus)
+        return ssd_step_triton(*tensors, delta_softplus, A_is_log)
+    rate = decay_rate(A) if A_is_log else A
+    return _step(state, x, delta, rate, B, C, D, z, delta_bias, delta_softplus)
 
 
 def _step(
@@ -77,7 +82,7 @@ def _step(
     wide, dt = x.to(dtype), step_size(delta, delta_bias, delta_softplus, dtype)[..., None, None]
     B, C = spread_groups(B, heads, dtype)[:, :, None], spread_groups(C, heads, dtype)[:, :, None]
     decay = torch.exp(dt * A.to(dtype)[:, None, None])
-    state = decay * state.to(dtype) + dt * wide[..., None] * B
+    state = decay * state.to(dtype) + (dt * wide[..., None]) * B
     return finish((state * C).sum(-1), wide, per_channel(D), z, x.dtype), state
 
 

@@ -8,11 +8,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from seqmamba.ops.decay import LARGEST_LOG_RATE
 from seqmamba.ops.ssd.reference import per_channel
 from seqmamba.ops.ssd.tiles import power_of_two
 from seqmamba.ops.ssd.triton_gpu import rows
 from seqmamba.ops.triton_math import LOG2_E, sigmoid, softplus
 
+_MOST = tl.constexpr(LARGEST_LOG_RATE)
 _ELEMENTS = 2048  # of the state, a program
 
 
@@ -21,7 +23,7 @@ def step_kernel(
     state, x, delta, A, B, C, D, z, bias, y, new_state, heads, per_group, head_dim, n_state,
     xb, xh, db, dh, zb, zh, bb, bg, cb, cg, Dh, Dp,
     SOFTPLUS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_D: tl.constexpr, HAS_GATE: tl.constexpr,
-    CHANNELS: tl.constexpr, STATE: tl.constexpr,
+    LOG: tl.constexpr, CHANNELS: tl.constexpr, STATE: tl.constexpr,
 ):  # fmt: skip
     """H = exp(delta A) h + delta x B^T and y = (h C + D x) silu(z) for some channels of one head."""
     head, batch = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -33,7 +35,10 @@ def step_kernel(
         dt += tl.load(bias + head).to(tl.float32)
     if SOFTPLUS:
         dt = softplus(dt)
-    decay = tl.exp2(dt * tl.load(A + head).to(tl.float32) * LOG2_E)
+    rate = tl.load(A + head).to(tl.float32)
+    if LOG:
+        rate = -tl.exp(tl.minimum(rate, _MOST))
+    decay = tl.exp2(dt * rate * LOG2_E)
     value = tl.load(x + batch * xb + head * xh + p, mask=real_p, other=0.0).to(tl.float32)
     b = tl.load(B + batch * bb + group * bg + n, mask=real_n, other=0.0).to(tl.float32)
     c = tl.load(C + batch * cb + group * cg + n, mask=real_n, other=0.0).to(tl.float32)
@@ -62,6 +67,7 @@ def step(
     z: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
+    A_is_log: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Compute `ssd_state_step` in float32: y in x's dtype and the state after the step."""
     (batch, heads, head_dim), n_state = x.shape, B.shape[2]
@@ -81,6 +87,6 @@ def step(
             *((0, 0) if z is None else z.stride()[:2]), *B.stride()[:2], *C.stride()[:2],
             *((0, 0) if D is None else D.stride()),
             SOFTPLUS=delta_softplus, HAS_BIAS=delta_bias is not None, HAS_D=D is not None,
-            HAS_GATE=z is not None, CHANNELS=channels, STATE=wide, num_warps=4,
+            HAS_GATE=z is not None, LOG=A_is_log, CHANNELS=channels, STATE=wide, num_warps=4,
         )  # fmt: skip
     return y, new_state

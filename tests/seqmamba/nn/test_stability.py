@@ -12,7 +12,7 @@ from torch import Tensor
 from seqmamba import Backbone, BackboneConfig
 from seqmamba.inference import Stream
 from seqmamba.nn import Mamba2Options, MixerConfig, build_mixer, map_state
-from seqmamba.nn.discretisation import LARGEST_LOG_RATE, decay_rate
+from seqmamba.ops.decay import LARGEST_LOG_RATE, decay_rate
 
 DUAL = Mamba2Options(d_state=16, head_dim=8)
 STACKS: dict[str, dict[str, Any]] = {

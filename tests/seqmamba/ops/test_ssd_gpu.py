@@ -19,6 +19,7 @@ from triton_cases import DEVICE, INTERPRETED, implement_on_the_cpu, lift_obstacl
 
 from seqmamba.errors import UserError
 from seqmamba.ops import ssd, ssd_state_step
+from seqmamba.ops.decay import decay_rate
 from seqmamba.ops.dispatch import no_obstacle
 from seqmamba.ops.ssd import api, registration, tiles
 from seqmamba.ops.ssd import step as step_module
@@ -218,6 +219,15 @@ def test_the_step_is_one_kernel(dtype: torch.dtype, wide_skip: bool, monkeypatch
     wanted, wanted_after = ssd_state_step(state.double().requires_grad_(), **double, delta_softplus=True)
     assert_all_close({"y": y}, {"y": wanted.detach()}, ROUNDING[dtype])
     assert_all_close({"state": after}, {"state": wanted_after.detach()}, 4e-6)
+
+
+def test_the_step_takes_the_logarithm_of_the_decay_rate() -> None:
+    a = on_device({name: x.float() for name, x in ssd_arguments(length=1).items()})
+    state = a.pop("initial_state")
+    step = {name: x if name in ("A", "D", "delta_bias") else x[:, 0] for name, x in a.items()}
+    step["A"] = torch.linspace(-20, 60, len(step["A"]), device=DEVICE)
+    wanted = ssd_state_step(state, **step | {"A": decay_rate(step["A"])}, delta_softplus=True)
+    torch.testing.assert_close(ssd_state_step(state, **step, delta_softplus=True, A_is_log=True), wanted)
 
 
 def test_a_second_derivative_is_refused() -> None:

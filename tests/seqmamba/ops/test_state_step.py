@@ -12,6 +12,7 @@ from torch import Tensor
 from triton_cases import DEVICE, INTERPRETED, implement_on_the_cpu, on_a_gpu_only, on_device
 
 from seqmamba.ops import selective_state_step
+from seqmamba.ops.decay import decay_rate
 from seqmamba.ops.dispatch import no_obstacle
 
 pytestmark = pytest.mark.gpu
@@ -71,6 +72,14 @@ def test_parts_of_a_projection_and_extreme_steps() -> None:
     exact = run({name: x.double().requires_grad_() for name, x in arguments.items()}, delta_softplus=True)
     actual = run(arguments, delta_softplus=True)
     assert_all_close(actual, {name: x.detach() for name, x in exact.items()}, TOLERANCE[torch.float32])
+
+
+def test_a_logarithm_of_the_decay_rate() -> None:
+    arguments = step_arguments(torch.float32, 3, 6, 5, 1)
+    arguments["A"] = torch.linspace(-20, 60, 30, device=DEVICE).reshape(6, 5)
+    wanted = run(arguments | {"A": decay_rate(arguments["A"])}, delta_softplus=True)
+    for name, x in run(arguments, delta_softplus=True, A_is_log=True).items():
+        torch.testing.assert_close(x, wanted[name])
 
 
 def test_gradients_take_the_way_through_pytorch() -> None:

@@ -127,6 +127,8 @@ def test_the_step_and_the_sums_compile_without_spills(capability: int) -> None:
     sizes = ("dim", "n_state", "channels_per_group", "count")
     strides = ("u_stride", "delta_stride", "z_stride", "B_stride", "C_stride")
     types |= dict.fromkeys((*sizes, *strides), "i32")
-    assert spilled_bytes(step_kernel, capability, types, 4, SOFTPLUS=True, CHANNELS=32, STATES=16) == 0
+    assert (
+        spilled_bytes(step_kernel, capability, types, 4, SOFTPLUS=True, LOG=True, CHANNELS=32, STATES=16) == 0
+    )
     tile = {"PARTS": 5, "ROWS": triton_sums.ROWS, "COLUMNS": triton_sums.COLUMNS}
     assert spilled_bytes(triton_sums.sum_kernel, capability, types, 4, **tile) == 0
