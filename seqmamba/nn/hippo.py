@@ -48,7 +48,7 @@ def hippo_legs(d_state: int) -> tuple[Float[Tensor, "state state"], Float[Tensor
 
 
 def legs_low_rank(d_state: int) -> HalfSystem:
-    """Diagonalise the normal part of HiPPO-LegS (S4, section 3.1 and appendix C.1).
+    """Diagonalise the normal part of HiPPO-LegS (S4, theorem 1 and appendix C.1).
 
     A + P P^T with P[n] = sqrt(n + 1/2) is -1/2 plus a skew-symmetric matrix. That one times i is Hermitian,
     so its eigenvectors are orthogonal to the last digit; the condition of those of A itself grows
@@ -63,18 +63,17 @@ def legs_low_rank(d_state: int) -> HalfSystem:
     A, B = hippo_legs(d_state)
     P = torch.sqrt(torch.arange(d_state, dtype=torch.float64) + 0.5)
     skew = A + P[:, None] * P + 0.5 * torch.eye(d_state, dtype=torch.float64)
-    frequencies, vectors = torch.linalg.eigh(-1j * skew)
-    half = vectors[:, d_state // 2 :].mH  # eigenvalues rise from the most negative
-    frequencies = frequencies[d_state // 2 :]
-    return HalfSystem(
-        torch.complex(torch.full_like(frequencies, -0.5), frequencies),
-        half @ B.to(half.dtype),
-        half @ P.to(half.dtype),
-    )
+    frequencies, vectors = torch.linalg.eigh(-1j * skew)  # eigenvalues rise from the most negative
+    frequencies, basis = frequencies[d_state // 2 :], vectors[:, d_state // 2 :].mH
+    # the phase of an eigenvector is free: P positive gives the same numbers on every machine
+    projected = basis @ P.to(basis.dtype)
+    basis = basis * torch.sgn(projected).conj()[:, None]
+    A_half = torch.complex(torch.full_like(frequencies, -0.5), frequencies)
+    return HalfSystem(A_half, basis @ B.to(basis.dtype), basis @ P.to(basis.dtype))
 
 
 def s4d_lin(d_state: int) -> Complex[Tensor, " half"]:
-    """Return A[n] = -1/2 + i pi n: the frequencies of a Fourier series (S4D, arXiv:2206.11893, section 4.3).
+    """Return A[n] = -1/2 + i pi n: the frequencies of a Fourier series (S4D, arXiv:2206.11893, section 4).
 
     Args:
         d_state: State size N, even.
@@ -84,7 +83,7 @@ def s4d_lin(d_state: int) -> Complex[Tensor, " half"]:
 
 
 def s4d_inv(d_state: int) -> Complex[Tensor, " half"]:
-    """Return A[n] = -1/2 + i N / pi (N / (2n + 1) - 1): the frequencies of LegS (S4D, section 4.3).
+    """Return A[n] = -1/2 + i N / pi (N / (2n + 1) - 1): close to the frequencies of LegS (S4D, section 4).
 
     Args:
         d_state: State size N, even.
@@ -94,7 +93,7 @@ def s4d_inv(d_state: int) -> Complex[Tensor, " half"]:
 
 
 def s4d_legs(d_state: int) -> Complex[Tensor, " half"]:
-    """Return the eigenvalues of the normal part of HiPPO-LegS (S4D, section 4.2).
+    """Return the eigenvalues of the normal part of HiPPO-LegS (S4D, section 4).
 
     Args:
         d_state: State size N, even.
@@ -106,7 +105,7 @@ _DIAGONAL = {"legs": s4d_legs, "lin": s4d_lin, "inv": s4d_inv}
 
 
 def diagonal_system(init: Initialisation, d_state: int) -> HalfSystem:
-    """Return a diagonal system: A by its name, B of ones (S4D, section 3.3) and no P.
+    """Return a diagonal system: A by its name, B of ones (S4D, section 3) and no P.
 
     Args:
         init: ``legs``, ``lin`` or ``inv``.

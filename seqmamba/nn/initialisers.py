@@ -59,7 +59,7 @@ def log_of_uniform_decay(heads: int, A_min: float, A_max: float) -> Float[Tensor
 
 
 def log_uniform_log_delta(dim: int, dt_min: float, dt_max: float) -> Float[Tensor, " dim"]:
-    """Draw the logarithms of step sizes that are log-uniform in ``[dt_min, dt_max]`` (S4D, section 4.4).
+    """Draw the logarithms of step sizes that are log-uniform in ``[dt_min, dt_max]``, as S4 starts from.
 
     Args:
         dim: Channels.

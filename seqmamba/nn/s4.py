@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -109,11 +110,15 @@ class S4(Mixer):
         self._steps = None
         return super().train(mode)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._steps = None  # parameters move to other memory, or back to where others were
+        return super()._apply(fn, recurse)
+
     def _finish(self, y: Tensor) -> Tensor:
         return F.glu(self.out_proj(F.gelu(y)), dim=-1)
 
     def _continuous(self) -> dict[str, Any]:
-        """The system as the operators take it; Re A is negative whatever was learned (S4D, section 3.4)."""
+        """The system as the operators take it; Re A is negative whatever was learned (S4D, section 3.3)."""
         A = torch.complex(-torch.exp(at_least_float32(self.log_A_real)), at_least_float32(self.A_imag))
         return {
             "delta": torch.exp(at_least_float32(self.log_dt)),
@@ -125,17 +130,24 @@ class S4(Mixer):
 
     def _discrete(self, rate: float) -> LtiSystem:
         """The discrete system, kept from step to step where no gradient, trace or graph needs its making."""
-        capturing = self.log_dt.is_cuda and torch.cuda.is_current_stream_capturing()
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or capturing:
-            return lti_discretise(**self._continuous(), rate=rate)
-        sources = [self.log_dt, self.log_A_real, self.A_imag, self.B]
-        sources += [] if self.P is None else [self.P]
-        if any(x.is_inference() for x in sources):  # these do not count their changes
+        sources = [x for x in (self.log_dt, self.log_A_real, self.A_imag, self.B, self.P) if x is not None]
+        traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or _is_captured(self.log_dt)
+        if traced or any(x.is_inference() for x in sources):  # the latter do not count their changes
+            if _is_captured(self.log_dt) and self.P is not None and self.discretisation == "zoh":
+                raise UserError(
+                    "s4: a CUDA graph cannot hold a matrix exponential, which waits for the GPU",
+                    hint="discretise a dplr system by bilinear to step it in a graph",
+                )
             return lti_discretise(**self._continuous(), rate=rate)
         key = (rate, *((x.data_ptr(), x._version) for x in sources))
         if self._steps is None or self._steps[0] != key:
             self._steps = key, lti_discretise(**self._continuous(), rate=rate)
         return self._steps[1]
+
+
+def _is_captured(x: Tensor) -> bool:
+    """Tell whether work on this tensor becomes part of a CUDA graph."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _complex(x: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def explain(
     """Say which implementation of an operator would run on the given arguments, and why not the others.
 
     Args:
-        op: The operator or its name: "selective_scan", "bidirectional_scan", "causal_conv1d" or "ssd".
+        op: The operator or its name, such as "selective_scan", "causal_conv1d", "ssd" or "lti".
         impl: As the operator takes it.
         reverse: As the operator takes it.
         reset: As the operator takes it.

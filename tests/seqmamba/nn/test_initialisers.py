@@ -59,6 +59,13 @@ def test_protect_with_weight_decay():
     assert not hasattr(parameter, "_no_weight_decay")
 
 
+def test_protect_with_a_largest_learning_rate():
+    parameter = protect(nn.Parameter(torch.ones(2)), max_lr=1e-3)
+    assert parameter._max_lr == 1e-3
+    assert parameter._no_weight_decay
+    assert not hasattr(protect(nn.Parameter(torch.ones(2))), "_max_lr")
+
+
 def test_scale_residual_projection():
     projection = nn.Linear(4, 4)
     before = projection.weight.detach().clone()

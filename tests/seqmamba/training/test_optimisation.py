@@ -34,6 +34,30 @@ def test_groups_leave_out_the_empty_one() -> None:
     assert len(parameter_groups(nn.LayerNorm(3), 0.1)) == 1
 
 
+def test_marked_parameters_get_their_own_peak_under_the_same_schedule() -> None:
+    model = Mixed()
+    model.A_log._max_lr = 1e-3
+    model.norm.weight._max_lr = 2e-2
+    config = OptimiserConfig(lr=1e-2, weight_decay=0.3, warmup_fraction=0.0, min_lr_fraction=0.1)
+    optimiser, schedule = build_optimiser(model, config, 10)
+    groups = optimiser.param_groups
+    assert [group["initial_lr"] for group in groups] == [1e-2, 1e-2, 1e-2, 1e-3]
+    assert [group["weight_decay"] for group in groups] == [0.3, 0.0, 0.0, 0.0]
+    assert [id(p) for p in groups[2]["params"]] == [id(model.norm.weight)]
+    assert [id(p) for p in groups[3]["params"]] == [id(model.A_log)]
+    for _ in range(10):
+        optimiser.step()
+        schedule.step()
+    assert [group["lr"] for group in groups] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4])
+
+
+def test_marked_matrices_may_decay() -> None:
+    model = nn.Linear(2, 2, bias=False)
+    model.weight._max_lr = 1e-4
+    (group,) = parameter_groups(model, 0.3)
+    assert (group["lr"], group["weight_decay"]) == (1e-4, 0.3)
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_schedule_rises_to_the_peak_and_ends_at_the_minimum(schedule: str) -> None:
     factor = lr_factor(OptimiserConfig(warmup_fraction=0.1, min_lr_fraction=0.05, schedule=schedule), 100)
