@@ -16,6 +16,7 @@ from seqmamba.nn.options import require
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.rotary import rotary_angles, rotate
 from seqmamba.nn.state import AttentionState
+from seqmamba.ops import causal_conv1d
 
 # Up to these lengths a mask over all pairs of positions beats a call for each length of the packed sequences:
 # measured on a CPU; a GPU has to wait for the host between the calls.
@@ -33,11 +34,12 @@ class Attention(Mixer):
     ``window - 1``, in tensors of one size whatever the position, so that a step can be captured and repeated.
 
     Args:
-        config: ``d_model``, ``direction``, ``bias`` and ``attention`` are read.
+        config: ``d_model``, ``direction``, ``bias``, ``conv_bias``, ``scan_impl`` and ``attention`` are read.
         d_input: Channels of the input; ``None`` means ``d_model``.
 
     Raises:
-        UserError: If the heads do not divide the channels, or cannot be rotated.
+        UserError: If the heads do not divide the channels, cannot be rotated, or a bidirectional layer is to
+            convolve.
     """
 
     def __init__(self, config: MixerConfig, d_input: int | None = None) -> None:
@@ -49,11 +51,19 @@ class Attention(Mixer):
             divides = d_input % self.n_heads == 0
             require(divides, "attention.n_heads", f"a divisor of the {d_input} channels", self.n_heads)
         self.head_dim = options.head_dim or d_input // self.n_heads
-        self.rotary, self.theta, self.window = options.rotary, options.rope_theta, options.window
-        even = self.head_dim % 2 == 0 or not self.rotary
-        require(even, "attention.head_dim", "an even number with rotary", self.head_dim)
+        self.window, self.theta, self.impl = options.window, options.rope_theta, config.scan_impl
+        self.rotary_dim = (options.rotary_dim or self.head_dim) if options.rotary else 0
+        rotates = self.rotary_dim % 2 == 0 and self.rotary_dim <= self.head_dim
+        even = f"an even number of at most head_dim = {self.head_dim} channels"
+        require(rotates, "attention.rotary_dim", even, self.rotary_dim)
+        convolves = self.causal or options.d_conv == 0
+        require(convolves, "attention.d_conv", "0 in a bidirectional layer", options.d_conv)
         d_heads = self.n_heads * self.head_dim
-        self.in_proj = nn.Linear(d_input, d_heads + 2 * self.n_kv_heads * self.head_dim, bias=config.bias)
+        d_all = d_heads + 2 * self.n_kv_heads * self.head_dim
+        self.in_proj = nn.Linear(d_input, d_all, bias=config.bias)
+        self.conv1d: nn.Conv1d | None = None
+        if options.d_conv > 0:  # holds parameters under their published names; its own forward is not used
+            self.conv1d = nn.Conv1d(d_all, d_all, options.d_conv, groups=d_all, bias=config.conv_bias)
         self.out_proj = nn.Linear(d_heads, config.d_model, bias=config.bias)
 
     def forward(
@@ -77,7 +87,8 @@ class Attention(Mixer):
             require_unit_rate(rate, "attention with a window")
         self._check(state, len(x))
         reach = self._reach(x, reset, state)
-        q, k, v = self._project(x, reach.back, rate)
+        projected, conv = self._convolve(self.in_proj(x), reset, state, return_state)
+        q, k, v = self._heads(projected, reach.back, rate)
         cached_k, cached_v = (None, None) if state is None else (state.keys, state.values)
         packed = reset is not None or (state is not None and state.packed)
         keys, values = self._join(cached_k, k), self._join(cached_v, v)
@@ -86,7 +97,7 @@ class Attention(Mixer):
             return self.out_proj(y.flatten(2)), None
         kept_k, kept_v = (self._keep(joined, state is not None) for joined in (keys, values))
         position = (reach.back[:, -1] + 1).expand(len(x)).clone()
-        new_state = AttentionState(kept_k, kept_v, position, packed or self.window is not None)
+        new_state = AttentionState(kept_k, kept_v, position, packed or self.window is not None, conv)
         return self.out_proj(y.flatten(2)), new_state
 
     def _check(self, state: AttentionState | None, batch: int) -> None:
@@ -106,12 +117,28 @@ class Attention(Mixer):
         back = index if state is None else index + state.position[:, None]
         return Reach(back, torch.zeros_like(back) if self.causal else x.shape[1] - 1 - index)
 
-    def _project(self, x: Tensor, positions: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Make queries, keys and values (batch, length, heads, head_dim), rotated if asked for."""
-        heads = self.in_proj(x).unflatten(-1, (-1, self.head_dim))
+    def _convolve(
+        self, x: Tensor, reset: Tensor | None, state: AttentionState | None, return_state: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        if self.conv1d is None:
+            return x, None
+        result = causal_conv1d(
+            x,
+            self.conv1d.weight.squeeze(1),
+            self.conv1d.bias,
+            initial_state=None if state is None else state.conv,
+            return_final_state=return_state,
+            reset=reset,
+            impl=self.impl,
+        )
+        return (result, None) if isinstance(result, Tensor) else result
+
+    def _heads(self, projected: Tensor, positions: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Part queries, keys and values (batch, length, heads, head_dim), rotated if asked for."""
+        heads = projected.unflatten(-1, (-1, self.head_dim))
         q, k, v = heads.split([self.n_heads, self.n_kv_heads, self.n_kv_heads], dim=2)
-        if self.rotary:
-            angles = rotary_angles(positions, self.head_dim, self.theta, rate)
+        if self.rotary_dim > 0:
+            angles = rotary_angles(positions, self.rotary_dim, self.theta, rate)
             q, k = rotate(q, angles), rotate(k, angles)
         return q, k, v
 
@@ -165,4 +192,7 @@ class Attention(Mixer):
         zero = at_least_float32(self.in_proj.weight.new_zeros((), device=device))
         cache = zero.new_zeros(batch_size, n_cached, self.n_kv_heads, self.head_dim)
         position = torch.zeros(batch_size, dtype=torch.long, device=cache.device)
-        return AttentionState(cache, cache.clone(), position, self.window is not None)
+        conv = None
+        if self.conv1d is not None:
+            conv = zero.new_zeros(batch_size, self.conv1d.kernel_size[0] - 1, self.conv1d.in_channels)
+        return AttentionState(cache, cache.clone(), position, self.window is not None, conv)

@@ -146,8 +146,12 @@ class AttentionOptions:
         n_kv_heads: Heads of keys and values, a divisor of ``n_heads``; ``None`` means ``n_heads``.
         head_dim: Channels of a head; ``None`` means ``d_model / n_heads``.
         rotary: Whether positions enter by rotation (Su et al. 2021, arXiv:2104.09864).
+        rotary_dim: Channels of a head that rotate, the first ones; ``None`` means all.
         rope_theta: Base of the rotation's wavelengths.
-        window: Positions that one sees, itself included; ``None`` means all. A window bounds the cache.
+        window: Positions that one sees to a side, itself included; ``None`` means all. A window bounds the
+            cache.
+        d_conv: Width of a causal depthwise convolution of queries, keys and values, in steps, causal layers
+            only; 0 means none.
 
     Raises:
         UserError: If a field is out of range.
@@ -157,12 +161,15 @@ class AttentionOptions:
     n_kv_heads: int | None = None
     head_dim: int | None = None
     rotary: bool = True
+    rotary_dim: int | None = None
     rope_theta: float = 1e4
     window: int | None = None
+    d_conv: int = 0
 
     def __post_init__(self) -> None:
         require_whole("attention.n_heads", self.n_heads)
-        for name in ("n_kv_heads", "head_dim", "window"):
+        require_whole("attention.d_conv", self.d_conv, 0)
+        for name in ("n_kv_heads", "head_dim", "rotary_dim", "window"):
             if getattr(self, name) is not None:
                 require_whole(f"attention.{name}", getattr(self, name))
         groups = self.n_kv_heads or self.n_heads

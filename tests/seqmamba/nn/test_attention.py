@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from seqmamba.errors import UserError
 from seqmamba.nn import Attention, AttentionOptions, MixerConfig, attention, build_mixer, map_state, pack
@@ -18,12 +19,24 @@ OPTIONS = {
     "grouped": {"n_kv_heads": 2},
     "one key head": {"n_kv_heads": 1, "head_dim": 10},
     "no rotation": {"rotary": False, "head_dim": 5},
+    "part rotation": {"head_dim": 10, "rotary_dim": 4},
     "window": {"window": 6},
     "grouped window": {"n_kv_heads": 2, "window": 6},
     "window of one": {"window": 1},
     "wide window": {"window": LENGTH + 5},
 }
-each_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+CAUSAL = {
+    **OPTIONS,
+    "convolution": {"d_conv": 4},
+    "convolution and window": {"d_conv": 3, "window": 6, "n_kv_heads": 2, "rotary_dim": 2},
+}
+each_case = pytest.mark.parametrize(
+    ("direction", "options"),
+    [("causal", options) for options in CAUSAL.values()]
+    + [("bidirectional", options) for options in OPTIONS.values()],
+    ids=[*CAUSAL, *(f"bidirectional {name}" for name in OPTIONS)],
+)
+each_causal = pytest.mark.parametrize("options", CAUSAL.values(), ids=CAUSAL.keys())
 each_direction = pytest.mark.parametrize("direction", ["causal", "bidirectional"])
 LENGTHS = (1, 13, 2, 20, 1)  # of the packed sequences
 
@@ -49,24 +62,36 @@ def resets(*starts, length=LENGTH):
     return reset
 
 
-def turned(x, theta):
-    """Rotate with complex numbers: x (batch, length, heads, dim)."""
-    half = x.shape[-1] // 2
-    frequency = torch.tensor([theta ** (-2 * i / x.shape[-1]) for i in range(half)], dtype=torch.float64)
+def turned(x, width, theta):
+    """Rotate the first channels with complex numbers: x (batch, length, heads, dim)."""
+    half = width // 2
+    frequency = torch.tensor([theta ** (-2 * i / width) for i in range(half)], dtype=torch.float64)
     angle = torch.arange(x.shape[1])[:, None, None] * frequency
-    y = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angle), angle)
-    return torch.cat((y.real, y.imag), dim=-1)
+    y = torch.complex(x[..., :half], x[..., half:width]) * torch.polar(torch.ones_like(angle), angle)
+    return torch.cat((y.real, y.imag, x[..., width:]), dim=-1)
+
+
+def convolved(mixer, x, reset):
+    """The causal convolution, one tap at a time; a tap in another sequence counts nothing."""
+    if mixer.conv1d is None:
+        return x
+    sequence = torch.zeros(x.shape[:2]) if reset is None else reset.cumsum(1)
+    y = mixer.conv1d.bias.expand_as(x)
+    for back, tap in enumerate(mixer.conv1d.weight[:, 0].T.flip(0)):
+        earlier = F.pad(x, (0, 0, back, 0))[:, : x.shape[1]]
+        same = F.pad(sequence, (back, 0), value=-1)[:, : x.shape[1]] == sequence
+        y = y + tap * earlier * same[..., None]
+    return y
 
 
 def direct(mixer, x, reset=None):
     """Attention as its definition reads, one query at a time."""
     batch, length, _ = x.shape
-    q, k, v = mixer.in_proj(x).split(
+    q, k, v = convolved(mixer, mixer.in_proj(x), reset).split(
         [n * mixer.head_dim for n in (mixer.n_heads, mixer.n_kv_heads, mixer.n_kv_heads)], dim=-1
     )
     q, k, v = (y.unflatten(-1, (-1, mixer.head_dim)) for y in (q, k, v))
-    if mixer.rotary:
-        q, k = turned(q, mixer.theta), turned(k, mixer.theta)
+    q, k = (turned(y, mixer.rotary_dim, mixer.theta) for y in (q, k))
     sequence = torch.zeros(batch, length) if reset is None else reset.cumsum(1)
     y = torch.zeros_like(q)
     for b in range(batch):
@@ -98,26 +123,23 @@ def close(got, expected, tolerance=1e-12):
     torch.testing.assert_close(got, expected, atol=tolerance, rtol=0)
 
 
-@each_direction
-@each_option
-def test_is_the_definition(options, direction):
+@each_case
+def test_is_the_definition(direction, options):
     mixer, x = make(direction, **options), features()
     close(mixer(x)[0], direct(mixer, x))
 
 
-@each_direction
-@each_option
+@each_case
 @pytest.mark.parametrize("longest_mask", [0, LENGTH], ids=["by sequence", "by mask"])
-def test_packed_is_the_definition(options, direction, longest_mask, monkeypatch):
+def test_packed_is_the_definition(direction, options, longest_mask, monkeypatch):
     monkeypatch.setitem(attention._LONGEST_MASK, "cpu", longest_mask)
     mixer, x = make(direction, **options), features()
     reset = resets((5, 6, 30), (0, 36))
     close(mixer(x, reset=reset)[0], direct(mixer, x, reset))
 
 
-@each_direction
-@each_option
-def test_packed_sequences_equal_separate_ones(options, direction):
+@each_case
+def test_packed_sequences_equal_separate_ones(direction, options):
     mixer = make(direction, **options)
     sequences = list(features(sum(LENGTHS), batch=1)[0].split(LENGTHS))
     packed, reset = pack(sequences)
@@ -126,7 +148,7 @@ def test_packed_sequences_equal_separate_ones(options, direction):
 
 @pytest.mark.parametrize("start", ["nothing", "initial state"])
 @pytest.mark.parametrize("cuts", [range(1, LENGTH), [1, 2, 20], [7, 30], [36]], ids=str)
-@each_option
+@each_causal
 def test_chunks_and_steps_equal_the_whole(options, cuts, start):
     mixer, x = make(**options), features()
     whole, final = mixer(x, return_state=True)
@@ -136,7 +158,7 @@ def test_chunks_and_steps_equal_the_whole(options, cuts, start):
 
 
 @pytest.mark.parametrize("cuts", [range(1, LENGTH), [5, 6, 20], [4, 31], [30, 36]], ids=str)
-@each_option
+@each_causal
 def test_packed_chunks_equal_the_packed_whole(options, cuts):
     """Resets before, on and after the cuts; the rows restart at different positions."""
     mixer, x, reset = make(**options), features(), resets((5, 6, 30), (20,))
@@ -147,7 +169,7 @@ def test_packed_chunks_equal_the_packed_whole(options, cuts):
     assert carried.position.tolist() == [7, 17]
 
 
-@each_option
+@each_causal
 def test_a_stream_goes_on_after_a_reset_without_one(options):
     """What a reset hid stays hidden although later chunks have none."""
     mixer, x, reset = make(**options), features(), resets((9,), (3, 11))
@@ -161,7 +183,7 @@ def test_a_lost_cache_would_show():
     assert (mixer(x[:, 20:])[0] - mixer(x)[0][:, 20:]).abs().max() > 1e-2
 
 
-@each_option
+@each_causal
 def test_gradients_are_those_of_the_definition_through_a_carried_cache_too(options):
     mixer, x = make(**options), features(length=11).requires_grad_()
     weights = features(length=11, seed=2)
@@ -258,7 +280,8 @@ def test_rate_stretches_the_positions_in_every_mode():
     whole, _ = mixer(x, rate=2.0)
     assert (whole - mixer(x)[0]).abs().max() > 1e-2
     # every second position of a sequence twice as long
-    q, k, v = mixer._project(x.repeat_interleave(2, dim=1), torch.arange(2 * LENGTH)[None], 1.0)
+    twice = mixer.in_proj(x.repeat_interleave(2, dim=1))
+    q, k, v = mixer._heads(twice, torch.arange(2 * LENGTH)[None], 1.0)
     y = attend(q[:, ::2], k[:, ::2], v[:, ::2], causal=True)
     close(whole, mixer.out_proj(y.flatten(2)))
     state = None
@@ -273,7 +296,7 @@ def test_a_window_counts_steps_and_refuses_another_rate():
 
 
 def test_states_are_float32_and_exact_under_autocast():
-    mixer, x = make(window=6, n_kv_heads=2).float(), features().float()
+    mixer, x = make(window=6, n_kv_heads=2, d_conv=4).float(), features().float()
     expected, _ = mixer(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         whole, _ = mixer(x)
@@ -287,16 +310,16 @@ def test_states_are_float32_and_exact_under_autocast():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_state_dtypes_follow_the_model_but_are_never_narrow(dtype):
-    mixer = make().to(dtype)
+    mixer = make(d_conv=4).to(dtype)
     wide = torch.promote_types(dtype, torch.float32)
     for state in (mixer.init_state(2), mixer(features().to(dtype), return_state=True)[1]):
-        assert state.keys.dtype == state.values.dtype == wide
+        assert state.keys.dtype == state.values.dtype == state.conv.dtype == wide
     assert mixer(features().to(dtype), state=mixer.init_state(2), return_state=True)[0].dtype == dtype
 
 
 @pytest.mark.parametrize("window", [None, 5])
 def test_compiles_as_one_graph_whole_packed_and_chunked(window):
-    mixer = make(window=window, n_kv_heads=2)
+    mixer = make(window=window, n_kv_heads=2, d_conv=4)
 
     def two_chunks(x, reset):
         first, state = mixer(x[:, :20], reset=reset[:, :20], return_state=True)
@@ -316,7 +339,7 @@ def test_compiles_as_one_graph_whole_packed_and_chunked(window):
 
 
 def test_a_step_with_a_window_is_one_graph_for_all_positions():
-    mixer, x = make(window=5), features(length=12)
+    mixer, x = make(window=5, d_conv=4).float(), features(length=12).float()
     state = mixer.init_state(2)
     step = torch.compile(
         lambda x, state: mixer(x, state=state, return_state=True), backend="aot_eager", fullgraph=True
@@ -326,7 +349,7 @@ def test_a_step_with_a_window_is_one_graph_for_all_positions():
         for t in range(12):
             y, state = step(x[:, t : t + 1].clone(), state)
             outputs.append(y)
-    close(torch.cat(outputs, dim=1), mixer(x)[0])
+    close(torch.cat(outputs, dim=1), mixer(x)[0], 1e-6)
     torch.compiler.reset()
 
 
@@ -339,13 +362,26 @@ def test_parameter_names_and_shapes():
         "out_proj.bias": (24,),
     }
     assert {name for name, _ in make(bias=False).named_parameters()} == {"in_proj.weight", "out_proj.weight"}
+    convolution = make(d_conv=4).conv1d
+    assert {name: tuple(p.shape) for name, p in convolution.named_parameters()} == {
+        "weight": (72, 1, 4),
+        "bias": (72,),
+    }
 
 
 @pytest.mark.parametrize(
     ("attempt", "message"),
     [
         (lambda: make(n_heads=5), "attention.n_heads: expected a divisor of the 24 channels, got 5"),
-        (lambda: make(head_dim=5), "attention.head_dim: expected an even number with rotary, got 5"),
+        (lambda: make(head_dim=5), "attention.rotary_dim: expected an even number of at most head_dim = 5"),
+        (
+            lambda: make(rotary_dim=8),
+            "attention.rotary_dim: expected an even .* head_dim = 6 channels, got 8",
+        ),
+        (
+            lambda: make("bidirectional", d_conv=4),
+            "attention.d_conv: expected 0 in a bidirectional layer, got 4",
+        ),
         (lambda: make("bidirectional").init_state(1), "bidirectional layer has no recurrent state"),
         (lambda: make("bidirectional")(features(), return_state=True), "bidirectional layer has no"),
         (lambda: make()(features(), state=make().init_state(3)), "state: expected a batch of 2, got 3"),
@@ -361,7 +397,7 @@ def test_bad_arguments_are_named(attempt, message):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+@each_causal
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gpu_gives_the_definition_in_every_mode(options, dtype):
     mixer, x, reset = make(**options), features(), resets((5, 6, 30), (20,))
