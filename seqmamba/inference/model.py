@@ -67,7 +67,8 @@ def evaluation_mode(model: CausalModel) -> Iterator[None]:
         model: Any model.
     """
     was_training = [module for module in model.modules() if module.training]
-    model.train(False)
+    if was_training:
+        model.train(False)
     try:
         yield
     finally:

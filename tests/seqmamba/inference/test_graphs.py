@@ -241,7 +241,7 @@ def test_steps_that_wait_for_the_gpu_are_refused():
     def waiting(state, x):
         return x * float(x.sum()), state
 
-    with pytest.raises(UserError, match="these steps cannot be captured in a CUDA graph: .*run them without"):
+    with pytest.raises(UserError, match=r"these steps cannot be captured in a CUDA graph: .*run them without"):
         GraphedSteps(waiting, pair("cuda"))(torch.ones(2, 1, device="cuda"))
 
 
