@@ -11,12 +11,15 @@ from typing import TextIO
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import nn
 
 from genomics.alphabet import PAD, TokenArray, encode
 from genomics.fasta import FastaRecord, read_fasta
 from genomics.models import SequenceModel
 from genomics.predictions import Predictions
 from seqmamba.atomic import atomic_path
+from seqmamba.backbones import from_pretrained
+from seqmamba.backbones import from_pretrained
 from seqmamba.errors import UserError
 from seqmamba.training.run_folder import RunFolder
 
@@ -35,6 +38,28 @@ def load_model(folder: str | Path, device: str = "auto") -> SequenceModel:
     Raises:
         UserError: The folder holds no model, or the device is not there.
     """
+    return SequenceModel.from_pretrained(exported_model(folder), map_location=_device(device))
+
+
+def load_any_model(folder: str | Path, device: str = "auto") -> nn.Module:
+    """Load a model of any kind, published checkpoints included; see `seqmamba.from_pretrained`.
+
+    Args:
+        folder: A run folder, the folder of a model, or ``owner/name`` on the hub.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UserError: The folder holds no model, or the device is not there.
+    """
+    return from_pretrained(exported_model(folder), map_location=_device(device))
+
+
+def exported_model(folder: str | Path) -> Path:
+    """Return the model folder of a run folder; any other path is a model folder itself.
+
+    Raises:
+        UserError: If the run has not exported its model yet.
+    """
     path = Path(folder).expanduser()
     exported = RunFolder(path).pretrained
     if not exported.is_dir() and RunFolder(path).checkpoints.is_dir():
@@ -42,9 +67,7 @@ def load_model(folder: str | Path, device: str = "auto") -> SequenceModel:
             f"{path}: the run has no exported model yet",
             hint=f"finish its training: seqmamba genomics fit -o {path} --resume",
         )
-    return SequenceModel.from_pretrained(
-        exported if exported.is_dir() else path, map_location=_device(device)
-    )
+    return exported if exported.is_dir() else path
 
 
 def predict_files(
@@ -102,7 +125,7 @@ def predict_tokens(
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for batch in _batches([len(tokens) for tokens in cropped], batch_bases):
+        for batch in batches_by_length([len(tokens) for tokens in cropped], batch_bases):
             lengths = torch.tensor([len(cropped[i]) for i in batch])
             tokens = torch.full((len(batch), int(lengths.max())), PAD, dtype=torch.int64)
             for row, i in enumerate(batch):
@@ -148,7 +171,7 @@ def _shards(records: Iterable[FastaRecord]) -> Iterator[list[FastaRecord]]:
         yield shard
 
 
-def _batches(lengths: list[int], batch_bases: int) -> Iterator[list[int]]:
+def batches_by_length(lengths: Sequence[int], batch_bases: int) -> Iterator[list[int]]:
     """Cut the sequences, longest first, into batches of at most ``batch_bases`` after padding."""
     order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
     while order:
@@ -164,7 +187,12 @@ def _centre(tokens: TokenArray, limit: int | None) -> TokenArray:
     return tokens[start : start + limit]
 
 
-def _device(name: str) -> str:
+def find_device(name: str) -> str:
+    """Return the device that ``--device`` means: ``auto`` is the GPU where there is one.
+
+    Raises:
+        UserError: There is no such device.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
