@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -105,12 +105,12 @@ class S4(Mixer):
             raise no_recurrent_state()
         return S4State(_complex(self.C).new_zeros(batch_size, *self.C.shape[:2], device=device))
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> S4:
         """Switch between training and evaluation, and forget the discrete system of earlier steps."""
         self._steps = None
         return super().train(mode)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> S4:
         self._steps = None  # parameters move to other memory, or back to where others were
         return super()._apply(fn, recurse)
 

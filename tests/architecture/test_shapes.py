@@ -13,7 +13,8 @@ with install_import_hook(["seqmamba.nn", "seqmamba.backbones", "seqmamba.inferen
                           "genomics.equivariance", "genomics.attribution"], "beartype.beartype"):
     from genomics.attribution import gradient_x_input
     from genomics.models import SequenceModel, SequenceModelConfig
-    from seqmamba.backbones import Backbone, BackboneConfig
+    from seqmamba.backbones import Backbone, BackboneConfig, LanguageModel, LanguageModelConfig
+    from seqmamba.inference import compare_modes, generate
 
 tokens, lengths = torch.randint(7, 11, (3, 20)), torch.tensor([20, 9, 1])
 for strand in ("forward", "augment", "conjoin", "equivariant"):
@@ -27,6 +28,8 @@ for strand in ("forward", "augment", "conjoin", "equivariant"):
 causal = Backbone(BackboneConfig(8, 2, d_state=4))
 y, state = causal(torch.randn(2, 5, 8), state=causal.init_state(2), return_state=True)
 causal(torch.randn(2, 1, 8), state=state)
+compare_modes(causal, torch.randn(2, 5, 8))
+generate(LanguageModel(LanguageModelConfig(causal.config, 11)), tokens[:, :4], n_tokens=3)
 try:
     causal(torch.randn(5, 8))
 except TypeCheckError:
