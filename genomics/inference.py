@@ -19,7 +19,6 @@ from genomics.models import SequenceModel
 from genomics.predictions import Predictions
 from seqmamba.atomic import atomic_path
 from seqmamba.backbones import from_pretrained
-from seqmamba.backbones import from_pretrained
 from seqmamba.errors import UserError
 from seqmamba.training.run_folder import RunFolder
 
@@ -187,12 +186,7 @@ def _centre(tokens: TokenArray, limit: int | None) -> TokenArray:
     return tokens[start : start + limit]
 
 
-def find_device(name: str) -> str:
-    """Return the device that ``--device`` means: ``auto`` is the GPU where there is one.
-
-    Raises:
-        UserError: There is no such device.
-    """
+def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
