@@ -57,7 +57,20 @@ def is_gzip(path: Path) -> bool:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines of a plain or gzip text file.
+    """Yield the lines of a plain or gzip text file without trailing white space; see `read_raw_lines`.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Line number, from 1, and the line without trailing white space.
+    """
+    for number, line in read_raw_lines(path):
+        yield number, line.rstrip()
+
+
+def read_raw_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a plain or gzip text file as they are.
 
     Accepts Unix and Windows line endings, a UTF-8 byte order mark and a last line without a newline.
 
@@ -65,7 +78,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
         path: The file.
 
     Yields:
-        Line number, from 1, and the line without trailing white space.
+        Line number, from 1, and the line with its line ending; without the byte order mark.
 
     Raises:
         UserError: If the file is missing, empty, binary, damaged, truncated gzip or in old Mac line endings.
@@ -77,10 +90,9 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
             for number, line in enumerate(handle, start=1):
                 if number == 1:
                     line = line.removeprefix(_BOM)
-                line = line.rstrip()
                 if b"\0" in line:
                     raise UserError(f"{path}:{number}: is not text (it holds NUL bytes)")
-                if b"\r" in line:
+                if b"\r" in line and b"\r" in line.rstrip():
                     raise UserError(
                         f"{path}:{number}: has a carriage return inside a line",
                         hint="the file has old Mac line endings; convert it with `tr '\\r' '\\n'`",
