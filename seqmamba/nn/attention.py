@@ -79,12 +79,12 @@ class Attention(Mixer):
 
         Raises:
             UserError: If a bidirectional layer meets a state, the state is of another batch or window, or the
-                rate is to change although a window counts steps.
+                rate is to change although a window or a convolution counts steps.
         """
         if (state is not None or return_state) and not self.causal:
             raise no_recurrent_state()
-        if self.window is not None:
-            require_unit_rate(rate, "attention with a window")
+        if self.window is not None or self.conv1d is not None:  # both count steps
+            require_unit_rate(rate, "attention with a window or a convolution")
         self._check(state, len(x))
         reach = self._reach(x, reset, state)
         projected, conv = self._convolve(self.in_proj(x), reset, state, return_state)

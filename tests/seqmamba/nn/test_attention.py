@@ -290,9 +290,10 @@ def test_rate_stretches_the_positions_in_every_mode():
         close(y, whole[:, t : t + 1])
 
 
-def test_a_window_counts_steps_and_refuses_another_rate():
-    with pytest.raises(UserError, match="rate: mixer attention with a window runs at the sampling rate"):
-        make(window=4)(features(), rate=0.5)
+@pytest.mark.parametrize("options", [{"window": 4}, {"d_conv": 4}], ids=str)
+def test_what_counts_steps_refuses_another_rate(options):
+    with pytest.raises(UserError, match="rate: mixer attention with a window or a convolution runs at the"):
+        make(**options)(features(), rate=0.5)
 
 
 def test_states_are_float32_and_exact_under_autocast():
@@ -372,6 +373,12 @@ def test_parameter_names_and_shapes():
 @pytest.mark.parametrize(
     ("attempt", "message"),
     [
+        (lambda: AttentionOptions(d_conv=-1), "attention.d_conv: expected a whole number >= 0, got -1"),
+        (lambda: AttentionOptions(rotary_dim=0), "attention.rotary_dim: expected a whole number >= 1, got 0"),
+        (
+            lambda: AttentionOptions(n_kv_heads=3),
+            "attention.n_kv_heads: expected a divisor of n_heads, got 3",
+        ),
         (lambda: make(n_heads=5), "attention.n_heads: expected a divisor of the 24 channels, got 5"),
         (lambda: make(head_dim=5), "attention.rotary_dim: expected an even number of at most head_dim = 5"),
         (
