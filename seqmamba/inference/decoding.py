@@ -117,6 +117,7 @@ class Decoder:
         self._graphs: dict[int, GraphedSteps[Generation]] = {}
         self._active: GraphedSteps[Generation] | None = None  # holds the state, if any does
         self._eager_state = start
+        self._weights = _fingerprint(model)
 
     @property
     def graphed(self) -> bool:
@@ -137,6 +138,7 @@ class Decoder:
                 asked for and the model's state changes its form.
         """
         require_whole("n_tokens", n_tokens)
+        self._forget_graphs_of_other_weights()
         with evaluation_mode(self.model), torch.inference_mode():
             done_before = self._state.done.clone()
             draws = self._draw(n_tokens)
@@ -150,6 +152,12 @@ class Decoder:
         return TokenBlock(
             tokens, log_probs, sampled, self._count(tokens, done_before), map_state(torch.clone, self._state)
         )
+
+    def _forget_graphs_of_other_weights(self) -> None:
+        weights = _fingerprint(self.model) if self._graphs else self._weights
+        if weights != self._weights:
+            self._eager_state, self._active, self._graphs = self._state, None, {}
+            self._weights = weights
 
     @property
     def _state(self) -> Generation:
@@ -225,6 +233,12 @@ class Decoder:
         ends = (tokens[..., None] == self._stop_tokens).any(dim=-1)
         ended_earlier = ends.cumsum(dim=1) - ends.long() > 0
         return (~ended_earlier & ~done_before[:, None]).sum(dim=1)
+
+
+def _fingerprint(model: TokenModel) -> tuple[Any, ...]:
+    """Where the weights are and how often they changed, which tensors made in inference mode do not count."""
+    parameters = list(model.parameters())
+    return tuple((x.data_ptr(), 0 if x.is_inference() else x._version) for x in parameters)
 
 
 def _pad(drawn: Draws, done: Tensor, pad: int) -> Draws:

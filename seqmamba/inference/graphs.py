@@ -13,6 +13,7 @@ from torch.utils import _pytree
 
 from seqmamba.errors import UserError
 from seqmamba.nn.state import State, describe_state, first_difference, map_state
+from seqmamba.nn.stepping import keeping_derived
 
 _ERRORS = "thread_local"  # other threads may go on using the GPU, to write what was made so far for instance
 _WARM_UPS = 2  # the first compiles kernels; what is left to initialise happens at the latest in the second
@@ -25,8 +26,9 @@ class GraphedSteps(Generic[State]):
     must not wait for the GPU. Memory does not grow from call to call. On a CPU the function itself runs: same
     numbers, same interface.
 
-    Weights that change in place are followed; moving or replacing them needs a new object. The setting of
-    `torch.autocast` at the first call is part of the graph, which casts the weights once a replay.
+    The weights must stay where and as they are: before the capture, layers derive from them what they need in
+    every step. The setting of `torch.autocast` at the first call is part of the graph, which casts the weights
+    once a replay.
 
     Args:
         function: Some steps of a model.
@@ -39,6 +41,7 @@ class GraphedSteps(Generic[State]):
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
         self._outputs: Any = None
+        self._derived: list[Any] = []
         self._checked = False
 
     @property
@@ -95,7 +98,12 @@ class GraphedSteps(Generic[State]):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(device):
             self._warm_up(state, device)
-            with _casts_of_its_own(), _explained(), torch.cuda.graph(graph, capture_error_mode=_ERRORS):
+            with (
+                keeping_derived() as self._derived,
+                _casts_of_its_own(),
+                _explained(),
+                torch.cuda.graph(graph, capture_error_mode=_ERRORS),
+            ):
                 outputs, new_state = self._function(state, *self._inputs)
                 _overwrite(state, new_state)
         # capturing runs nothing, so the buffers still hold the state to start from

@@ -17,6 +17,7 @@ from seqmamba.nn.initialisers import log_uniform_log_delta, protect
 from seqmamba.nn.mixer import Mixer, no_recurrent_state
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.state import S4State
+from seqmamba.nn.stepping import keep_derived
 from seqmamba.ops import LtiSystem, bidirectional_lti, lti, lti_discretise, lti_state_step
 
 
@@ -28,10 +29,12 @@ class S4(Mixer):
     real tensors whose last axis holds real and imaginary part; they and the states stay float32 or wider.
 
     Args:
-        config: ``d_model``, ``direction``, ``combine``, ``dt_min``, ``dt_max``, ``bias`` and ``s4`` are read.
+        config: ``d_model``, ``direction``, ``combine``, ``dt_min``, ``dt_max``, ``bias``, ``scan_impl`` and
+            ``s4`` are read.
 
     Raises:
-        UserError: If the directions of a bidirectional layer are to meet otherwise than by ``add``.
+        UserError: If the directions of a bidirectional layer are to meet otherwise than by ``add``, or
+            ``scan_impl`` is none of this layer's.
     """
 
     def __init__(self, config: MixerConfig) -> None:
@@ -42,8 +45,13 @@ class S4(Mixer):
                 f"combine: mixer s4 adds its directions in one convolution, got {config.combine!r}",
                 hint='use combine="add"',
             )
+        if config.scan_impl == "numba":
+            raise UserError(
+                "scan_impl: mixer s4 has no implementation in numba",
+                hint='use scan_impl="auto", which transforms, or "chunked"',
+            )
         options, dim, half = config.s4, config.d_model, config.s4.d_state // 2
-        self.discretisation = options.discretisation
+        self.discretisation, self.impl = options.discretisation, config.scan_impl
         low_rank = options.form == "dplr"
         system = (
             legs_low_rank(options.d_state) if low_rank else diagonal_system(options.init, options.d_state)
@@ -86,13 +94,15 @@ class S4(Mixer):
         if self.bidirectional:
             if state is not None or return_state:
                 raise no_recurrent_state()
-            y = bidirectional_lti(x, **self._continuous(), C=C, D=self.D, rate=rate, reset=reset)
+            y = bidirectional_lti(
+                x, **self._continuous(), C=C, D=self.D, rate=rate, reset=reset, impl=self.impl
+            )
             return self._finish(y), None
         hidden = None if state is None else state.hidden
         if x.shape[1] == 1 and hidden is not None and reset is None:
             step, hidden = lti_state_step(hidden, x[:, 0], self._discrete(rate), C, self.D)
             return self._finish(step[:, None]), S4State(hidden) if return_state else None
-        options: dict[str, Any] = {"rate": rate, "reset": reset, "initial_state": hidden}
+        options: dict[str, Any] = {"rate": rate, "reset": reset, "initial_state": hidden, "impl": self.impl}
         result = lti(x, **self._continuous(), C=C, D=self.D, return_final_state=return_state, **options)
         if isinstance(result, Tensor):
             return self._finish(result), None
@@ -129,20 +139,27 @@ class S4(Mixer):
         }
 
     def _discrete(self, rate: float) -> LtiSystem:
-        """The discrete system, kept from step to step where no gradient, trace or graph needs its making."""
+        """The discrete system, kept from step to step where no gradient or trace needs its making.
+
+        A CUDA graph reads the one made before it, if something keeps it for the graph, or makes its own.
+        """
         sources = [x for x in (self.log_dt, self.log_A_real, self.A_imag, self.B, self.P) if x is not None]
-        traced = torch.is_grad_enabled() or torch.compiler.is_compiling() or _is_captured(self.log_dt)
-        if traced or any(x.is_inference() for x in sources):  # the latter do not count their changes
-            if _is_captured(self.log_dt) and self.P is not None and self.discretisation == "zoh":
-                raise UserError(
-                    "s4: a CUDA graph cannot hold a matrix exponential, which waits for the GPU",
-                    hint="discretise a dplr system by bilinear to step it in a graph",
-                )
-            return lti_discretise(**self._continuous(), rate=rate)
-        key = (rate, *((x.data_ptr(), x._version) for x in sources))
-        if self._steps is None or self._steps[0] != key:
-            self._steps = key, lti_discretise(**self._continuous(), rate=rate)
-        return self._steps[1]
+        traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        captured = _is_captured(self.log_dt)
+        if not traced and not any(x.is_inference() for x in sources):  # these do not count their changes
+            key = (rate, *((x.data_ptr(), x._version) for x in sources))
+            if self._steps is not None and self._steps[0] == key:
+                if not captured or keep_derived(self._steps[1]):
+                    return self._steps[1]
+            elif not captured:
+                self._steps = key, lti_discretise(**self._continuous(), rate=rate)
+                return self._steps[1]
+        if captured and self.P is not None and self.discretisation == "zoh":
+            raise UserError(
+                "s4: a CUDA graph cannot hold a matrix exponential, which waits for the GPU",
+                hint="discretise a dplr system by bilinear to step it in a graph",
+            )
+        return lti_discretise(**self._continuous(), rate=rate)
 
 
 def _is_captured(x: Tensor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfig, MultiScaleConfig
-from seqmamba.nn import AttentionOptions, Mamba2Options
+from seqmamba.nn import AttentionOptions, Mamba2Options, S4Options
 from seqmamba.nn.mixers import MIXERS
 
 VOCABULARY = 11
@@ -25,6 +25,7 @@ def _outer(mixer, **options):
 
 BACKBONES = {
     **{name: BackboneConfig(8, 2, mixer=name, **_SMALL) for name in MIXERS if "causal" in MIXERS[name]},
+    "s4-dplr": BackboneConfig(8, 2, mixer="s4+mlp", s4=S4Options(form="dplr")),
     "mamba-attention": BackboneConfig(8, 3, mixer=("mamba", "attention+mlp", "mamba"), **_SMALL),
     "mamba-window": BackboneConfig(8, 3, mixer=("mamba", "attention+mlp", "mamba"), **_WINDOW),
     "multiscale": MultiScaleConfig(_outer("mamba"), pool=(2, 3)),

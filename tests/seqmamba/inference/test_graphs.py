@@ -131,6 +131,20 @@ def test_a_growing_state_is_never_graphed(name):
         decoder_with_borders(model, start, steady=True).advance(7)
 
 
+def test_other_weights_get_other_graphs():
+    model = language_model("s4")
+    decoder = decoder_with_borders(model, begin(model, prompt(2, 3)), steady=True)
+    decoder.advance(17)
+    graphs = set(decoder._graphs.values())
+    assert len(graphs) == 2
+    decoder.advance(17)
+    assert set(decoder._graphs.values()) == graphs
+    with torch.no_grad():
+        model.backbone.layers[1].mixer.log_dt.add_(0.5)
+    decoder.advance(17)
+    assert not set(decoder._graphs.values()) & graphs
+
+
 def test_a_graph_cannot_be_had_without_a_gpu():
     model = language_model("mamba")
     with pytest.raises(UserError, match="graph: CUDA graphs need an NVIDIA GPU, but the state is on cpu"):
@@ -190,12 +204,15 @@ def test_a_graph_keeps_its_casts_when_autocast_ends(name, dtype):
 
 
 @pytest.mark.gpu
-def test_weights_that_change_in_place_are_followed():
-    model, start = on_gpu("mamba")
+@pytest.mark.parametrize("name", ["mamba", "s4", "s4-dplr"])
+def test_weights_that_change_between_blocks_are_followed(name):
+    """Those that a step reads, and those from which a layer derives something before the first step."""
+    model, start = on_gpu(name)
     graphed = Decoder(model, start, SAMPLING, graph=True)
-    block = graphed.advance(4)
+    block = graphed.advance(20)
     with torch.no_grad():
-        model.lm_head.weight.mul_(-1)
+        for parameter in model.parameters():
+            parameter.mul_(0.8)
     expected = Decoder(model, block.state, SAMPLING, graph=False).advance(20)
     assert_same_block(graphed.advance(20), expected)
 
@@ -241,7 +258,9 @@ def test_steps_that_wait_for_the_gpu_are_refused():
     def waiting(state, x):
         return x * float(x.sum()), state
 
-    with pytest.raises(UserError, match=r"these steps cannot be captured in a CUDA graph: .*run them without"):
+    with pytest.raises(
+        UserError, match=r"these steps cannot be captured in a CUDA graph: .*run them without"
+    ):
         GraphedSteps(waiting, pair("cuda"))(torch.ones(2, 1, device="cuda"))
 
 
