@@ -47,8 +47,8 @@ class S4(Mixer):
             )
         if config.scan_impl == "numba":
             raise UserError(
-                "scan_impl: mixer s4 has no implementation in numba",
-                hint='use scan_impl="auto", which transforms, or "chunked"',
+                "scan_impl: mixer s4 offers auto, chunked, reference, got 'numba'",
+                hint="the other mixers of a hybrid take what they can from auto",
             )
         options, dim, half = config.s4, config.d_model, config.s4.d_state // 2
         self.discretisation, self.impl = options.discretisation, config.scan_impl

@@ -25,7 +25,7 @@ def lti_chunked(
 ) -> tuple[Tensor, Tensor | None]:
     """Compute what `lti_reference` does without a transform: y = K * u + R x within a block of some steps.
 
-    Work and memory are linear in the length, and the smallest for short sequences.
+    Work and memory are linear in the length.
     """
     powers = Powers(system)
 

@@ -3,6 +3,11 @@
 Everything that an operator over length L needs is a product (C transition^(bT)) (transition^j B) with
 l = bT + j and T about sqrt(L): two families of sqrt(L) vectors, each grown by doubling, and one matrix
 product. Nothing of size L x state exists, for dense transitions no more than for diagonal ones.
+
+S4 gets the kernel of a diagonal less a rank one from a generating function, truncated by transition^L, at
+the roots of unity (section 3.2 and appendix C.3): as many operations, but one by one in place of a matrix
+product, and for the bilinear transform only. Here powers serve every system. They cannot grow: the norm of a
+transition is at most one. The last product is float32 for float32 inputs, or tf32 if PyTorch is told so.
 """
 
 from __future__ import annotations

@@ -89,6 +89,18 @@ def test_hybrids_with_mamba_agree_too() -> None:
 
 
 @pytest.mark.parametrize("direction", ["causal", "bidirectional"])
+@pytest.mark.parametrize("impl", ["chunked", "reference"])
+def test_the_implementation_asked_for_runs(
+    direction: str, impl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixer, x = make(direction), torch.randn(2, 70, 6, dtype=torch.float64)
+    expected = mixer(x)[0]
+    mixer.impl = impl
+    monkeypatch.setattr(torch.fft, "rfft", None)
+    torch.testing.assert_close(mixer(x)[0], expected)
+
+
+@pytest.mark.parametrize("direction", ["causal", "bidirectional"])
 def test_packed_sequences_equal_separate_runs(direction: str) -> None:
     mixer = make(direction)
     sequences = [torch.randn(n, 6, dtype=torch.float64) for n in (5, 1, 17, 8)]
@@ -250,6 +262,8 @@ def test_it_compiles_as_one_graph(direction: str) -> None:
 def test_refusals() -> None:
     with pytest.raises(UserError, match=r"combine: mixer s4 adds its directions in one .*, got 'concat'"):
         build_mixer("s4", MixerConfig(d_model=6, direction="bidirectional", combine="concat"))
+    with pytest.raises(UserError, match="scan_impl: mixer s4 offers auto, chunked, reference, got 'numba'"):
+        build_mixer("s4", MixerConfig(d_model=6, scan_impl="numba"))
     mixer, x = make("bidirectional"), torch.randn(1, 4, 6, dtype=torch.float64)
     with pytest.raises(UserError, match="bidirectional layer has no recurrent state"):
         mixer(x, return_state=True)
