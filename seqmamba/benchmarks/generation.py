@@ -20,7 +20,7 @@ from seqmamba.benchmarks.timing import Clock, Spread, size_of
 from seqmamba.errors import UserError
 from seqmamba.inference import Decoder, SamplingConfig, begin, step_period
 
-PEER = "transformers"
+PEER, GRAPH, STEPS = "transformers", "graph", "steps"
 GREEDY = SamplingConfig(temperature=0.0)
 _PROMPT, _CHECKED = 16, 48  # tokens of the check
 _PEER_PROMPT = 16  # its steps cost the same anywhere, but taking in a prompt may take it minutes
@@ -126,9 +126,10 @@ class TransformersSteps:
 
 def candidates(settings: GenerationSettings) -> dict[str, Start]:
     """Return what is timed by name, the peer first."""
-    graphed: dict[str, Start] = {"graph": partial(start_decoder, graph=True)}
-    ours: dict[str, Start] = {"steps": partial(start_decoder, graph=False)}
-    return {PEER: TransformersSteps, **(graphed if settings.device.type == "cuda" else {}), **ours}
+    starts: dict[str, Start] = {PEER: TransformersSteps}
+    if settings.device.type == "cuda":
+        starts[GRAPH] = partial(start_decoder, graph=True)
+    return {**starts, STEPS: partial(start_decoder, graph=False)}
 
 
 def measure(settings: GenerationSettings, names: list[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -153,7 +154,7 @@ def measure(settings: GenerationSettings, names: list[str] | None = None) -> Ite
         positions = settings.positions if name != PEER else (_PEER_PROMPT,)
         for batch, position in product(settings.batches, positions):
             row: dict[str, Any] = {"name": name, "batch": batch, "position": position}
-            row |= _attempt(settings, model, chosen[name], batch, position)
+            row |= _attempt(settings, model, name, batch, position)
             if row["status"] == "ok":
                 speed = row["tokens_per_second"]
                 if name == PEER:
@@ -163,13 +164,15 @@ def measure(settings: GenerationSettings, names: list[str] | None = None) -> Ite
 
 
 def _attempt(
-    settings: GenerationSettings, model: LanguageModel, start: Start, batch: int, position: int
+    settings: GenerationSettings, model: LanguageModel, name: str, batch: int, position: int
 ) -> dict[str, Any]:
     """Measure, or say what came in between: one candidate's failure must not hide the others' times."""
     try:
-        return _measure(settings, model, start, batch, position)
+        return _measure(settings, model, candidates(settings)[name], batch, position)
     except PeerUnavailable as failure:
         return {"status": "absent", "detail": str(failure)}
+    except UserError as failure:  # a graph cannot hold every model
+        return {"status": "absent" if name == GRAPH else "error", "detail": failure.message}
     except Exception as failure:
         status = "OOM" if is_out_of_memory(failure) else "error"
         return {"status": status, "detail": str(failure).splitlines()[0]}

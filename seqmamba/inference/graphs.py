@@ -26,9 +26,9 @@ class GraphedSteps(Generic[State]):
     must not wait for the GPU. Memory does not grow from call to call. On a CPU the function itself runs: same
     numbers, same interface.
 
-    The weights must stay where and as they are: before the capture, layers derive from them what they need in
-    every step. The setting of `torch.autocast` at the first call is part of the graph, which casts the weights
-    once a replay.
+    The weights must stay where and as they are: before the capture, layers derive from them what they need
+    in every step. The setting of `torch.autocast` at the first call is part of the graph, which casts the
+    weights once a replay.
 
     Args:
         function: Some steps of a model.

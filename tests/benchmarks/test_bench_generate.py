@@ -160,6 +160,15 @@ def test_mistakes_are_one_line(options, message, capsys):
 
 
 @pytest.mark.gpu
+def test_a_model_that_no_graph_can_hold_is_stepped():
+    hybrid = BackboneConfig(16, 2, mixer=("mamba", "attention"), d_state=4)
+    cuda = GenerationSettings(hybrid, 11, torch.device("cuda"), torch.float32, (2,), (20,), seconds=0.01)
+    rows = list(measure(cuda, ["graph", "steps"]))
+    assert [(row["name"], row["status"]) for row in rows] == [("graph", "absent"), ("steps", "ok")]
+    assert "a CUDA graph needs a state that keeps its form" in rows[0]["detail"]
+
+
+@pytest.mark.gpu
 def test_a_graph_is_checked_and_timed_on_a_gpu():
     cuda = GenerationSettings(SMALL, 11, torch.device("cuda"), torch.float32, (1, 3), (20,), seconds=0.01)
     rows = list(measure(cuda, ["graph", "steps"]))
