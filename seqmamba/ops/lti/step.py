@@ -63,5 +63,6 @@ def next_state(state: Tensor, u: Tensor, system: LtiSystem, dtype: torch.dtype) 
     if transition.is_complex():
         aged = transition * state
     else:
-        aged = as_complex((transition @ as_real(state)[..., None]).squeeze(-1))
+        # the batch as rows of one product a channel: broadcast, the matrices would be copied for each of it
+        aged = as_complex((as_real(state).transpose(0, 1) @ transition.mT).transpose(0, 1).contiguous())
     return aged + drive * u[..., None]
