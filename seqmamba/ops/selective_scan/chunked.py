@@ -16,8 +16,10 @@ from seqmamba.ops.selective_scan.reference import (
     widen,
 )
 
-# Steps that are scanned together. Longer chunks mean fewer Python steps and more passes over more memory.
-CHUNK_SIZE = 32
+# Steps that are scanned together. Longer chunks mean fewer Python steps and more passes over more memory:
+# they pay until the states of a chunk are this many, which fill a cache of a CPU, or keep a GPU busy.
+FEWEST_STEPS, MOST_STEPS = 32, 512
+CPU_ELEMENTS, GPU_ELEMENTS = 2**16, 2**20
 
 
 def selective_scan_chunked(
@@ -34,7 +36,7 @@ def selective_scan_chunked(
     delta_softplus: bool,
     reverse: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Compute what `selective_scan_reference` does, by parallel prefix scans over `CHUNK_SIZE` steps.
+    """Compute what `selective_scan_reference` does, by parallel prefix scans over `chunk_steps` steps.
 
     Chunks follow each other, so that memory holds the states of one chunk only; for the backward each
     chunk is recomputed from the state before it.
@@ -51,8 +53,9 @@ def selective_scan_chunked(
     recompute = torch.is_grad_enabled() and any(t.requires_grad for t in (x, dt, A, B, C, state))
 
     # split, not slicing: the gradient of a slice is a zero-filled copy of the whole sequence, for every chunk
-    x_c, dt_c, B_c, C_c = (sequence.split(CHUNK_SIZE, dim=1) for sequence in (x, dt, B, C))
-    keep_c = None if keep is None else keep.split(CHUNK_SIZE, dim=1)
+    steps = chunk_steps(A.numel(), u.is_cuda)
+    x_c, dt_c, B_c, C_c = (sequence.split(steps, dim=1) for sequence in (x, dt, B, C))
+    keep_c = None if keep is None else keep.split(steps, dim=1)
     outputs: list[Tensor] = []
     for i in reversed(range(len(x_c))) if reverse else range(len(x_c)):
         chunk = (state, x_c[i], dt_c[i], A, B_c[i], C_c[i])
@@ -64,6 +67,12 @@ def selective_scan_chunked(
         outputs.append(y)
     y = torch.cat(outputs[::-1] if reverse else outputs, dim=1)
     return finish(y, x, D, z, u.dtype), state
+
+
+def chunk_steps(elements: int, on_a_gpu: bool) -> int:
+    """Steps of a chunk where each step has so many elements; the batch is left out, which may be symbolic."""
+    budget = GPU_ELEMENTS if on_a_gpu else CPU_ELEMENTS
+    return min(MOST_STEPS, max(FEWEST_STEPS, budget // elements))
 
 
 def _scan_chunk(

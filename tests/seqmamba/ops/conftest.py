@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
 import pytest
 import torch
 from emulator import host_compiler
 from scan_cases import Machine, machine_of
+
+# by its path: as an attribute of seqmamba.ops the folder's name is the operator
+chunked = importlib.import_module("seqmamba.ops.selective_scan.chunked")
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +20,12 @@ def _uninitialised_memory_is_nan() -> Iterator[None]:
     assert torch.empty(4).isnan().all()
     yield
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(autouse=True)
+def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the short sequences of the tests are several chunks of the chunked scan."""
+    monkeypatch.setattr(chunked, "MOST_STEPS", chunked.FEWEST_STEPS)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,7 @@ from torch import Tensor
 from seqmamba.errors import UserError
 from seqmamba.ops import selective_scan, selective_state_step
 
+chunked = importlib.import_module("seqmamba.ops.selective_scan.chunked")
 IMPLEMENTATIONS = ("reference", "chunked", "numba")
 FAST_IN = [
     ("chunked", torch.float64),
@@ -45,6 +47,20 @@ def test_outputs_and_gradients_match_the_float64_reference(
     assert_all_close(actual, reference, TOLERANCE[dtype])
     assert actual["y"].dtype == dtype
     assert actual["final state"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_small_model_is_scanned_in_long_chunks(reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "MOST_STEPS", 512)
+    sizes = [(1, False), (64, False), (2**12, False), (2**12, True), (2**20, True)]
+    assert [chunked.chunk_steps(*size) for size in sizes] == [512, 512, 32, 256, 32]
+    arguments = scan_arguments(length=600)
+    options = {"delta_softplus": True, "reverse": reverse, "reset": some_resets(2, 600)}
+    actual, expected = (
+        run_with_gradients(selective_scan, arguments, torch.float64, impl=impl, **options)
+        for impl in ("chunked", "reference")
+    )
+    assert_all_close(actual, expected, TOLERANCE[torch.float64])
 
 
 @pytest.mark.parametrize("impl", ["chunked", "numba"])
