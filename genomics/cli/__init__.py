@@ -6,5 +6,6 @@ VERBS = {
     "fit": "genomics.cli.fit",
     "predict": "genomics.cli.predict",
     "audit": "genomics.cli.audit",
+    "track": "genomics.cli.track",
 }
 """Verb name -> module with ``HELP``, ``add_arguments`` and ``run``."""
