@@ -46,7 +46,7 @@ def begin(
     require(batch_size is None or is_whole(batch_size), "batch_size", "a whole number >= 1", batch_size)
     require_whole("first_row", first_row, 0)
     device = next(model.parameters()).device
-    position = 0 if prompt is None else prompt.shape[-1]
+    unprompted = prompt is None
     if prompt is None:
         require_tokens(model, torch.tensor(start_token), "start_token")
         prompt = torch.full((1, 1), start_token, device=device)
@@ -60,7 +60,8 @@ def begin(
         if prompt.shape[1] > 1:
             _, state = prefill(model, prompt[:, :-1], state=state, chunk=chunk)
     rows = torch.zeros(len(prompt), dtype=torch.int64, device=device)
-    taken_in = Generation(state, prompt[:, -1].clone(), rows, rows + position, rows > 0)
+    positions = rows if unprompted else rows + prompt.shape[1]
+    taken_in = Generation(state, prompt[:, -1].clone(), rows, positions, rows > 0)
     start = taken_in if len(prompt) == n_rows else taken_in.repeat(n_rows)
     return start._replace(rows=torch.arange(first_row, first_row + n_rows, device=device))
 

@@ -57,7 +57,8 @@ def load_state(path: str | Path, like: CausalModel | State) -> Any:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: expected a state written by save_state, got {error}", hint=_HINT) from error
     if metadata.get("format") != _FORMAT:

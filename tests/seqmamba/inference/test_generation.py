@@ -296,6 +296,8 @@ def test_more_arguments_out_of_range():
     model = language_model("mamba")
     with pytest.raises(UserError, match="start_token: expected token ids from 0 to 10, got -1 to -1"):
         begin(model, start_token=-1)
+    with pytest.raises(UserError, match=r"prompt: expected \(batch, length >= 1\), got \(\)"):
+        begin(model, torch.tensor(3))
     with pytest.raises(UserError, match="first_row: expected a whole number >= 0, got -1"):
         begin(model, first_row=-1)
     with pytest.raises(UserError, match="chunk: expected a whole number >= 1, got 0"):
