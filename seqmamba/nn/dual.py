@@ -173,5 +173,5 @@ def _check(config: MixerConfig) -> None:
     if config.scan_impl == "numba":
         raise UserError(
             "scan_impl: mixer mamba2 offers auto, chunked, reference, got 'numba'",
-            hint="the other mixers of a hybrid take what they can from auto",
+            hint="auto runs the other mixers of a hybrid on numba where it can",
         )

@@ -265,6 +265,16 @@ def test_bfloat16_autocast_keeps_parameters_and_states_in_float32() -> None:
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in mixer.parameters())
 
 
+def test_a_narrow_model_keeps_wide_states() -> None:
+    mixer, x = make().bfloat16(), noise(2, 9, 12).bfloat16()
+    whole, final = mixer(x, return_state=True)
+    first, state = mixer(x[:, :8], return_state=True)
+    last, state = mixer(x[:, 8:], state=state, return_state=True)
+    assert whole.dtype == last.dtype == torch.bfloat16
+    assert {t.dtype for t in (*final, *state)} == {torch.float32}
+    torch.testing.assert_close(torch.cat((first, last), dim=1), whole, atol=0.05, rtol=0.05)
+
+
 @pytest.mark.parametrize("direction", ["causal", "bidirectional"])
 def test_compiles_as_one_graph(direction: str) -> None:
     mixer, x = make(direction, **OPTIONS[1]).float(), noise(2, 12, 12).float()

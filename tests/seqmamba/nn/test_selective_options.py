@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from seqmamba import Backbone, BackboneConfig
 from seqmamba.errors import UserError
 from seqmamba.inference import compare_modes
-from seqmamba.nn import Mamba, MixerConfig, SelectiveSSM, build_mixer, map_state, pack, unpack
+from seqmamba.nn import GridOptions, Mamba, MixerConfig, SelectiveSSM, build_mixer, map_state, pack, unpack
 
 OPTIONS: list[dict[str, Any]] = [
     {"complex_state": True},
@@ -100,6 +100,24 @@ def test_bidirectional_mixer_written_out(options: dict[str, Any], combine: str) 
         g = torch.sigmoid(gate[0])
         y = g * forward + (1 - g) * reverse
     torch.testing.assert_close(mixer(x)[0], mixer.out_proj(y))
+
+
+@each_option
+@pytest.mark.parametrize("name", ["vision_mamba", "cross_scan"])
+def test_the_other_mixers_that_select_take_the_options_too(name: str, options: dict[str, Any]) -> None:
+    grid = GridOptions(width=4)
+    outputs = []
+    for impl in ("auto", "reference"):
+        torch.manual_seed(0)
+        config = MixerConfig(
+            d_model=12, direction="bidirectional", d_state=5, grid=grid, scan_impl=impl, **options
+        )
+        mixer = build_mixer(name, config).double()
+        y, _ = mixer(noise(2, 12, 12))
+        outputs.append(y)
+    torch.testing.assert_close(*outputs)
+    y.sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in mixer.parameters())
 
 
 @each_option
