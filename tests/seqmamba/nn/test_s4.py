@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -257,6 +259,38 @@ def test_it_compiles_as_one_graph(direction: str) -> None:
         with torch.no_grad():
             actual, expected = (f(x[:, :1], state=state, return_state=True) for f in (compiled, mixer))
         torch.testing.assert_close(actual, expected)
+
+
+CHECKED = """
+from dataclasses import replace
+
+import torch
+from jaxtyping import TypeCheckError, install_import_hook
+
+with install_import_hook(["seqmamba.nn", "seqmamba.ops.lti"], "beartype.beartype"):
+    from seqmamba.nn import MixerConfig, S4Options, build_mixer
+    from seqmamba.ops import lti
+
+x = torch.randn(2, 5, 6)
+dplr = S4Options(8, form="dplr")
+for options in (S4Options(8), dplr, replace(dplr, discretisation="bilinear")):
+    build_mixer("s4", MixerConfig(6, direction="bidirectional", s4=options))(x)
+    mixer = build_mixer("s4", MixerConfig(6, s4=options))
+    reset = torch.ones(2, 5, dtype=torch.bool)
+    y, state = mixer(x, state=mixer.init_state(2), return_state=True, reset=reset)
+    mixer(y[:, :1], state=state, return_state=True)
+half = torch.zeros(6, 4, dtype=torch.complex64)
+try:
+    lti(x, torch.ones(6), half, half, half[:, :3])
+except TypeCheckError:
+    print("refused")
+"""
+
+
+def test_signatures_hold_at_run_time() -> None:
+    done = subprocess.run([sys.executable, "-c", CHECKED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["refused"]
 
 
 def test_refusals() -> None:

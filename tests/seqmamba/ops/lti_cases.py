@@ -60,13 +60,16 @@ def run_lti(
     leaves = {name: cast(x, dtype).clone().requires_grad_() for name, x in arguments.items()}
     y, final = operator(**leaves, **options, return_final_state=True)
     generator = torch.Generator().manual_seed(7)
-    seeds = [
-        torch.randn(x.shape, dtype=torch.float64, generator=generator).bfloat16().to(x.dtype)
-        for x in (y, final)
-    ]
+    seeds = [gradient_like(x, generator) for x in (y, final)]
     gradients = torch.autograd.grad([y, final], list(leaves.values()), seeds)
     named = dict(zip((f"gradient of {name}" for name in leaves), gradients, strict=True))
     return {"y": y.detach(), "final state": final.detach(), **named}
+
+
+def gradient_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Random numbers that every dtype holds, in the shape, dtype and device of `x` but dense."""
+    parts = torch.randn(*x.shape, 2, generator=generator).bfloat16().float()
+    return (torch.view_as_complex(parts) if x.is_complex() else parts[..., 0]).to(x)
 
 
 def rounded(arguments: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
