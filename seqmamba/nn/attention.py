@@ -18,9 +18,9 @@ from seqmamba.nn.rotary import rotary_angles, rotate
 from seqmamba.nn.state import AttentionState
 from seqmamba.ops import causal_conv1d
 
-# Up to these lengths a mask over all pairs of positions beats a call for each length of the packed sequences:
-# measured on a CPU; a GPU has to wait for the host between the calls.
-_LONGEST_MASK = {"cpu": 512, "cuda": 2048}
+# Beyond these lengths packed rows are cut by sequence, not masked. On a CPU both cost the same at 256. The bound
+# for GPUs is an estimate, not a measurement: there the host waits once, and the calls are many and small.
+_LONGEST_MASK = {"cpu": 256, "cuda": 2048}
 
 
 class Attention(Mixer):
