@@ -19,7 +19,7 @@ from triton_cases import DEVICE, INTERPRETED, implement_on_the_cpu, lift_obstacl
 
 from seqmamba.errors import UserError
 from seqmamba.ops import ssd, ssd_state_step
-from seqmamba.ops.decay import decay_rate
+from seqmamba.ops.decay import LARGEST_LOG_RATE, decay_rate
 from seqmamba.ops.dispatch import no_obstacle
 from seqmamba.ops.ssd import api, registration, tiles
 from seqmamba.ops.ssd import step as step_module
@@ -219,6 +219,16 @@ def test_the_step_is_one_kernel(dtype: torch.dtype, wide_skip: bool, monkeypatch
     wanted, wanted_after = ssd_state_step(state.double().requires_grad_(), **double, delta_softplus=True)
     assert_all_close({"y": y}, {"y": wanted.detach()}, ROUNDING[dtype])
     assert_all_close({"state": after}, {"state": wanted_after.detach()}, 4e-6)
+
+
+@pytest.mark.parametrize("rate", [-200.0, LARGEST_LOG_RATE])
+def test_the_slowest_and_the_fastest_decay_stay_finite(rate: float) -> None:
+    arguments = ssd_arguments(length=37)
+    arguments["A"] = decay_rate(torch.full_like(arguments["A"], rate))
+    arguments["delta"] = torch.linspace(-80, 1e4, arguments["delta"].numel()).view_as(arguments["delta"])
+    arguments = on_device(arguments)
+    found = run_with_gradients(ssd, arguments, torch.float32, impl="triton", delta_softplus=True)
+    assert all(x.isfinite().all() for x in found.values())
 
 
 def test_the_step_takes_the_logarithm_of_the_decay_rate() -> None:
