@@ -19,7 +19,7 @@ from seqmamba.nn.state import AttentionState
 from seqmamba.ops import causal_conv1d
 
 # Beyond these lengths packed rows are cut by sequence, not masked. On a CPU both cost the same at 256. The
-# bound for GPUs is an estimate, not a measurement: there the host waits once, and the calls are many and small.
+# bound for GPUs is an estimate, not a measurement: there the host waits once, for many small calls.
 _LONGEST_MASK = {"cpu": 256, "cuda": 2048}
 
 
