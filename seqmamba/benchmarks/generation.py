@@ -1,31 +1,33 @@
-"""How fast a language model generates, one token after the other, beside stepping transformers' Mamba."""
+"""How fast a language model generates, one token after the other, beside other packages."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfig, MultiScaleConfig
+from seqmamba.benchmarks.generation_peers import PROMPT, Generator, MambaSSMGraph, TransformersSteps
 from seqmamba.benchmarks.peers import PeerUnavailable, is_out_of_memory
 from seqmamba.benchmarks.timing import Clock, Spread, size_of
 from seqmamba.errors import UserError
 from seqmamba.inference import Decoder, SamplingConfig, begin, step_period
 
-PEER, GRAPH, STEPS = "transformers", "graph", "steps"
+GRAPH, STEPS = "graph", "steps"
 GREEDY = SamplingConfig(temperature=0.0)
 _PROMPT, _CHECKED = 16, 48  # tokens of the check
-_PEER_PROMPT = 16  # its steps cost the same anywhere, but taking in a prompt may take it minutes
 _STEPS = 64  # of one sample, at least
 _FEWEST, _MOST = 3, 50
+Start = Callable[[LanguageModel, Tensor, int], Generator]
+"""Takes the model, a prompt (1, length) and the sequences to continue it by."""
+PEERS: dict[str, Start] = {"mamba-ssm": MambaSSMGraph, "transformers": TransformersSteps}
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 
 
@@ -65,68 +67,14 @@ class GenerationSettings:
         return torch.randint(self.vocab_size, (1, length), generator=generator)
 
 
-class Generator(Protocol):
-    """Draws the likeliest tokens and keeps its place."""
-
-    def advance(self, n_tokens: int) -> Any:
-        """Return what has (batch, n_tokens) ``tokens`` and ``log_probs``."""
-
-
-Start = Callable[[LanguageModel, Tensor, int], Generator]
-"""Takes the model, a prompt (1, length) and the sequences to continue it by."""
-
-
 def start_decoder(model: LanguageModel, prompt: Tensor, batch: int, *, graph: bool) -> Decoder:
     """Ours, with or without a CUDA graph."""
     return Decoder(model, begin(model, prompt, batch_size=batch), GREEDY, graph=graph)
 
 
-@dataclass
-class GeneratedBlock:
-    """What `TransformersSteps` makes."""
-
-    tokens: Tensor
-    log_probs: Tensor
-
-
-class TransformersSteps:
-    """The Mamba of Hugging Face transformers with our weights, stepped with its own cache."""
-
-    def __init__(self, model: LanguageModel, prompt: Tensor, batch: int) -> None:
-        try:
-            from transformers import AutoModelForCausalLM
-        except ImportError as failure:
-            raise PeerUnavailable("not installed: pip install transformers") from failure
-        from seqmamba.backbones.layouts.export import export_transformers
-
-        weight = next(model.parameters())
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                export_transformers(model, folder)
-            except UserError as failure:
-                raise PeerUnavailable(f"has no such model: {failure.message}") from failure
-            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=weight.dtype)
-        self._model = loaded.to(weight.device).eval()
-        self._cache: Any = None
-        self._tokens = prompt[:, -_PEER_PROMPT:].expand(batch, -1).to(weight.device)
-
-    @torch.inference_mode()
-    def advance(self, n_tokens: int) -> GeneratedBlock:
-        """Draw the likeliest tokens."""
-        tokens, log_probs = [], []
-        for _ in range(n_tokens):
-            out = self._model(input_ids=self._tokens, cache=self._cache, use_cache=True, logits_to_keep=1)
-            self._cache = out.cache
-            best = out.logits[:, -1].float().log_softmax(dim=-1).max(dim=-1)
-            self._tokens = best.indices[:, None]
-            tokens.append(best.indices)
-            log_probs.append(best.values)
-        return GeneratedBlock(torch.stack(tokens, dim=1), torch.stack(log_probs, dim=1))
-
-
 def candidates(settings: GenerationSettings) -> dict[str, Start]:
-    """Return what is timed by name, the peer first."""
-    starts: dict[str, Start] = {PEER: TransformersSteps}
+    """Return what is timed by name, the peers first."""
+    starts = dict(PEERS)
     if settings.device.type == "cuda":
         starts[GRAPH] = partial(start_decoder, graph=True)
     return {**starts, STEPS: partial(start_decoder, graph=False)}
@@ -141,7 +89,7 @@ def measure(settings: GenerationSettings, names: list[str] | None = None) -> Ite
 
     Yields:
         One row of JSON values for each. ``status`` is ok, FAIL (wrong probabilities of the tokens), OOM,
-        absent or error; ``ratio`` how many times faster than the peer at that batch size, if that has a time.
+        absent or error; ``ratio`` how many times faster than the fastest peer at that batch size.
     """
     model, chosen = settings.build(), candidates(settings)
     unknown = set(names or ()) - set(chosen)
@@ -150,15 +98,17 @@ def measure(settings: GenerationSettings, names: list[str] | None = None) -> Ite
             f"bench generate: --impls takes {', '.join(chosen)}, got {', '.join(sorted(unknown))}"
         )
     peer_speed: dict[int, float] = {}
-    for name in chosen if names is None else sorted(names, key=list(chosen).index):
-        positions = settings.positions if name != PEER else (_PEER_PROMPT,)
+    for name in (
+        x for x in chosen if names is None or x in names
+    ):  # the peers first: ratios need their times
+        positions = (PROMPT,) if name in PEERS else settings.positions
         for batch, position in product(settings.batches, positions):
             row: dict[str, Any] = {"name": name, "batch": batch, "position": position}
             row |= _attempt(settings, model, name, batch, position)
             if row["status"] == "ok":
                 speed = row["tokens_per_second"]
-                if name == PEER:
-                    peer_speed[batch] = speed
+                if name in PEERS:
+                    peer_speed[batch] = max(speed, peer_speed.get(batch, 0.0))
                 row["ratio"] = speed / peer_speed[batch] if batch in peer_speed else None
             yield row
 
