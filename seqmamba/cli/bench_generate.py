@@ -81,9 +81,7 @@ def run(args: argparse.Namespace, device: torch.device) -> int:
         print(_line(row, args.sample_rate), flush=True)
         if args.output is not None:
             write(args.output, {**header, "load_after": load_average(), "rows": rows})
-    print(
-        f"  (x real time: tokens of a sequence over {args.sample_rate} a second; ratio: over the fastest peer)"
-    )
+    print(f"  (x real time: at {args.sample_rate} tokens a second; ratio: speed over the fastest peer)")
     return int(any(row["status"] not in ("ok", "absent") and row["name"] not in PEERS for row in rows))
 
 
