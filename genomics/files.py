@@ -27,7 +27,7 @@ _FOREIGN = {
 }
 # BGZF is gzip with a "BC" field in its head, and an empty block at its end (SAM specification, section 4.1).
 _BGZF_HEAD = 14
-_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
 def check_file(path: str | Path) -> Path:
@@ -127,7 +127,7 @@ def _unpacked(raw: BufferedReader, path: Path) -> BufferedReader | gzip.GzipFile
             )
     if not head.startswith(_GZIP):
         return raw
-    if head[:4] == _BGZF_END[:4] and head[12:14] == b"BC" and path.is_file():
+    if head[:4] == BGZF_END[:4] and head[12:14] == b"BC" and path.is_file():
         _check_bgzf_end(path)
     return gzip.GzipFile(fileobj=raw)
 
@@ -135,8 +135,8 @@ def _unpacked(raw: BufferedReader, path: Path) -> BufferedReader | gzip.GzipFile
 def _check_bgzf_end(path: Path) -> None:
     """Notice a bgzip file that was cut between two blocks, which gzip readers take for its end."""
     with path.open("rb") as handle:
-        handle.seek(-min(len(_BGZF_END), path.stat().st_size), os.SEEK_END)
-        if handle.read() != _BGZF_END:
+        handle.seek(-min(len(BGZF_END), path.stat().st_size), os.SEEK_END)
+        if handle.read() != BGZF_END:
             raise UserError(
                 f"{path}: is truncated (the block that ends every bgzip file is missing)",
                 hint="copy or download the file again; `bgzip --test` checks it",

@@ -7,5 +7,6 @@ VERBS = {
     "predict": "genomics.cli.predict",
     "audit": "genomics.cli.audit",
     "track": "genomics.cli.track",
+    "score-variants": "genomics.cli.score_variants",
 }
 """Verb name -> module with ``HELP``, ``add_arguments`` and ``run``."""

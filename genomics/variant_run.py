@@ -1,0 +1,228 @@
+"""Scoring a file of variants of any size: in order, in bounded memory, resumable to the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
+from torch import nn
+
+from genomics.fasta import Fasta
+from genomics.models import SequenceModel
+from genomics.resumable import ResumableFile
+from genomics.variant_results import AddedFields, Results
+from genomics.variant_scores import DEFAULT_WINDOW, Strands, VariantScorer
+from genomics.variant_summary import Summary
+from genomics.variant_tables import TableWriter, VariantTable, write_parquet
+from genomics.variants import Haplotypes, Reason, Variant, VariantWindows
+from genomics.vcf import Vcf, VcfWriter
+from seqmamba.errors import UserError
+from seqmamba.training.hardware import describe_device
+
+VCF_SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz")
+TABLE_SUFFIXES = (".tsv", ".tsv.gz", ".parquet")
+_CHUNK_BATCHES = 4  # batches whose rows are held at once, so that equal lengths find each other
+_CHUNK_BYTES = 16_000_000  # of rows held at once: a row with thousands of samples is long
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """How to score a file of variants.
+
+    Args:
+        scores: Out of ``llr``, ``embedding`` and ``delta``; None for the model's own.
+        window: Bases around a variant; None for what the model was trained on, else 1,024.
+        strands: See `VariantScorer`.
+        batch_bases: See `VariantScorer`.
+        prefix: First part of the name of every INFO field or column.
+    """
+
+    scores: tuple[str, ...] | None = None
+    window: int | None = None
+    strands: Strands = "both"
+    batch_bases: int = 65_536
+    prefix: str = "SM"
+
+
+def choose_window(model: nn.Module, window: int | None) -> int:
+    """Return the window to use.
+
+    Args:
+        model: Any model.
+        window: What was asked for, if anything.
+
+    Raises:
+        UserError: If the model was trained on shorter sequences only.
+    """
+    limit = model.config.max_length if isinstance(model, SequenceModel) else None
+    if window is None:
+        return limit or DEFAULT_WINDOW
+    if limit is not None and window > limit:
+        raise UserError(f"--window {window}: the model was trained on at most {limit} bases")
+    return window
+
+
+def score_variants(
+    model: nn.Module,
+    genome: Fasta,
+    source: Vcf | VariantTable,
+    output: Path,
+    config: ScoringConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Summary | None:
+    """Score every variant of a file.
+
+    The whole file is checked first, so that a bad line costs no computing. The output appears when it is
+    complete; until then an interrupted run can go on with ``resume``, and ends with the same bytes.
+
+    Args:
+        model: See `VariantScorer`.
+        genome: The genome that the variants lie on.
+        source: The variants.
+        output: ``.vcf``, ``.vcf.gz`` (bgzip), ``.tsv``, ``.tsv.gz`` or ``.parquet``.
+        config: How to score.
+        resume: See `ResumableFile`.
+        overwrite: See `ResumableFile`.
+
+    Returns:
+        What became of the rows; None if the output was complete already.
+
+    Raises:
+        UserError: For a bad line, with its number; an unknown kind of output; a model that gives no such
+            score; or an earlier run that is in the way.
+    """
+    _check_output(output, source.path)
+    window = choose_window(model, config.window)
+    scorer = VariantScorer(model, config.scores, config.strands, config.batch_bases)
+    fields = AddedFields(config.prefix, scorer.scores)
+    writer = _writer(output, source, genome, fields, f"{type(model).__name__}, window {window} bases")
+    total = 0
+    for variant in source.variants():
+        writer.check(variant)
+        total += 1
+    settings = {
+        "input": _identity(source.path),
+        "genome": _identity(genome.path),
+        "model": model_digest(model),
+        "device": describe_device(next(model.parameters()).device).partition(" (")[0],
+        "window": window,
+        "scores": [field.id for field in fields.scores],
+        "strands": config.strands,
+        "batch_bases": config.batch_bases,
+    }
+    bgzip = output.name.endswith("gz")
+    with ResumableFile(output, settings, bgzip=bgzip, resume=resume, overwrite=overwrite) as file:
+        if file.complete:
+            return None
+        summary = Summary.from_dict(file.notes)
+        if not file.size:
+            file.write(writer.header, 0, summary.as_dict())
+        windows = VariantWindows(genome, window)
+        with _progress() as progress:
+            task = progress.add_task("", total=total, completed=file.records)
+            rows = max(1, _CHUNK_BATCHES * config.batch_bases // window)
+            for chunk in _chunks(islice(source.variants(), file.records, None), rows):
+                lines = []
+                for variant, results in zip(chunk, _score(chunk, windows, scorer), strict=True):
+                    lines.append(writer.lines(variant, results))
+                    summary.add(variant, results)
+                file.write(b"".join(lines), len(chunk), summary.as_dict())
+                progress.advance(task, len(chunk))
+        if output.suffix == ".parquet":
+            file.finish(lambda rows, target: write_parquet(rows, target, fields))
+        else:
+            file.finish()
+    return summary
+
+
+def _score(chunk: Sequence[Variant], windows: VariantWindows, scorer: VariantScorer) -> Iterator[Results]:
+    """Score some rows together."""
+    sites = [windows.at(variant) for variant in chunk]
+    pairs = [allele for site in sites for allele in site.alleles if isinstance(allele, Haplotypes)]
+    values, failed = scorer(pairs)
+    found = zip(values, failed, strict=True)
+    for site in sites:
+        reasons: list[Reason | None] = []
+        rows = []
+        for allele in site.alleles:
+            if isinstance(allele, Haplotypes):
+                row, broken = next(found)
+                reasons.append(Reason.NOT_FINITE if broken else None)
+            else:
+                row = np.full(len(scorer.scores), np.nan)
+                reasons.append(allele)
+            rows.append(row)
+        yield Results(tuple(reasons), np.stack(rows), site.mismatch)
+
+
+def _chunks(variants: Iterable[Variant], rows: int) -> Iterator[list[Variant]]:
+    """Cut the rows into pieces that depend on nothing but the rows."""
+    chunk: list[Variant] = []
+    size = 0
+    for variant in variants:
+        chunk.append(variant)
+        size += sum(map(len, variant.fields))
+        if len(chunk) == rows or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _check_output(output: Path, source: Path) -> None:
+    if not output.name.endswith((*VCF_SUFFIXES, *TABLE_SUFFIXES)):
+        kinds = ", ".join((*VCF_SUFFIXES, *TABLE_SUFFIXES))
+        raise UserError(f"--output {output}: expected a name that ends with one of {kinds}")
+    if output.exists() and output.samefile(source):
+        raise UserError(f"--output {output}: is the file that is read", hint="name another file")
+
+
+def _writer(
+    output: Path, source: Vcf | VariantTable, genome: Fasta, fields: AddedFields, note: str
+) -> VcfWriter | TableWriter:
+    if output.name.endswith(VCF_SUFFIXES):
+        return VcfWriter(fields, source if isinstance(source, Vcf) else genome, f"seqmamba_scores={note}")
+    return TableWriter(fields, source)
+
+
+def _identity(path: Path) -> str:
+    status = path.stat()
+    return f"{path.name} ({status.st_size} bytes, changed at {status.st_mtime_ns})"
+
+
+def model_digest(model: nn.Module) -> str:
+    """Return a hash of a model's weights and buffers, whatever device they are on.
+
+    Args:
+        model: Any model.
+    """
+    digest = hashlib.sha256(repr(model.config).encode() if hasattr(model, "config") else b"")
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+class _Rate(ProgressColumn):
+    """Rows a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} variants/s")
+
+
+def _progress() -> Progress:
+    """Return a line of progress on stderr, silent where nobody watches."""
+    columns = (BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    quiet = not sys.stderr.isatty()
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet)
