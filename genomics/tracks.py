@@ -131,10 +131,13 @@ class Track:
         return {
             "the model": _fingerprint(self.model),
             "--genome": hashlib.sha256(repr(lengths).encode()).hexdigest()[:16],
-            "--chroms or --regions": hashlib.sha256(repr(self.blocks).encode()).hexdigest()[:16],
             "--target": list(self.targets),
             **{f"--{name.replace('_', '-')}": value for name, value in asdict(self.config).items()},
+            "what --chroms, --regions and --bin cover": self._covered(),
         }
+
+    def _covered(self) -> str:
+        return hashlib.sha256(repr(self.blocks).encode()).hexdigest()[:16]
 
     def run(self, store: TrackStore) -> None:
         """Do the work that is left.
