@@ -76,6 +76,7 @@ class Summary:
             share = f"{self.mismatches:,} of {self.rows:,} rows ({self.mismatches / self.rows:.1%})"
             yield f"REF differs from {genome} in {share}, first at {source}:{lines}; is it the right build?"
         if self.unknown:
-            yield f"{genome} has no sequence {', '.join(self.unknown)}, for example"
-        for reason, count in sorted(self.reasons.items()):
-            yield f"without scores: {count:,} {reason}"
+            yield f"{genome} has no sequence {', '.join(map(repr, self.unknown))}, for example"
+        if self.reasons:
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
+            yield f"without scores: {counts}"
