@@ -11,15 +11,11 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
 from seqmamba.atomic import atomic_folder
-from seqmamba.errors import UserError
 from seqmamba.training.checkpoints import read_checkpoint
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
-
-_LOOK_EVERY = 50
 
 
 class EpochSeeds(L.Callback):
@@ -88,23 +84,6 @@ class PretrainedExport(L.Callback):
                 pl_module.exported.save_pretrained(part)  # type: ignore[operator]
 
 
-class FiniteLoss(L.Callback):
-    """Stops a run whose loss is no longer a number, with a sentence instead of hours of nothing."""
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Check the loss; on a GPU only now and then, because looking at it makes the device wait."""
-        if pl_module.device.type != "cpu" and batch_idx % _LOOK_EVERY and not trainer.is_last_batch:
-            return
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if isinstance(loss, torch.Tensor) and not torch.isfinite(loss).all():
-            raise UserError(
-                f"the training loss became {float(loss.sum())} at step {trainer.global_step}",
-                hint="lower model.init_args.optimiser.lr, or train with --trainer.precision 32-true",
-            )
-
-
 class EpochLines(L.Callback):
     """Prints a line an epoch to stderr."""
 
@@ -115,13 +94,15 @@ class EpochLines(L.Callback):
         """Start the clock."""
         self._start = time.monotonic()
 
-    @rank_zero_only
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the metrics of the epoch."""
+        metrics = trainer.callback_metrics  # read by every process, as their means are taken over all
+        if not trainer.is_global_zero:
+            return
         values = "  ".join(
             f"{name} {float(value):.4g}"
-            for name, value in sorted(trainer.callback_metrics.items())
-            if not name.endswith(("_step", "_epoch", "/seconds"))
+            for name, value in sorted(metrics.items())
+            if not (name.endswith(("_step", "_epoch", "/seconds")) or (name == "train/skipped" and not value))
         )
         seconds = time.monotonic() - self._start
         total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"

@@ -125,7 +125,8 @@ class RunCheckpoint(Checkpoint):
             raise UserError(
                 f"{type(pl_module).__name__} monitors {pl_module.monitor!r}, but it logged {logged}"
             )
-        score = float(value)
+        # The first process decides for all: saving waits for every one, and a score need not be shared.
+        score = trainer.strategy.broadcast(float(value))
         if self._beats(score, pl_module.monitor_mode):
             self.best_score, self.best_epoch = score, trainer.current_epoch
             trainer.save_checkpoint(self.folder.best, weights_only=True)

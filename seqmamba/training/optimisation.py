@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from seqmamba.errors import UserError
+from seqmamba.training.skippable import PausableLambdaLR, SkippableAdamW
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,9 @@ class OptimiserConfig:
         min_lr_fraction: The schedule ends at this fraction of `lr`.
         schedule: Shape of the decay after the warm-up.
         grad_clip: Largest global L2 norm of the gradient; 0 switches clipping off.
+        max_skipped_in_a_row: Steps whose loss or gradient is not finite are skipped; that many in a row end
+            the run.
+        max_skipped_share: So does an epoch with a larger share of them.
 
     Raises:
         UserError: When a value is out of range.
@@ -40,6 +42,8 @@ class OptimiserConfig:
     min_lr_fraction: float = 0.1
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     grad_clip: float = 1.0
+    max_skipped_in_a_row: int = 20
+    max_skipped_share: float = 0.5
 
     def __post_init__(self) -> None:
         _require(self.lr > 0 and math.isfinite(self.lr), "lr", "a positive number", self.lr)
@@ -57,6 +61,9 @@ class OptimiserConfig:
         )
         _require(self.schedule in _DECAYS, "schedule", f"one of {', '.join(_DECAYS)}", self.schedule)
         _require(self.grad_clip >= 0, "grad_clip", "zero (off) or more", self.grad_clip)
+        row, share = self.max_skipped_in_a_row, self.max_skipped_share
+        _require(row >= 1, "max_skipped_in_a_row", "one or more", row)
+        _require(0 <= share <= 1, "max_skipped_share", "a number in [0, 1]", share)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, lr: float | None = None) -> list[dict[str, Any]]:
@@ -119,7 +126,9 @@ def lr_factor(config: OptimiserConfig, total_steps: int) -> Callable[[int], floa
     return factor
 
 
-def build_optimiser(model: nn.Module, config: OptimiserConfig, total_steps: int) -> tuple[AdamW, LambdaLR]:
+def build_optimiser(
+    model: nn.Module, config: OptimiserConfig, total_steps: int
+) -> tuple[SkippableAdamW, PausableLambdaLR]:
     """Build AdamW over `parameter_groups` and its per-step schedule.
 
     Args:
@@ -131,8 +140,8 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig, total_steps: int)
         The optimiser and a scheduler to be stepped after every optimiser step.
     """
     groups = parameter_groups(model, config.weight_decay, config.lr)
-    optimiser = AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
-    return optimiser, LambdaLR(optimiser, lr_factor(config, max(1, total_steps)))
+    optimiser = SkippableAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    return optimiser, PausableLambdaLR(optimiser, lr_factor(config, max(1, total_steps)))
 
 
 def _require(condition: bool, name: str, expected: str, got: object) -> None:

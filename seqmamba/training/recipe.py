@@ -21,8 +21,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from seqmamba.atomic import atomic_path, name_file
 from seqmamba.errors import UserError
-from seqmamba.training.callbacks import EpochLines, EpochSeeds, FiniteLoss, PretrainedExport
+from seqmamba.training.callbacks import EpochLines, EpochSeeds, PretrainedExport
 from seqmamba.training.checkpoints import DataOnlyCheckpointIO, RunCheckpoint, read_checkpoint
+from seqmamba.training.finite import FiniteSteps
 from seqmamba.training.hardware import describe_device, limit_threads
 from seqmamba.training.metrics_csv import MetricsCSV
 from seqmamba.training.run_folder import RunFolder
@@ -100,10 +101,10 @@ class RecipeCLI(LightningCLI):
         keeps_files = self.keeps_files = self.subcommand == "fit" and not options["fast_dev_run"]
         attended = sys.stdout.isatty() and options["enable_progress_bar"] is not False
         callbacks: list[L.Callback] = [*_as_list(options["callbacks"]), EpochSeeds(self._seed())]
+        if self.subcommand == "fit":
+            callbacks.append(FiniteSteps())  # logs what the lines of EpochLines show
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks += [EpochLines(), *([RichProgressBar()] if attended else [])]
-        if self.subcommand == "fit":
-            callbacks.append(FiniteLoss())
         if keeps_files:
             callbacks += [RunCheckpoint(self.folder), PretrainedExport(self.folder)]
         bound = {

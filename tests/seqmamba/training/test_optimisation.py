@@ -100,6 +100,8 @@ def test_tiny_trainings_have_a_schedule(total: int) -> None:
         ("min_lr_fraction", 1.5),
         ("schedule", "exponential"),
         ("grad_clip", -0.1),
+        ("max_skipped_in_a_row", 0),
+        ("max_skipped_share", 1.5),
         ("eps", 0.0),
     ],
 )

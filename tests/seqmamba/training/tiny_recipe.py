@@ -50,6 +50,37 @@ class TinyTask(Task):
         self.log("test/loss", self.loss(batch))
 
 
+class PoisonedTask(TinyTask):
+    """A TinyTask of which some training batches, counted over the run, are no good.
+
+    Args:
+        bad: Which.
+        part: What is not finite: the ``input`` and so all, the ``loss`` only, or the ``gradient`` only.
+        rank: The one process that meets them; None: each.
+        optimiser: As a Task takes it.
+    """
+
+    def __init__(
+        self,
+        bad: list[int],
+        part: str = "input",
+        rank: int | None = None,
+        optimiser: OptimiserConfig | None = None,
+    ) -> None:
+        super().__init__(optimiser=optimiser)
+        self.bad, self.part, self.rank = bad, part, rank
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        x, y = batch
+        done = self.trainer.current_epoch * int(self.trainer.num_training_batches)
+        if done + batch_idx not in self.bad or self.rank not in (None, self.global_rank):
+            return super().training_step(batch, batch_idx)
+        if self.part == "input":
+            return super().training_step((x * torch.nan, y), batch_idx)
+        loss = super().training_step(batch, batch_idx)
+        return loss + torch.inf if self.part == "loss" else loss + (0 * self.head.weight.sum()).sqrt()
+
+
 class NoisyRows(Dataset):
     """Rows whose augmentation draws from torch's global generator, as a worker would see it."""
 
@@ -141,12 +172,21 @@ class SignalAt(L.Callback):
         self.strike("train end", trainer.current_epoch - 1)
 
 
-def recipe(folder: Path, *, workers: int = 0, trainer: dict[str, Any] | None = None) -> Path:
-    """Write a recipe of four epochs of five steps."""
+def recipe(
+    folder: Path,
+    *,
+    workers: int = 0,
+    trainer: dict[str, Any] | None = None,
+    poison: dict[str, Any] | None = None,
+) -> Path:
+    """Write a recipe of four epochs of five steps, of a `PoisonedTask` if there is a poison."""
     content = {
         "seed_everything": 3,
         "run": str(folder / "run"),
-        "model": {"class_path": "tiny_recipe.TinyTask", "init_args": {"optimiser": {"lr": 0.01}}},
+        "model": {
+            "class_path": "tiny_recipe.PoisonedTask" if poison else "tiny_recipe.TinyTask",
+            "init_args": {"optimiser": {"lr": 0.01}, **(poison or {})},
+        },
         "data": {"class_path": "tiny_recipe.TinyData", "init_args": {"num_workers": workers}},
         "trainer": {"max_epochs": 4, "accelerator": "cpu", "log_every_n_steps": 2, **(trainer or {})},
     }
