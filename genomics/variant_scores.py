@@ -154,6 +154,8 @@ class VariantScorer:
         Returns:
             The scores, NaN where one does not apply or the model gave no number; and whether it did not.
         """
+        if not pairs:
+            return np.empty((0, len(self.scores))), np.empty(0, dtype=np.bool_)
         columns: list[FloatArray] = []
         failed = np.zeros(len(pairs), dtype=np.bool_)
         turned = [pair.reverse_complement() for pair in pairs]
