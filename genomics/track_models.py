@@ -159,17 +159,23 @@ class LanguageReader:
 
     Args:
         model: A `MaskedModel`, or a `LanguageModel` over the ids of `genomics.alphabet`.
+        headless: Whether a model without a head is fine: only `ids` will be used.
+
+    Attributes:
+        ids: The model's id of every id of `genomics.alphabet`.
+        causal: Whether the model sees the left only.
+        averages_strands: Whether the model reads both strands by itself.
 
     Raises:
         UserError: If the model is none of these, has no head, or does not say which ids are bases.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, headless: bool = False) -> None:
         if isinstance(model, MaskedModel):
             vocabulary = model.config.vocabulary
             self.causal = False
             self.averages_strands = model.config.equivariant
-        elif isinstance(model, LanguageModel) and model.config.head:
+        elif isinstance(model, LanguageModel) and (headless or model.config.head):
             vocabulary = CADUCEUS
             self.causal = _is_causal(model)
             self.averages_strands = False

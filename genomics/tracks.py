@@ -8,8 +8,6 @@ on disk; a run that is killed goes on behind it and ends with the same bytes.
 from __future__ import annotations
 
 import hashlib
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +22,8 @@ from genomics.alphabet import PAD, N, TokenArray
 from genomics.carried import CarriedScores
 from genomics.fasta import Fasta
 from genomics.inference import batches_by_length
+from genomics.model_identity import fingerprint
+from genomics.progress import Progress
 from genomics.tiling import Span, Tiling, Window
 from genomics.track_models import SCORES, CausalPredictor, Predictor, predictor
 from genomics.track_regions import Regions
@@ -33,7 +33,6 @@ from seqmamba.errors import UserError
 DEFAULT_WINDOW = 8_192
 BLOCK_BASES = 2**20
 _BLOCK_VALUES = 2**22  # bounds the memory of models with many targets
-_PROGRESS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ class Track:
         """Return everything that the values depend on, as JSON."""
         lengths = [(name, self.genome.length(name)) for name in self.genome.names]
         return {
-            "the model": _fingerprint(self.model),
+            "the model": fingerprint(self.model),
             "--genome": hashlib.sha256(repr(lengths).encode()).hexdigest()[:16],
             "--target": list(self.targets),
             **{f"--{name.replace('_', '-')}": value for name, value in asdict(self.config).items()},
@@ -145,11 +144,12 @@ class Track:
         Raises:
             UserError: If the genome cannot be read, or the model gives NaN.
         """
-        progress = _Progress(self.blocks, store.done)
+        sizes = [sum(span.end - span.start for span in block.spans) for block in self.blocks]
+        progress = Progress(total=sum(sizes), done=sum(sizes[: store.done]))
         compute = self._carried(store) if self.carried else self._windowed
-        for block in self.blocks[store.done :]:
+        for block, size in zip(self.blocks[store.done :], sizes[store.done :], strict=True):
             store.append(compute(block)[self._columns])
-            progress.advance(block)
+            progress.advance(size)
         progress.finish()
 
     def _carried(self, store: TrackStore) -> Any:
@@ -294,42 +294,5 @@ def _whole(bases: int, unit: int) -> int:
     return -(-bases // unit) * unit if unit > 1 else bases
 
 
-def _fingerprint(model: nn.Module) -> str:
-    """Return what tells one model from another: a hash of its class, its options and its weights."""
-    digest = hashlib.sha256(f"{type(model).__name__} {getattr(model, 'config', None)!r}".encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
 def _state_file(folder: Path, block: int) -> Path:
     return folder / f"state-{block}.safetensors"
-
-
-class _Progress:
-    """Counts bases, and says on stderr how far the work is where somebody is watching."""
-
-    def __init__(self, blocks: Sequence[Block], done: int) -> None:
-        sizes = [sum(span.end - span.start for span in block.spans) for block in blocks]
-        self._total = sum(sizes)
-        self._before = self._bases = sum(sizes[:done])
-        self._start = self._last = time.monotonic()
-
-    def advance(self, block: Block) -> None:
-        self._bases += sum(span.end - span.start for span in block.spans)
-        now = time.monotonic()
-        if sys.stderr.isatty() and now - self._last > _PROGRESS_SECONDS:
-            self._last = now
-            print(f"\r{self._text()}", end="", file=sys.stderr, flush=True)
-
-    def finish(self) -> None:
-        start = "\r" if sys.stderr.isatty() else ""
-        print(f"{start}{self._text()}", file=sys.stderr)
-
-    def _text(self) -> str:
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        rate = (self._bases - self._before) / seconds
-        left = f", {(self._total - self._bases) / rate / 60:.0f} min left" if rate > 0 else ""
-        share = 100 * self._bases / max(1, self._total)
-        return f"{self._bases:,} of {self._total:,} bases ({share:.1f} %), {rate:,.0f} bases/s{left}"

@@ -7,6 +7,7 @@ VERBS = {
     "predict": "genomics.cli.predict",
     "audit": "genomics.cli.audit",
     "track": "genomics.cli.track",
+    "embed": "genomics.cli.embed",
     "score-variants": "genomics.cli.score_variants",
 }
 """Verb name -> module with ``HELP``, ``add_arguments`` and ``run``."""
