@@ -98,7 +98,12 @@ class FiniteSteps(L.Callback):
         """
         limits = _limits(pl_module)
         self._look(trainer, limits)
-        pl_module.log("train/skipped", float(self.skipped), reduce_fx="max", sync_dist=True)
+        count = float(self.skipped)
+        pl_module.log("train/skipped", count, reduce_fx="max", sync_dist=True, logger=False)
+        # Lightning would write it after the checkpoint, and a run killed in between would lack it.
+        for logger in trainer.loggers:
+            values = {"epoch": float(trainer.current_epoch), "train/skipped": count}
+            logger.log_metrics(values, step=trainer.global_step - 1)
         if self._last is not None and self._epoch_blamed > limits.max_skipped_share * self._epoch_steps:
             share = f"{self._epoch_skipped} of the {self._epoch_steps} steps of an epoch were skipped"
             raise _too_many(*self._last, share)
