@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 
 from genomics.alphabet import N, TokenArray
-from genomics.track_models import SCORES, LanguageReader, language_scores, require_finite
+from genomics.language_reader import SCORES, LanguageReader, language_scores, require_finite
 from seqmamba.inference import CausalModel, Stream, load_state, save_state
 
 GAP = 1_000

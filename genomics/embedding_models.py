@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genomics.equivariance import mirror, reverse_complement_tokens
+from genomics.language_reader import LanguageReader, require_finite
 from genomics.masked_model import MaskedModel
 from genomics.models import SequenceModel
-from genomics.track_models import LanguageReader, require_finite
 from seqmamba.backbones import Backbone, LanguageModel
 from seqmamba.errors import UserError
 from seqmamba.nn.packing import length_mask, reset_from_lengths

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genomics.alphabet import MASK, A, N, TokenArray
-from genomics.track_models import LanguageReader
+from genomics.language_reader import LanguageReader
 from genomics.variant_results import Score
 from genomics.variants import Haplotypes
 from seqmamba.errors import UserError

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from genomics.language_reader import LanguageReader
 from genomics.masked_model import MaskedModel
 from genomics.models import SequenceModel
-from genomics.track_models import LanguageReader
 from genomics.variant_likelihoods import (
     Batches,
     CausalScores,

@@ -11,7 +11,7 @@ from seqmamba.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genomics.embeddings import Item
+    from genomics.embedding_inputs import Item
 
 HELP = "write embeddings of sequences, windows or bases, to Parquet or npz"
 
@@ -84,7 +84,7 @@ def _input(args: argparse.Namespace) -> tuple[Iterator[Item], list[Path]]:
     """Return the sequences and the files that they come from."""
     from itertools import chain
 
-    from genomics.embeddings import from_fasta, from_genome
+    from genomics.embedding_inputs import from_fasta, from_genome
     from genomics.fasta import Fasta
     from genomics.files import check_file
 

@@ -10,7 +10,7 @@ from track_cases import CAUSAL, bases, causal, scores_of, tokens_of
 import genomics.carried
 from genomics.alphabet import encode
 from genomics.carried import CarriedScores
-from genomics.track_models import LanguageReader
+from genomics.language_reader import LanguageReader
 from seqmamba.backbones import LanguageModel, LanguageModelConfig, MultiScaleConfig
 from seqmamba.errors import UserError
 
