@@ -83,6 +83,16 @@ def test_every_implementation_of_the_scan(impl: str) -> None:
     torch.testing.assert_close(mixer(x)[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options", [{"complex_state": True}, {"bc_norm": "rms"}, {"bc_norm": "learned", "dt_limit": (0.01, 0.2)}]
+)
+def test_options_of_the_selection(options: dict[str, Any]) -> None:
+    x = grid(4, 3)
+    actual, expected = (make(3, scan_impl=impl, **options)(x)[0] for impl in ("auto", "reference"))
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-10)
+    assert not torch.allclose(actual, make(3)(x)[0])
+
+
 @pytest.mark.parametrize(("impl", "filling"), [("auto", 1e3), ("reference", torch.nan)])
 def test_a_padded_batch_equals_separate_grids(impl: str, filling: float) -> None:
     width = 4

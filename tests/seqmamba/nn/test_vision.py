@@ -59,6 +59,16 @@ def test_every_implementation_of_the_scan(impl: str) -> None:
     torch.testing.assert_close(make(scan_impl=impl)(x)[0], make()(x)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options", [{"complex_state": True}, {"bc_norm": "rms"}, {"bc_norm": "learned", "dt_limit": (0.01, 0.2)}]
+)
+def test_options_of_the_selection(options: dict[str, Any]) -> None:
+    x = torch.randn(2, 9, 6, dtype=torch.float64)
+    actual, expected = (make(scan_impl=impl, **options).double()(x)[0] for impl in ("auto", "reference"))
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-10)
+    assert not torch.allclose(actual, make().double()(x)[0])
+
+
 def test_states_and_rates_are_refused() -> None:
     mixer, x = make(), torch.randn(1, 4, 6)
     with pytest.raises(UserError, match="bidirectional layer has no recurrent state"):
