@@ -64,7 +64,8 @@ def from_genome(genome: Fasta, bed: str | Path | None = None) -> Iterator[Item]:
                 f"{bed}:{row.line}: {interval} goes beyond the {length:,} bases there are",
                 hint="check that the genome build is the right one",
             )
-        yield Item(row.name or str(interval), interval, partial(_fetch, genome, interval))
+        name = str(interval) if row.name in (None, ".") else row.name
+        yield Item(name, interval, partial(_fetch, genome, interval))
 
 
 def _cut(tokens: TokenArray, start: int, end: int) -> TokenArray:

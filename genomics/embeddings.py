@@ -173,13 +173,15 @@ class Embeddings:
     def _jobs(self, item: Item) -> Iterator[list[Job]]:
         """Yield the windows of a sequence; those of one vector together."""
         length = len(item.interval)
-        if self.config.level == "base":
+        if length <= self.window:
+            windows = iter([Window(0, length, 0, length)])
+        elif self.config.level == "base":
             context = self.window - self.step
             left = context if self.embedder.causal else context // 2
             tiling = Tiling(unit=1, stride=self.step, left=left, right=context - left)
             windows = tiling.windows(Span(item.name, 0, length), length)
         else:
-            starts = range(0, min(length, max(1, length - self.window + self.step)), self.step)
+            starts = range(0, min(length, length - self.window + self.step), self.step)
             pieces = ((start, min(start + self.window, length)) for start in starts)
             windows = (Window(*piece, *piece) for piece in pieces)
         jobs = (Job(item, *window) for window in windows)
