@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,6 +103,7 @@ class GraphedSteps(Generic[State]):
             with (
                 keeping_derived() as self._derived,
                 _casts_of_its_own(),
+                _no_garbage_collected(),
                 _explained(),
                 torch.cuda.graph(graph, capture_error_mode=_ERRORS),
             ):
@@ -116,6 +119,8 @@ class GraphedSteps(Generic[State]):
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UPS):
+                self._function(state, *self._inputs)
+            with _refusing_waits():
                 _, new_state = self._function(state, *self._inputs)
         torch.cuda.current_stream(device).wait_stream(stream)
         _require_steady(state, new_state)
@@ -130,6 +135,42 @@ def _require_steady(before: Any, after: Any) -> None:
             f"a CUDA graph needs a state that keeps its form, got before and after its steps {change}",
             hint="attention without a window keeps ever more keys; run the model without a graph",
         )
+
+
+@contextmanager
+def _refusing_waits() -> Iterator[None]:
+    """Refuse steps that wait for the GPU before a capture does.
+
+    A capture that fails leaves PyTorch's random numbers and its allocator on that GPU in a state of capture.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    waits = [warning for warning in caught if "synchronizing" in str(warning.message)]
+    if waits:
+        where = f"{waits[0].filename}, line {waits[0].lineno}"
+        raise UserError(
+            f"these steps cannot be captured in a CUDA graph: they wait for the GPU at {where}",
+            hint="run them without a graph",
+        )
+
+
+@contextmanager
+def _no_garbage_collected() -> Iterator[None]:
+    """Keep Python from destroying an older graph during a capture, which that would invalidate."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager
