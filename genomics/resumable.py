@@ -77,11 +77,13 @@ class ResumableFile:
         self._handle = self.path.open("ab")
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._handle.close()
             raise UserError(
                 f"{self.output}: is being written by another process", hint="wait for it, or end it"
             ) from None
+        except OSError:
+            pass  # a file system without locks
         if go_on:
             try:
                 self._load()

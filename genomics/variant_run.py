@@ -106,7 +106,8 @@ def score_variants(
     window = choose_window(model, config.window)
     scorer = VariantScorer(model, config.scores, config.strands, config.batch_bases)
     fields = AddedFields(config.prefix, scorer.scores)
-    writer = _writer(output, source, genome, fields, f"{type(model).__name__}, window {window} bases")
+    place = f"window of {window} bases with POS at index {window // 2} from 0 on the forward strand"
+    writer = _writer(output, source, genome, fields, f"{type(model).__name__}, {place}")
     total = 0
     for variant in source.variants():
         writer.check(variant)

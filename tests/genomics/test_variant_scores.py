@@ -215,6 +215,36 @@ def test_every_score_of_every_allele_is_the_one_computed_by_hand(genome: Fasta, 
         assert (np.nanmax(np.abs(apart[..., 1] - apart[..., 2]), axis=0) > 1e-3).all()
 
 
+@pytest.mark.parametrize("build", [lambda: masked_model(equivariant=False), language_model, sequence_model])
+def test_the_genome_read_from_the_other_end_swaps_the_strands(
+    genome: Fasta, tmp_path: Path, build: Callable[[], nn.Module]
+) -> None:
+    other = write_genome(tmp_path / "rc.fa", chr1=turned(LETTERS))
+    here, there = [], []
+    for position in (1, 7, 120, 250, 399, 400):
+        ref, alt = LETTERS[position - 1], other_base(LETTERS[position - 1])
+        # An odd window has the same bases around a substitution whichever way it is read.
+        site = VariantWindows(genome, 63).at(variant("chr1", position, ref, alt))
+        mirrored = variant("chr1", len(LETTERS) + 1 - position, turned(ref), turned(alt))
+        here += list(site.alleles)
+        there += list(VariantWindows(other, 63).at(mirrored).alleles)
+    scorer = VariantScorer(build(), None, "each")
+    (values, _), (swapped, _) = scorer(here), scorer(there)  # type: ignore[arg-type]
+    values, swapped = (rows.reshape(len(here), -1, 3) for rows in (values, swapped))
+    np.testing.assert_allclose(swapped, values[..., [0, 2, 1]], atol=2e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", MODELS)
+def test_a_gpu_gives_the_scores_of_the_cpu(genome: Fasta, name: str) -> None:
+    build, kind, _, _ = MODELS[name]
+    pairs = [haplotypes(genome, case) for case in CASES]
+    expected, _ = VariantScorer(build(), [kind], "each")(pairs)
+    found, failed = VariantScorer(build().cuda(), [kind], "each", batch_bases=5 * WINDOW)(pairs)
+    assert not failed.any()
+    np.testing.assert_allclose(found, expected, atol=2e-3, rtol=2e-3)
+
+
 def test_names_follow_the_model_and_the_strands() -> None:
     def names(model: nn.Module, *kinds: str, strands: str = "both") -> list[str]:
         return [score.name for score in VariantScorer(model, kinds or None, strands).scores]  # type: ignore[arg-type]
