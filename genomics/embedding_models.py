@@ -16,6 +16,7 @@ from genomics.masked_model import MaskedModel
 from genomics.models import SequenceModel
 from seqmamba.backbones import Backbone, LanguageModel
 from seqmamba.errors import UserError
+from seqmamba.nn.block import stream_behind
 from seqmamba.nn.packing import length_mask, reset_from_lengths
 from seqmamba.nn.pooling import mean_pool
 
@@ -149,7 +150,7 @@ class Embedder:
             watch = backbone.layers[0].register_forward_pre_hook(lambda _, given: found.append(given[0]))
         else:
             watch = backbone.layers[layer - 1].register_forward_hook(
-                lambda _, given, result: found.append(result[0])
+                lambda _, given, result: found.append(stream_behind(result))
             )
         replace = backbone.register_forward_hook(lambda *_: found.pop())
         try:

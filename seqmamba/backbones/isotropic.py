@@ -91,17 +91,33 @@ class BlockStack(nn.Module):
         Returns:
             The residual stream, and one new state a block (``None`` unless asked for).
         """
+        hidden, branch, new = self.run_deferred(hidden, states, **options)
+        return hidden if branch is None else hidden + branch, new
+
+    def run_deferred(
+        self, hidden: Tensor, states: tuple[Any, ...] | None = None, **options: Any
+    ) -> tuple[Tensor, Tensor | None, tuple[Any, ...]]:
+        """Do what `run_blocks` does, but leave the last addition to the norm behind the stack.
+
+        Returns:
+            The residual stream, the branch that is still to be added to it if any, and the new states.
+        """
         old = (None,) * len(self.layers) if states is None else states
         shared_options = {**options, "shared": self.shared_attention, "stack_input": hidden}
-        new = []
+        recompute = self.config.checkpoint_activations and torch.is_grad_enabled()
+        branch, new = None, []
         for layer, state in zip(self.layers, old, strict=True):
-            given = shared_options if isinstance(layer, SharedAttentionBlock) else options
-            if self.config.checkpoint_activations and torch.is_grad_enabled():
+            shared = isinstance(layer, SharedAttentionBlock)
+            given = shared_options if shared else options
+            if recompute:  # what is kept of a block is its input: one tensor, not two
                 hidden, state = checkpoint(layer, hidden, use_reentrant=False, state=state, **given)
+            elif shared:
+                hidden, state = layer(hidden if branch is None else hidden + branch, state=state, **given)
+                branch = None
             else:
-                hidden, state = layer(hidden, state=state, **given)
+                hidden, branch, state = layer(hidden, branch, defer=True, state=state, **given)
             new.append(state)
-        return hidden, tuple(new)
+        return hidden, branch, tuple(new)
 
     def init_states(self, batch_size: int, device: torch.device | str | None) -> tuple[Any, ...]:
         """Return the state of every block before the first position; see `Backbone.init_state`."""
@@ -177,10 +193,10 @@ class Backbone(BlockStack, HubModel):
         """
         self._check(x, reset, state, return_state)
         states = None if state is None else state.layers
-        hidden, new = self.run_blocks(
+        hidden, branch, new = self.run_deferred(
             at_least_float32(x), states, reset=reset, return_state=return_state, rate=rate
         )
-        y = self.norm_f(hidden)
+        y = self.norm_f(hidden) if branch is None else self.norm_f(hidden, branch)[0]
         return (y, BackboneState(new)) if return_state else y
 
     def _check(

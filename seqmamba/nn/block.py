@@ -43,32 +43,49 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch length dim"],
+        branch: Float[Tensor, "batch length dim"] | None = None,
         *,
+        defer: bool = False,
         reset: Bool[Tensor, "batch length"] | None = None,
         state: Any = None,
         return_state: bool = False,
         rate: float = 1.0,
-    ) -> tuple[Float[Tensor, "batch length dim"], Any]:
+    ) -> tuple[Any, ...]:
         """Add the mixer's output to the residual stream.
+
+        Between two blocks the addition can wait for the norm behind it, which adds in its own pass: a block
+        called with ``defer`` leaves its last branch to be added by the next, which takes it as ``branch``.
 
         Args:
             x: Residual stream, float32 or float64.
+            branch: What is to be added to it first.
+            defer: Whether to leave the last addition to the caller.
             reset: See `Mixer.forward`.
             state: See `Mixer.forward`.
             return_state: See `Mixer.forward`.
             rate: See `Mixer.forward`.
 
         Returns:
-            The residual stream in the dtype of ``x``, and the mixer's new state.
+            The residual stream in the dtype of ``x``, and the mixer's new state; with ``defer`` the residual
+            stream, the branch that is missing in it, and the state.
         """
         dtype = norm_dtype(x)
-        y, state = self.mixer(
-            self.norm(x, dtype=dtype), reset=reset, state=state, return_state=return_state, rate=rate
-        )
-        x = x + self.dropout(y)
+        normed, x = (self.norm(x, dtype=dtype), x) if branch is None else self.norm(x, branch, dtype=dtype)
+        y, state = self.mixer(normed, reset=reset, state=state, return_state=return_state, rate=rate)
+        y = self.dropout(y)
         if self.mlp is not None and self.norm2 is not None:
-            x = x + self.dropout(self.mlp(self.norm2(x, dtype=dtype)))
-        return x, state
+            normed, x = self.norm2(x, y, dtype=dtype)
+            y = self.dropout(self.mlp(normed))
+        return (x, y, state) if defer else (x + y, state)
+
+
+def stream_behind(output: tuple[Any, ...]) -> Tensor:
+    """Return the residual stream behind a block, for forward hooks that look at it.
+
+    Args:
+        output: What the block returned, whether or not its last addition waits.
+    """
+    return output[0] + output[1] if len(output) == 3 else output[0]
 
 
 def norm_dtype(x: Tensor) -> torch.dtype | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -45,19 +46,29 @@ class RMSNorm(nn.Module):
         self.weight = protect(nn.Parameter(torch.ones(dim)))
 
     def forward(
-        self, x: Float[Tensor, "*shape dim"], *, dtype: torch.dtype | None = None
-    ) -> Float[Tensor, "*shape dim"]:
+        self,
+        x: Float[Tensor, "*shape dim"],
+        branch: Float[Tensor, "*shape dim"] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Any:
         """Normalise the last axis.
 
         Args:
-            x: Any floating dtype.
+            x: Any floating dtype; with a branch the residual stream, float32 or float64.
+            branch: What is added to x first, in the same pass over memory on a GPU.
             dtype: Dtype of the result; the weight's by default.
 
         Returns:
-            The normalised tensor.
+            The normalised tensor; with a branch also the sum, in the dtype of x.
         """
-        if self.groups == 1:
-            return cast(Tensor, rms_norm(x, self.weight, self.eps, dtype=dtype))
+        if self.groups > 1:
+            return _sum_first(self._normalise_groups, x, branch, dtype)
+        if branch is None:
+            return rms_norm(x, self.weight, self.eps, dtype=dtype)
+        return rms_norm(branch, self.weight, self.eps, residual=x, dtype=dtype)
+
+    def _normalise_groups(self, x: Tensor, dtype: torch.dtype | None) -> Tensor:
         scaled = unit_rms(at_least_float32(x).unflatten(-1, (self.groups, -1)), self.eps).flatten(-2)
         return (scaled * self.weight).to(dtype or self.weight.dtype)
 
@@ -84,12 +95,31 @@ class LayerNorm(nn.Module):
         self.bias = protect(nn.Parameter(torch.zeros(dim)))
 
     def forward(
-        self, x: Float[Tensor, "*shape dim"], *, dtype: torch.dtype | None = None
-    ) -> Float[Tensor, "*shape dim"]:
+        self,
+        x: Float[Tensor, "*shape dim"],
+        branch: Float[Tensor, "*shape dim"] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Any:
         """Normalise the last axis; see `RMSNorm.forward`."""
+        return _sum_first(self._normalise, x, branch, dtype)
+
+    def _normalise(self, x: Tensor, dtype: torch.dtype | None) -> Tensor:
         wide = at_least_float32(x)
         weight, bias = self.weight.to(wide.dtype), self.bias.to(wide.dtype)
         return F.layer_norm(wide, weight.shape, weight, bias, self.eps).to(dtype or self.weight.dtype)
+
+
+def _sum_first(
+    normalise: Callable[[Tensor, torch.dtype | None], Tensor],
+    x: Tensor,
+    branch: Tensor | None,
+    dtype: torch.dtype | None,
+) -> Any:
+    if branch is None:
+        return normalise(x, dtype)
+    total = x + branch
+    return normalise(total, dtype), total
 
 
 NORMS: dict[str, type[RMSNorm] | type[LayerNorm]] = {"rms": RMSNorm, "layer": LayerNorm}

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from seqmamba.nn.block import stream_behind
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -71,10 +73,10 @@ def hidden_states(model: Any) -> Iterator[list[Tensor]]:
     """Collect what every block, and the last norm, of one of our models puts out."""
     states: list[Tensor] = []
     hooks = [
-        layer.register_forward_hook(lambda _, __, output: states.append(output[0]))
+        layer.register_forward_hook(lambda _, __, output: states.append(stream_behind(output)))
         for layer in model.backbone.layers
     ]
-    hooks.append(model.backbone.norm_f.register_forward_hook(lambda _, __, output: states.append(output)))
+    hooks.append(model.backbone.norm_f.register_forward_hook(lambda _, __, output: states.append(output[0])))
     yield states
     for hook in hooks:
         hook.remove()
