@@ -129,6 +129,7 @@ class HeadPredictor(Predictor):
     def __init__(self, model: TrackModel, both_strands: bool) -> None:
         self.model = model
         self.targets = tuple(model.track_targets)
+        self.window = getattr(getattr(model, "config", None), "max_length", None)
         self.unit = model.track_bin
         self._both = both_strands
 

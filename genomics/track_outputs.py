@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,21 +62,20 @@ def write_track(
     """
     threshold = _threshold(track, track_format(output), threshold)
     files = output_files(output, track.targets)
+    if folders := [file for file in files if file.is_dir()]:
+        raise UserError(f"--output {folders[0]}: is a folder, expected the file to write")
     folder = output.with_name(f"{output.name}.unfinished")
-    if overwrite:
-        shutil.rmtree(folder, ignore_errors=True)
-    elif folder.exists():
-        if not resume:
-            raise UserError(
-                f"--output {output}: an unfinished track is in {folder}",
-                hint="--resume goes on with it, --overwrite starts again",
-            )
-    elif present := [file for file in files if file.exists()]:
-        if resume and len(present) == len(files):
-            return files
-        raise UserError(f"--output {output}: {present[0]} exists", hint="--overwrite replaces it")
-    with TrackStore(folder, track.plan(), track.blocks, track.tiling, len(track.targets)) as store:
-        track.run(store)
+    if not overwrite and _is_complete(output, files, folder, resume):
+        print(f"{output}: is complete already", file=sys.stderr)
+        return files
+    work = (track.plan(), track.blocks, track.tiling, len(track.targets))
+    with TrackStore(folder, *work, fresh=overwrite) as store:
+        try:
+            track.run(store)
+        except BaseException:
+            if store.done == 0:
+                store.remove()  # nothing to resume
+            raise
         for number, file in enumerate(files):
             with atomic_path(file) as part:
                 # pybigtools goes by the ending; what a killed process leaves goes with its folder
@@ -85,6 +84,21 @@ def write_track(
                 os.replace(fresh, part)
         store.remove()
     return files
+
+
+def _is_complete(output: Path, files: list[Path], folder: Path, resume: bool) -> bool:
+    """Say whether there is nothing to do; refuse to touch what nobody allowed to be touched."""
+    if folder.exists():
+        if not resume:
+            raise UserError(
+                f"--output {output}: an unfinished track is in {folder}",
+                hint="--resume goes on with it, --overwrite starts again",
+            )
+        return False
+    present = [file for file in files if file.exists()]
+    if present and not (resume and len(present) == len(files)):
+        raise UserError(f"--output {output}: {present[0]} exists", hint="--overwrite replaces it")
+    return bool(present)
 
 
 def output_files(output: Path, targets: tuple[str, ...]) -> list[Path]:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from genomics.tiling import Span, Tiling
-from seqmamba.atomic import atomic_path
+from seqmamba.atomic import atomic_path, name_file
 from seqmamba.errors import UserError
 
 _DTYPE = np.dtype("<f4")
@@ -76,13 +76,21 @@ class TrackStore:
         blocks: The work in its order.
         tiling: The grid of rows.
         n_targets: Values of a row.
+        fresh: Start again, whatever the folder holds.
 
     Raises:
         UserError: If the folder holds other work, or another process works on it.
     """
 
     def __init__(
-        self, folder: Path, plan: dict[str, Any], blocks: Sequence[Block], tiling: Tiling, n_targets: int
+        self,
+        folder: Path,
+        plan: dict[str, Any],
+        blocks: Sequence[Block],
+        tiling: Tiling,
+        n_targets: int,
+        *,
+        fresh: bool = False,
     ) -> None:
         self.folder = folder
         self.blocks = blocks
@@ -104,9 +112,12 @@ class TrackStore:
         for extents in self._extents.values():
             extents.sort()
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "values.f32").open("a+b")
+        self._path = folder / "values.f32"
+        self._file = self._path.open("a+b")
         try:
             self._lock()
+            if fresh:
+                self._clear()
             self._check_plan(plan)
             self.done = self._read_done()
             self._file.truncate(sum(self._sizes[: self.done]) * _DTYPE.itemsize)
@@ -135,9 +146,13 @@ class TrackStore:
         """
         if values.size != self._sizes[self.done]:
             raise ValueError(f"block {self.done} has {self._sizes[self.done]} values, got {values.size}")
-        self._file.write(np.ascontiguousarray(values, dtype=_DTYPE).tobytes())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(np.ascontiguousarray(values, dtype=_DTYPE).tobytes())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            name_file(error, self._path)
+            raise
         self.done += 1
         with atomic_path(self.folder / "done") as part:
             part.write_text(f"{self.done}\n")
@@ -176,6 +191,12 @@ class TrackStore:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone when the process ends, however
         except BlockingIOError:
             raise UserError(f"{self.folder}: another process is working on this track") from None
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path != self._path:  # the lock is on this one
+                path.unlink()
+        self._file.truncate(0)
 
     def _check_plan(self, plan: dict[str, Any]) -> None:
         path = self.folder / "plan.json"

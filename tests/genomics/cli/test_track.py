@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from track_cases import bases, causal, classifier, masked, write_genome
 
 import genomics.tracks
@@ -155,6 +156,19 @@ def test_what_is_there_is_safe(folder: Path, capsys: pytest.CaptureFixture[str])
     assert (folder / "i.bw").read_text() == "old"
     assert track(folder, "causal", "i.bw", "--overwrite") == 0
     assert (folder / "i.bw").stat().st_size > 1_000
+    (folder / "n.bw").mkdir()
+    assert track(folder, "causal", "n.bw", "--overwrite") == 2
+    assert "n.bw: is a folder, expected the file to write" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_at_once_leaves_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = causal()
+    with torch.no_grad():
+        broken.embedding.weight.fill_(torch.nan)
+    broken.save_pretrained(folder / "broken")
+    assert track(folder, "broken", "o.bw") == 2
+    assert "the model gives NaN or infinite values" in capsys.readouterr().err
+    assert not list(folder.glob("*o.bw*"))
 
 
 def test_other_options_do_not_mix_with_an_unfinished_track(
@@ -196,7 +210,8 @@ def test_two_processes_do_not_work_on_one_track(folder: Path, capsys: pytest.Cap
         time.sleep(0.002)
     process.send_signal(signal.SIGSTOP)
     assert track(folder, "classifier", "k.bw", *words, "--resume") == 2
-    assert "another process is working on this track" in capsys.readouterr().err
+    assert track(folder, "classifier", "k.bw", *words, "--overwrite") == 2
+    assert capsys.readouterr().err.count("another process is working on this track") == 2
     process.send_signal(signal.SIGCONT)
     _, said = process.communicate()
     assert process.returncode == 0, said
