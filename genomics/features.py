@@ -22,6 +22,7 @@ from seqmamba.paths import expand
 
 _GFF_COLUMNS = 9
 _STRAND_OF = {1: "+", -1: "-"}
+_CODON_STARTS = {"1": 0, "2": 1, "3": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class Feature:
         partial: Whether an end lies outside the sequence (GenBank's ``<`` and ``>``, or another record).
         qualifiers: Attributes such as "gene", "product", "ID" or "Parent"; several values are joined with
             ``;``.
+        phase: Bases in front of the first whole codon: column 8 of GFF3, GenBank's ``/codon_start`` less one;
+            None where the file says nothing.
+        order: The parts in the order of reading where that is neither left to right (+) nor right to left
+            (-), such as across the origin; else None.
     """
 
     chrom: str
@@ -45,6 +50,15 @@ class Feature:
     strand: str
     partial: bool
     qualifiers: Mapping[str, str]
+    phase: int | None = None
+    order: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def in_order(self) -> tuple[tuple[int, int], ...]:
+        """The parts in the order of reading, from 5' to 3'."""
+        if self.order is not None:
+            return self.order
+        return self.parts[::-1] if self.strand == "-" else self.parts
 
     @property
     def start(self) -> int:
@@ -170,13 +184,18 @@ def _from_biopython(feature: Any, chrom: str, length: int, where: str) -> Featur
         )
     ends = [position for part in here for position in (part.start, part.end)]
     fuzzy = any(isinstance(position, BeforePosition | AfterPosition) for position in ends)
+    strand = _STRAND_OF.get(feature.location.strand, ".")
+    order = tuple((int(part.start), int(part.end)) for part in here)  # Biopython's is that of reading
+    qualifiers = {key: ";".join(map(str, values)) for key, values in feature.qualifiers.items()}
     return Feature(
         chrom=chrom,
         kind=feature.type,
         parts=parts,
-        strand=_STRAND_OF.get(feature.location.strand, "."),
+        strand=strand,
         partial=fuzzy or len(here) < len(feature.location.parts),
-        qualifiers={key: ";".join(map(str, values)) for key, values in feature.qualifiers.items()},
+        qualifiers=qualifiers,
+        phase=_CODON_STARTS.get(qualifiers.get("codon_start", "")),
+        order=None if order == (parts[::-1] if strand == "-" else parts) else order,
     )
 
 
@@ -215,7 +234,7 @@ def _gff3_feature(line: str, where: str) -> Feature:
         fields.append(".")  # trailing white space was stripped with an empty last column
     if len(fields) != _GFF_COLUMNS:
         raise UserError(f"{where}: expected {_GFF_COLUMNS} columns separated by tabs, got {len(fields)}")
-    chrom, _, kind, start_text, end_text, _, strand, _, attributes = fields
+    chrom, _, kind, start_text, end_text, _, strand, phase, attributes = fields
     try:
         start, end = int(start_text) - 1, int(end_text)
     except ValueError:
@@ -226,14 +245,16 @@ def _gff3_feature(line: str, where: str) -> Feature:
         raise UserError(f"{where}: expected 1 <= start <= end, got {start + 1} and {end}")
     if strand not in ("+", "-", ".", "?"):
         raise UserError(f"{where}: strand must be +, -, . or ?, got {strand!r}")
+    if phase not in (".", "0", "1", "2"):
+        raise UserError(f"{where}: phase must be 0, 1, 2 or ., got {phase!r}")
     pairs = (pair.partition("=") for pair in attributes.split(";") if "=" in pair)
+    qualifiers = {unquote(key.strip()): unquote(value.strip()).replace(",", ";") for key, _, value in pairs}
     return Feature(
         chrom=unquote(chrom),
         kind=kind,
         parts=((start, end),),
         strand="." if strand == "?" else strand,
-        partial=False,
-        qualifiers={
-            unquote(key.strip()): unquote(value.strip()).replace(",", ";") for key, _, value in pairs
-        },
+        partial=qualifiers.get("partial") == "true",
+        qualifiers=qualifiers,
+        phase=None if phase == "." else int(phase),
     )
