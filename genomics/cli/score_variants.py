@@ -50,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prefix", default="SM", help="first part of the names of the new fields (default: %(default)s)"
     )
     parser.add_argument(
-        "--batch-bases", type=int, default=65_536, metavar="N", help="bases in a batch (default: %(default)s)"
+        "--batch-bases",
+        type=int,
+        metavar="N",
+        help="bases in a batch (default: 16384 on a CPU, 262144 on a GPU)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     again = parser.add_mutually_exclusive_group()
