@@ -13,7 +13,9 @@ from jaxtyping import Float, Int
 
 from genomics.alphabet import N, TokenArray
 from genomics.language_reader import SCORES, LanguageReader, language_scores, require_finite
+from seqmamba.errors import UserError
 from seqmamba.inference import CausalModel, Stream, load_state, save_state
+from seqmamba.nn import Attention
 
 GAP = 1_000
 """Bases of a run of N after which a model starts afresh: what lies beyond is another contig."""
@@ -28,9 +30,17 @@ class CarriedScores:
     Args:
         reader: A causal language model over DNA.
         chunk: Bases of one call of the model.
+
+    Raises:
+        UserError: If the model's state grows without bound.
     """
 
     def __init__(self, reader: LanguageReader, chunk: int) -> None:
+        if any(isinstance(part, Attention) and part.window is None for part in reader.model.modules()):
+            raise UserError(
+                "the model remembers every base (its attention has no window), which no chromosome fits in",
+                hint="--window reads the genome in windows",
+            )
         self.reader = reader
         self._chunk = chunk
         self._stream = Stream(cast(CausalModel, reader.model))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from genomics.carried import CarriedScores
 from genomics.language_reader import LanguageReader
 from seqmamba.backbones import LanguageModel, LanguageModelConfig, MultiScaleConfig
 from seqmamba.errors import UserError
+from seqmamba.nn.options import AttentionOptions
 
 LETTERS = bases(400, 5, ((0, 9), (100, 120), (121, 127), (200, 208), (390, 400)))
 
@@ -73,6 +75,17 @@ def test_saved_state_goes_on_bit_for_bit(tmp_path: Path, cut: int) -> None:
 
 def test_state_of_another_model_is_refused(tmp_path: Path) -> None:
     carried(causal()).save(tmp_path / "state")
-    other = causal(CAUSAL.__class__(d_model=4, n_layers=1, d_state=2, scan_impl="chunked"))
+    other = causal(replace(CAUSAL, d_model=4, n_layers=1))
     with pytest.raises(UserError, match="does not fit the model"):
         carried(other).load(tmp_path / "state")
+
+
+def test_a_state_that_grows_is_refused() -> None:
+    growing, bounded = (
+        replace(CAUSAL, mixer=("mamba", "attention"), attention=AttentionOptions(n_heads=2, window=window))
+        for window in (None, 30)
+    )
+    with pytest.raises(UserError, match=r"remembers every base .* \(--window reads the genome in windows\)"):
+        carried(causal(growing))
+    found = carried(causal(bounded), 7).feed(encode(LETTERS))[:, 0]
+    np.testing.assert_allclose(found, by_hand(causal(bounded)), atol=1e-5)

@@ -249,6 +249,21 @@ def test_causal_windows_have_their_context_on_the_left(genome: Path, tmp_path: P
     np.testing.assert_allclose(found["chr10"], expected, atol=1e-5)
 
 
+@torch.no_grad()
+def test_causal_windows_of_both_strands_have_context_on_both_sides(genome: Path, tmp_path: Path) -> None:
+    options = {"window": 60, "overlap": 20, "chroms": ["chr10"], "both_strands": True}
+    (found,) = track_values(causal(), genome, tmp_path / "s", **options)
+    letters = SEQUENCES["chr10"]
+    for start in range(0, len(letters), 40):
+        left = max(0, start - 10)
+        piece = letters[left : start + 50]
+        one = next_base_scores(causal(), piece)
+        other = next_base_scores(causal(), piece.translate(str.maketrans("ACGT", "TGCA"))[::-1])[::-1]
+        mean = np.where(np.isnan(one), other, np.where(np.isnan(other), one, (one + other) / 2))
+        expected = mean[start - left :][:40]
+        np.testing.assert_allclose(found["chr10"][start : start + 40], expected, atol=1e-5)
+
+
 def test_entropy_is_in_bits(genome: Path, tmp_path: Path) -> None:
     likelihood, entropy = track_values(
         causal(), genome, tmp_path / "s", targets=["log_likelihood", "entropy"], chroms=["chr10"]
