@@ -98,11 +98,11 @@ class ResumableFile:
         try:
             state = json.loads(self._state.read_text("utf-8"))
             self.records, self.size, self.notes = state["records"], state["bytes"], state["notes"]
-            before = state["settings"]
-        except (ValueError, KeyError, TypeError):
+            before = {key: state["settings"].get(key) for key in self._settings}
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{self._state}: is damaged", hint="--overwrite starts again") from None
-        for key in sorted(before.keys() | self._settings.keys()):
-            old, new = before.get(key), self._settings.get(key)
+        for key, new in self._settings.items():
+            old = before[key]
             if old != new:
                 raise UserError(
                     f"--resume: {key} was {old}, now it is {new}",

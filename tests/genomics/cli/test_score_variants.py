@@ -174,6 +174,22 @@ def test_a_bad_line_is_found_before_anything_is_computed(
     assert "is the file that is read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["out.vcf", "out.vcf.gz", "out.tsv", "out.parquet"])
+def test_a_file_without_rows_gives_a_file_without_rows(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    source = tmp_path / "none.vcf"
+    source.write_text(f"##fileformat=VCFv4.2\n{COLUMNS}\n")
+    command = words(inputs, "masked", tmp_path / name)
+    command[command.index("--vcf") + 1] = str(source)
+    assert main(command) == 0
+    assert "scored 0 of 0 alleles in 0 rows" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["none.vcf", name]
+    if name.startswith("out.vcf"):
+        assert text(tmp_path / name).endswith(f"{COLUMNS}\n")
+        assert list(Vcf(tmp_path / name).variants()) == []
+
+
 def test_progress_is_shown_where_somebody_watches(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
