@@ -28,6 +28,9 @@ class TrackModel(Protocol):
     Attributes:
         track_targets: Names of the values of a bin.
         track_bin: Bases a bin; 1 for a value a base.
+
+    A model whose targets belong to a strand also has ``track_complement``: for every target, the one that has
+    its place when the other strand is read.
     """
 
     track_targets: tuple[str, ...]
@@ -142,7 +145,9 @@ class HeadPredictor(Predictor):
             raise UserError(f"predict_track: expected values {expected}, got {tuple(values.shape)}")
         if self._both:
             turned = reverse_complement_tokens(tokens, lengths)
-            values = (values + mirror(self.model.predict_track(turned, lengths), bins)) / 2
+            other = mirror(self.model.predict_track(turned, lengths), bins)
+            swapped = getattr(self.model, "track_complement", range(len(self.targets)))
+            values = (values + other[..., list(swapped)]) / 2
         return require_finite(values, bins)
 
 
