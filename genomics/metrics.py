@@ -80,20 +80,22 @@ def evaluate(
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK // len(targets))
     for start in range(0, n_bootstrap, step):
-        weights = _draw(rng, min(step, n_bootstrap - start), len(targets))
+        weights = draw_resamples(rng, min(step, n_bootstrap - start), len(targets))
         for name, row in _metrics(weights, predictions, targets, task).items():
             drawn[name].append(row)
-    return {name: Estimate(value[name], *_interval(drawn[name])) for name in METRICS[task]}
+    return {name: Estimate(value[name], *percentile_interval(drawn[name])) for name in METRICS[task]}
 
 
-def _draw(rng: np.random.Generator, resamples: int, n: int) -> Weights:
+def draw_resamples(rng: np.random.Generator, resamples: int, n: int) -> Weights:
+    """Draw how often each of n units is in each resample of as many (Efron 1979)."""
     weights = np.empty((resamples, n))
     for row in weights:
         row[:] = np.bincount(rng.integers(0, n, size=n), minlength=n)
     return weights
 
 
-def _interval(rows: list[np.ndarray]) -> tuple[float, float]:
+def percentile_interval(rows: list[np.ndarray]) -> tuple[float, float]:
+    """Return the 2.5 and 97.5 percentiles of a metric over resamples; NaN without any."""
     values = np.concatenate(rows) if rows else np.empty(0)
     # Resamples in which the metric does not exist say nothing about it.
     values = values[~np.isnan(values)]
@@ -165,9 +167,9 @@ def _binary(
     truth = np.asarray(positive, dtype=np.int64)
     confusion = _confusion(weights, truth, np.asarray(decided, dtype=np.int64), 2)
     curves = _rank_metrics(weights, scores, truth == 1)
-    f1 = _f1(confusion)[:, 1]
+    f1 = f1_scores(confusion)[:, 1]
     return {
-        **_confusion_metrics(confusion),
+        **confusion_metrics(confusion),
         # As torchmetrics: no positive, found or missed, gives 0.
         "f1": np.nan_to_num(f1),
         "auroc": curves[0],
@@ -184,8 +186,8 @@ def _multiclass(
     confusion = _confusion(weights, truth, decided, k)
     curves = np.array([_rank_metrics(weights, predictions[:, c], truth == c) for c in range(k)])
     return {
-        **_confusion_metrics(confusion),
-        "f1": _mean(_f1(confusion).T),
+        **confusion_metrics(confusion),
+        "f1": _mean(f1_scores(confusion).T),
         "auroc": _mean(curves[:, 0]),
         "auprc": _mean(curves[:, 1]),
         "ece": _calibration_error(weights, predictions.max(1), decided == truth),
@@ -200,7 +202,8 @@ def _confusion(
     return np.stack([np.bincount(cells, row, minlength=k * k) for row in weights]).reshape(-1, k, k)
 
 
-def _confusion_metrics(confusion: Float[np.ndarray, "resamples k k"]) -> dict[str, PerResample]:
+def confusion_metrics(confusion: Float[np.ndarray, "resamples k k"]) -> dict[str, PerResample]:
+    """Compute accuracy, balanced accuracy and MCC of tables of (truth, decision) counts."""
     total = confusion.sum((1, 2))
     hits = np.diagonal(confusion, axis1=1, axis2=2)
     true, decided = confusion.sum(2), confusion.sum(1)
@@ -215,7 +218,8 @@ def _confusion_metrics(confusion: Float[np.ndarray, "resamples k k"]) -> dict[st
     }
 
 
-def _f1(confusion: Float[np.ndarray, "resamples k k"]) -> Float[np.ndarray, "resamples k"]:
+def f1_scores(confusion: Float[np.ndarray, "resamples k k"]) -> Float[np.ndarray, "resamples k"]:
+    """Compute the F1 of every class; NaN of one that is neither there nor decided."""
     hits = np.diagonal(confusion, axis1=1, axis2=2)
     return _ratio(2 * hits, confusion.sum(1) + confusion.sum(2))
 
