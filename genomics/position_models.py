@@ -127,7 +127,7 @@ class PositionModel(nn.Module, HubModel):
         values: Callable[[Tensor], Tensor],
         back: Callable[[Tensor], Tensor],
     ) -> float | None:
-        """Return the largest difference of ``values(x)`` and ``back(values(rc(x)))`` for random sequences x."""
+        """Return the largest difference of ``values(x)`` and ``back(values(rc(x)))`` for random x."""
         if not self.averages_strands:
             return None
         tokens = self.example_input(batch, length, torch.Generator().manual_seed(seed))
