@@ -18,6 +18,7 @@ from seqmamba.nn.state import State, describe_state, first_difference, map_state
 from seqmamba.nn.stepping import keeping_derived
 
 _ERRORS = "thread_local"  # other threads may go on using the GPU, to write what was made so far for instance
+_WAITS = "called a synchronizing CUDA operation"  # PyTorch's warning
 _WARM_UPS = 2  # the first compiles kernels; what is left to initialise happens at the latest in the second
 
 
@@ -151,7 +152,7 @@ def _refusing_waits() -> Iterator[None]:
             yield
         finally:
             torch.cuda.set_sync_debug_mode(before)
-    waits = [warning for warning in caught if "synchronizing" in str(warning.message)]
+    waits = [warning for warning in caught if _WAITS in str(warning.message)]
     if waits:
         where = f"{waits[0].filename}, line {waits[0].lineno}"
         raise UserError(
