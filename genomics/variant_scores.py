@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from genomics.allele_models import PairedAlleleModel
 from genomics.language_reader import LanguageReader
 from genomics.masked_model import MaskedModel
 from genomics.models import SequenceModel
@@ -65,6 +66,8 @@ class EmbeddingScores(StrandScores):
     def _embed(self, tokens: Tensor) -> Tensor:
         if isinstance(self._model, LanguageModel):
             return mean_pool(self._model.backbone(self._model.embedding(tokens)))
+        if isinstance(self._model, PairedAlleleModel):
+            return self._model.features(tokens)
         own = tokens if self._ids is None else self._ids[tokens]
         return cast(MaskedModel | SequenceModel, self._model).embed(own)
 
@@ -106,11 +109,41 @@ class SupervisedScores(StrandScores):
         return logits - others.logsumexp(dim=-1)
 
 
+class EffectScores(StrandScores):
+    """What a model of pairs of alleles says the exchange does, in the units of its training targets.
+
+    Args:
+        model: The model.
+        batches: How to run it.
+    """
+
+    def __init__(self, model: PairedAlleleModel, batches: Batches) -> None:
+        self.symmetric = _averages_strands(model)
+        self._model = model
+        self._batches = batches
+        self.scores = tuple(
+            Score(f"DELTA_{name}", f"predicted effect on {name} of ALT in place of REF")
+            for name in model.config.targets
+        )
+
+    @torch.inference_mode()
+    def measure(self, pairs: Sequence[Haplotypes]) -> FloatArray:
+        """Return an effect a target."""
+        weight = self._model.head.linear.weight
+        ref, alt = (
+            torch.from_numpy(rows).to(weight.device, weight.dtype)
+            for rows in both_windows(self._batches, self._model.features, pairs)
+        )
+        effects: FloatArray = self._model.head(ref, alt).double().cpu().numpy()
+        return effects
+
+
 class VariantScorer:
     """The scores that a model can give to variants, on one strand or both.
 
     Args:
-        model: A `SequenceModel`, a `MaskedModel`, or a `LanguageModel` over the ids of `genomics.alphabet`.
+        model: A `SequenceModel`, a `PairedAlleleModel`, a `MaskedModel`, or a `LanguageModel` over the ids of
+            `genomics.alphabet`.
         kinds: Out of `KINDS`; None for the model's own, ``delta`` or ``llr``.
         strands: ``forward``; ``both``, their average; or ``each``, the average and the two.
         batch_bases: Bases in a batch.
@@ -175,11 +208,12 @@ class VariantScorer:
 
 def _parts(model: nn.Module, kinds: Sequence[str] | None, batches: Batches) -> Iterator[StrandScores]:
     """Build the scorers of the kinds that were asked for."""
-    supervised = isinstance(model, SequenceModel)
+    supervised = isinstance(model, SequenceModel | PairedAlleleModel)
     headless = isinstance(model, LanguageModel) and not model.config.head
-    if not isinstance(model, SequenceModel | MaskedModel | LanguageModel):
+    if not (supervised or isinstance(model, MaskedModel | LanguageModel)):
         raise UserError(
-            f"the model: expected a sequence model or a language model over DNA, got {type(model).__name__}"
+            "the model: expected a sequence model, a model of pairs of alleles or a language model over DNA, "
+            f"got {type(model).__name__}"
         )
     possible = ("delta", "embedding") if supervised else ("embedding",) if headless else ("llr", "embedding")
     for kind in dict.fromkeys(kinds or possible[:1]):
@@ -192,6 +226,8 @@ def _parts(model: nn.Module, kinds: Sequence[str] | None, batches: Batches) -> I
             yield EmbeddingScores(model, batches)
         elif isinstance(model, SequenceModel):
             yield SupervisedScores(model, batches)
+        elif isinstance(model, PairedAlleleModel):
+            yield EffectScores(model, batches)
         else:
             reader = LanguageReader(model)
             yield (CausalScores if reader.causal else MaskedScores)(reader, batches)
@@ -200,4 +236,6 @@ def _parts(model: nn.Module, kinds: Sequence[str] | None, batches: Batches) -> I
 def _averages_strands(model: nn.Module) -> bool:
     if isinstance(model, SequenceModel):
         return model.config.strand in ("conjoin", "equivariant")
+    if isinstance(model, PairedAlleleModel):
+        return model.averages_strands
     return isinstance(model, MaskedModel) and model.config.equivariant

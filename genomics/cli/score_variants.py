@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=("llr", "embedding", "delta"),
         metavar="SCORE",
-        help="llr (language models), delta (sequence models), embedding (all); default: llr or delta",
+        help="llr (language models), delta (models of labels), embedding (all); default: llr or delta",
     )
     parser.add_argument(
         "--window",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from variant_cases import (
     BIDIRECTIONAL,
+    allele_model,
     expected_windows,
     genome_letters,
     language_model,
@@ -24,6 +25,7 @@ from variant_cases import (
     write_genome,
 )
 
+from genomics.allele_models import PairedAlleleModel
 from genomics.alphabet import MASK, encode
 from genomics.fasta import Fasta
 from genomics.masked_model import MaskedModel
@@ -150,6 +152,8 @@ def features_by_hand(model: nn.Module, case: str, *, reverse: bool) -> tuple[flo
                 found = model.embed(torch.from_numpy(own).long())[0]
             elif isinstance(model, SequenceModel):
                 found = model.embed(ids)[0]
+            elif isinstance(model, PairedAlleleModel):
+                found = model.features(ids)[0]
             else:
                 assert isinstance(model, LanguageModel)
                 found = model.backbone(model.embedding(ids))[0].mean(dim=0)
@@ -171,6 +175,13 @@ def delta_by_hand(model: nn.Module, case: str, *, reverse: bool) -> tuple[float,
     return tuple(rows[1] - rows[0])
 
 
+def effect_by_hand(model: nn.Module, case: str, *, reverse: bool) -> tuple[float, ...]:
+    expected = expected_windows(LETTERS, *alleles(case), WINDOW)
+    ref, alt = (tokens(turned(letters) if reverse else letters) for letters in (expected.ref, expected.alt))
+    with torch.no_grad():
+        return tuple(model(ref, alt)[0].tolist())
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], str, Callable[..., tuple[float, ...]], bool]] = {
     "equivariant masked": (masked_model, "llr", masked_by_hand, True),
     "plant vocabulary": (plant_model, "llr", masked_by_hand, False),
@@ -183,6 +194,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], str, Callable[..., tuple[float,
     "classes": (sequence_model, "delta", delta_by_hand, True),
     "classes, one strand": (lambda: sequence_model(strand="forward"), "delta", delta_by_hand, False),
     "labels": (lambda: sequence_model("multilabel", "augment"), "delta", delta_by_hand, False),
+    "effects": (allele_model, "delta", effect_by_hand, True),
+    "effects, one strand": (lambda: allele_model("augment"), "delta", effect_by_hand, False),
+    "allele features": (allele_model, "embedding", features_by_hand, True),
     "values": (lambda: sequence_model("regression", "equivariant"), "delta", delta_by_hand, True),
 }
 
@@ -252,6 +266,7 @@ def test_names_follow_the_model_and_the_strands() -> None:
     assert names(masked_model()) == ["LLR", "PLLR"]
     assert names(language_model()) == ["LLR"]
     assert names(language_model(), strands="each") == ["LLR", "LLR_FWD", "LLR_RC"]
+    assert names(allele_model()) == ["DELTA_liver", "DELTA_brain"]
     assert names(sequence_model()) == ["DELTA_a", "DELTA_b c", "DELTA_d"]
     assert names(sequence_model(), "embedding", "delta", "embedding")[:3] == ["COSINE", "L2", "DELTA_a"]
     assert names(language_model(head=False)) == ["COSINE", "L2"]
@@ -263,7 +278,11 @@ def test_names_follow_the_model_and_the_strands() -> None:
         (masked_model, "delta", "--scores delta: a MaskedModel gives llr and embedding"),
         (sequence_model, "llr", "--scores llr: a SequenceModel gives delta and embedding"),
         (lambda: language_model(head=False), "llr", "gives embedding (it has no head)"),
-        (lambda: Backbone(BIDIRECTIONAL), "llr", "expected a sequence model or a language model over DNA"),
+        (
+            lambda: Backbone(BIDIRECTIONAL),
+            "llr",
+            "expected a sequence model, a model of pairs",
+        ),
     ],
 )
 def test_a_score_that_the_model_cannot_give_is_refused(
@@ -297,15 +316,15 @@ def test_equal_windows_are_run_once(genome: Fasta) -> None:
 def test_what_is_no_number_is_reported_and_stays_with_its_allele(genome: Fasta) -> None:
     model = masked_model()
     pairs = [haplotypes(genome, case) for case in ("snv", "snv at the end", "insertion")]
-    reader = VariantScorer(model)
-    clean, _ = reader(pairs)
+    scorer = VariantScorer(model)
+    clean, _ = scorer(pairs)
     broken = pairs[1].ref.copy()
     broken[5] = encode("N")[0]
     poisoned = Haplotypes(broken, broken.copy(), (63, 64), (63, 64), substitution=True)
     poisoned.alt[63] = pairs[1].alt[63]
     with torch.no_grad():
         model.language_model.embedding.weight[11] = torch.nan  # N
-    values, failed = reader([pairs[0], poisoned, pairs[2]])
+    values, failed = scorer([pairs[0], poisoned, pairs[2]])
     assert failed.tolist() == [False, True, False]
     assert np.isnan(values[1]).all()
     np.testing.assert_allclose(values[[0, 2]], clean[[0, 2]], atol=1e-6)
@@ -322,8 +341,7 @@ def test_an_allele_alone_among_unknown_bases_has_no_mean(tmp_path: Path) -> None
     site = VariantWindows(genome, 32).at(variant("c", 31, "ACG", "N", "A"))
     pairs = [found for found in site.alleles if isinstance(found, Haplotypes)]
     values, failed = VariantScorer(masked_model())(pairs)
-    assert len(pairs) == 1
-    assert np.isfinite(values[0, 1])
+    assert np.isfinite(values[:, 1]).tolist() == [True]
     alone = Haplotypes(
         encode("N" * 8 + "ACG" + "N" * 21), encode("N" * 32), (8, 11), (8, 8), substitution=False
     )

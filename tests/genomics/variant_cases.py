@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sequence_files import random_sequence
 
+from genomics.allele_models import PairedAlleleModel, PairedAlleleModelConfig
 from genomics.alphabet import encode
 from genomics.fasta import Fasta
 from genomics.masked_model import MaskedModel, MaskedModelConfig
@@ -121,6 +122,12 @@ def sequence_model(
     torch.manual_seed(2)
     config = SequenceModelConfig(BIDIRECTIONAL, task=task, classes=classes, strand=strand)  # type: ignore[arg-type]
     return _trained(SequenceModel(config))
+
+
+def allele_model(strand: str = "conjoin") -> PairedAlleleModel:
+    torch.manual_seed(3)
+    options = PairedAlleleModelConfig(BIDIRECTIONAL, strand=strand, targets=("liver", "brain"))  # type: ignore[arg-type]
+    return _trained(PairedAlleleModel(options))
 
 
 def _trained(model: Model) -> Model:
