@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 HELP = "predict along a whole genome, to bigWig, bedGraph or BED"
 
@@ -20,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="file to write: .bw, .bedGraph[.gz], .bed[.gz] or .narrowPeak[.gz]; one a target",
     )
-    parser.add_argument("--window", type=int, metavar="N", help="bases that the model reads at once")
+    parser.add_argument(
+        "--window",
+        type=int,
+        metavar="N",
+        help="bases that the model reads at once (default: of its training)",
+    )
     parser.add_argument(
         "--overlap", type=int, metavar="N", help="bases that windows share, for values of every base or bin"
     )
@@ -69,8 +78,11 @@ def run(args: argparse.Namespace) -> int | None:
 
     limit_threads()
     track_format(args.output)  # before the work, and before the model is loaded
+    genome = Fasta(args.genome)
+    regions = Regions(genome, args.chroms, args.regions)
+    model = load_any_model(args.model, args.device)
     config = TrackConfig(
-        window=args.window,
+        window=_usual_length(args.model, model) if args.window is None else args.window,
         overlap=args.overlap,
         step=args.step,
         max_n=args.max_n,
@@ -78,12 +90,22 @@ def run(args: argparse.Namespace) -> int | None:
         both_strands=args.both_strands,
         batch_bases=args.batch_bases,
     )
-    genome = Fasta(args.genome)
-    regions = Regions(genome, args.chroms, args.regions)
-    model = load_any_model(args.model, args.device)
     track = Track(model, genome, regions, config, bin_size=args.bin, targets=args.target)
     files = write_track(
         track, args.output, threshold=args.threshold, resume=args.resume, overwrite=args.overwrite
     )
     print("\n".join(map(str, files)), file=sys.stderr)
     return 0
+
+
+def _usual_length(run: str, model: nn.Module) -> int | None:
+    """Return the median length of a run's training sequences, for a model of them that does not tell it."""
+    from genomics.models import SequenceModel
+    from genomics.results import Results
+    from seqmamba.training.run_folder import RunFolder
+
+    results = RunFolder(Path(run).expanduser()).results
+    if not isinstance(model, SequenceModel) or model.config.max_length is not None or not results.is_file():
+        return None
+    median = Results.load(results).data.lengths.get("median")
+    return None if median is None else int(median)

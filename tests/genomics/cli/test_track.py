@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from track_cases import bases, causal, classifier, masked, write_genome
+from track_cases import BOTH_WAYS, bases, causal, classifier, masked, write_genome
 
 import genomics.tracks
+from genomics.models import SequenceModel, SequenceModelConfig
+from genomics.results import DataSummary, Results
 from seqmamba.cli.main import main
 
 # The real command with small blocks, so that a small genome has many points to be killed at.
@@ -61,7 +63,7 @@ def done(unfinished: Path) -> int:
 @pytest.mark.parametrize(
     ("words", "output"),
     [
-        (("classifier", "--window", "60", "--step", "8"), "a.bw"),
+        pytest.param(("classifier", "--window", "60", "--step", "8"), "a.bw", marks=pytest.mark.slow),
         (("causal", "--both-strands", "--batch-bases", "500"), "b.bw"),
         pytest.param(
             ("masked", "--window", "256", "--mask-every", "2"), "c.bedGraph.gz", marks=pytest.mark.slow
@@ -75,7 +77,7 @@ def test_killed_and_resumed_to_the_same_bytes(folder: Path, words: tuple[str, ..
     assert whole.returncode == 0, said
     unfinished = folder / f"{output}.unfinished"
     kills = 0
-    for target in (2, 9):
+    for target in (3, 9):
         process = start(folder, *words, "-o", output, "--resume")
         while process.poll() is None and done(unfinished) < target:
             time.sleep(0.002)
@@ -146,6 +148,23 @@ def test_sorted_as_the_tools_want_it(folder: Path) -> None:
     keys = [(row[0].encode(), int(row[1])) for row in rows]
     assert keys == sorted(keys)
     assert {row[0] for row in rows} == {"chr10", "chr2", "s"}
+
+
+def test_windows_of_a_run_are_as_long_as_its_sequences(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    model = SequenceModel(SequenceModelConfig(BOTH_WAYS, classes=("no", "yes")))
+    model.save_pretrained(folder / "run" / "pretrained")
+    assert track(folder, "run", "p.bedGraph") == 2
+    assert "--window: the model does not tell" in capsys.readouterr().err
+    data = DataSummary(n=2, lengths={"min": 10, "median": 48.0, "max": 100})
+    Results(title="x", task="classification", classes=("no", "yes"), data=data).save(
+        folder / "run" / "results.json"
+    )
+    assert track(folder, "run", "p.bedGraph") == 0
+    assert track(folder, "run", "q.bedGraph", "--window", "48", "--step", "12") == 0
+    assert (folder / "p.bedGraph").read_bytes() == (folder / "q.bedGraph").read_bytes()
 
 
 def test_what_is_there_is_safe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
