@@ -107,17 +107,20 @@ def _attention_options(fields: Fields, stack: dict[str, Any]) -> dict[str, Any]:
     for key in ("qkv_proj_bias", "out_proj_bias"):
         if attention.flag(key, True) != stack["bias"]:
             raise attention.refuse(key, f"what ssm_cfg has as bias, {stack['bias']}", not stack["bias"])
-    for key, supported in (("d_conv", 0), ("mlp_dim", 0), ("softmax_scale", None)):
+    for key, supported in (("mlp_dim", 0), ("softmax_scale", None)):
         attention.only(key, supported)
+    d_conv = attention.whole("d_conv", 0, at_least=0)
+    if d_conv > 0 and not stack["conv_bias"]:
+        raise attention.refuse("d_conv", "0 where ssm_cfg has no conv_bias", d_conv)
     attention.only("rotary_emb_interleaved", False)
-    n_heads = attention.whole("num_heads")
-    head_dim = attention.get("head_dim", None) or fields.whole("d_model") // n_heads
-    attention.only("rotary_emb_dim", 0, head_dim)
+    rotary_dim = attention.whole("rotary_emb_dim", 0, at_least=0)
     options = AttentionOptions(
-        n_heads=n_heads,
+        n_heads=attention.whole("num_heads"),
         n_kv_heads=attention.get("num_heads_kv", None),
         head_dim=attention.get("head_dim", None),
-        rotary=attention.get("rotary_emb_dim", 0) > 0,
+        rotary=rotary_dim > 0,
+        rotary_dim=rotary_dim or None,
+        d_conv=d_conv,
         rope_theta=attention.positive("rotary_emb_base", 1e4),
     )
     attention.refuse_others(())

@@ -96,7 +96,8 @@ HYBRID = {
         "num_heads": 4,
         "num_heads_kv": 2,
         "head_dim": 8,
-        "rotary_emb_dim": 8,
+        "rotary_emb_dim": 4,
+        "d_conv": 3,
         "causal": True,
         "qkv_proj_bias": False,
         "out_proj_bias": False,
@@ -106,7 +107,7 @@ HYBRID = {
 
 def hybrid():
     torch.manual_seed(0)
-    attention = AttentionOptions(n_heads=4, n_kv_heads=2, head_dim=8)
+    attention = AttentionOptions(n_heads=4, n_kv_heads=2, head_dim=8, rotary_dim=4, d_conv=3)
     mixer = ("mamba+mlp", "attention+mlp", "mamba+mlp", "attention+mlp")
     stack = BackboneConfig(d_model=24, n_layers=4, mixer=mixer, attention=attention, mlp_ratio=128 / 24)
     return LanguageModel(
@@ -158,8 +159,14 @@ def test_layer_norm(tmp_path):
         ({"ssm_cfg": {**MAMBA2, "headdim": 7}}, "config.json: mamba2.head_dim: expected a divisor of"),
         ({"attn_layer_idx": [4]}, "attn_layer_idx: expected a list of layers below 4, got [4]"),
         ({"attn_cfg": {**HYBRID["attn_cfg"], "causal": False}}, "attn_cfg: causal: expected true"),
-        ({"attn_cfg": {**HYBRID["attn_cfg"], "d_conv": 4}}, "attn_cfg: d_conv: expected 0"),
-        ({"attn_cfg": {**HYBRID["attn_cfg"], "rotary_emb_dim": 4}}, "rotary_emb_dim: expected 0 or 8"),
+        (
+            {
+                "attn_cfg": {**HYBRID["attn_cfg"], "d_conv": 4},
+                "ssm_cfg": {"layer": "Mamba1", "conv_bias": False},
+            },
+            "attn_cfg: d_conv: expected 0 where ssm_cfg has no conv_bias",
+        ),
+        ({"attn_cfg": {**HYBRID["attn_cfg"], "rotary_emb_dim": 10}}, "attention.rotary_dim"),
         ({"attn_cfg": {**HYBRID["attn_cfg"], "qkv_proj_bias": True}}, "qkv_proj_bias: expected what ssm_cfg"),
         ({"attn_cfg": {**HYBRID["attn_cfg"], "window": 4}}, "attn_cfg: unknown key window"),
         (
