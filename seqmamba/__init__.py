@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from seqmamba.backbones import (
         Backbone,
         BackboneConfig,
+        LanguageModel,
+        LanguageModelConfig,
         MultiScaleBackbone,
         MultiScaleConfig,
         from_pretrained,
@@ -23,6 +25,8 @@ __version__ = version("seqmamba")
 __all__ = [
     "Backbone",
     "BackboneConfig",
+    "LanguageModel",
+    "LanguageModelConfig",
     "MultiScaleBackbone",
     "MultiScaleConfig",
     "__version__",
@@ -33,6 +37,8 @@ __all__ = [
 _HOMES = {
     "Backbone": "seqmamba.backbones",
     "BackboneConfig": "seqmamba.backbones",
+    "LanguageModel": "seqmamba.backbones",
+    "LanguageModelConfig": "seqmamba.backbones",
     "MultiScaleBackbone": "seqmamba.backbones",
     "MultiScaleConfig": "seqmamba.backbones",
     "from_pretrained": "seqmamba.backbones",
