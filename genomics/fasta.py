@@ -179,22 +179,41 @@ class Fasta:
             UserError: If the name is unknown, the coordinates are not inside the sequence, or the file
                 changed.
         """
+        letters = self.letters(name, start, end)
+        try:
+            tokens = encode(letters)
+        except UserError as error:
+            raise UserError(f"{self.path}: {name}:{start}-{end}: {error.message}", hint=error.hint) from None
+        return reverse_complement(tokens) if strand == "-" else tokens
+
+    def letters(self, name: str, start: int, end: int) -> bytes:
+        """Read a stretch of a sequence as it stands in the file: lower case marks repeats in most genomes.
+
+        Args:
+            name: Sequence name, with or without ``chr``.
+            start: First base, counted from 0.
+            end: One past the last base.
+
+        Returns:
+            ASCII letters, ``end - start`` of them.
+
+        Raises:
+            UserError: If the name is unknown, the coordinates are not inside the sequence, or the file
+                changed.
+        """
         name = self.resolve(name)
         if not 0 <= start < end <= self._lengths[name]:
             raise UserError(
                 f"{self.path}: {name}:{start}-{end} lies outside the {self._lengths[name]} bases there are",
                 hint="coordinates are 0-based and half-open; check that the genome build is the right one",
             )
-        reader = self._open()
         try:
-            tokens = encode(reader.from_file(name, start + 1, end))
+            letters: bytes = self._open().from_file(name, start + 1, end).encode("ascii")
         except (UnicodeError, pyfaidx.FetchError):
             raise self._changed() from None
-        except UserError as error:
-            raise UserError(f"{self.path}: {name}:{start}-{end}: {error.message}", hint=error.hint) from None
-        if len(tokens) != end - start:
+        if len(letters) != end - start:
             raise self._changed()
-        return reverse_complement(tokens) if strand == "-" else tokens
+        return letters
 
     def _open(self) -> pyfaidx.Faidx:
         if self._reader is None or self._reader_pid != os.getpid():

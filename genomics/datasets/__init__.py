@@ -11,9 +11,11 @@ from genomics.datasets.records import LabelledSequences, TokenStore
 from genomics.datasets.table import from_table
 
 if TYPE_CHECKING:
+    from genomics.datasets.genome_windows import GenomeWindowDataModule
     from genomics.datasets.module import SequenceDataModule
 
 __all__ = [
+    "GenomeWindowDataModule",
     "LabelledSequences",
     "SequenceDataModule",
     "TokenStore",
@@ -25,7 +27,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the data module on first use: it brings Lightning, which readers do not need."""
+    """Import a data module on first use: it brings Lightning, which readers do not need."""
+    if name == "GenomeWindowDataModule":
+        from genomics.datasets.genome_windows import GenomeWindowDataModule
+
+        return GenomeWindowDataModule
     if name == "SequenceDataModule":
         from genomics.datasets.module import SequenceDataModule
 

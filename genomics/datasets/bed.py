@@ -53,7 +53,7 @@ def from_bed(
     """
     fasta = Fasta(genome)
     rows, words, sources = _read(beds)
-    intervals = [_place(row, fasta, source) for row, source in zip(rows, sources, strict=True)]
+    intervals = [place(row, fasta, source) for row, source in zip(rows, sources, strict=True)]
     kept = _first_of_each(intervals, words)
     notes: tuple[str, ...] = ()
     if len(kept) < len(intervals):  # peak callers repeat a region for each of its summits
@@ -100,11 +100,22 @@ def _read(beds: PathOrPaths | Mapping[str, PathOrPaths]) -> tuple[list[BedRow], 
                 sources.append(f"{path}:{row.line}")
     if isinstance(beds, Mapping):
         return rows, words, sources
-    return rows, _classes_of_column_4(rows, sources), sources
+    return rows, classes_of_column_4(rows, sources), sources
 
 
-def _classes_of_column_4(rows: list[BedRow], sources: list[str]) -> list[str]:
-    """Read column 4 as classes if its values repeat, as peak names if nearly all of them differ."""
+def classes_of_column_4(rows: list[BedRow], sources: list[str]) -> list[str]:
+    """Read column 4 as classes if its values repeat, as peak names if nearly all of them differ.
+
+    Args:
+        rows: All rows.
+        sources: ``file:line`` of each.
+
+    Returns:
+        The class of each row, `POSITIVE` throughout where column 4 names none.
+
+    Raises:
+        UserError: If only some rows have a class.
+    """
     named = [row.name for row in rows]
     distinct = Counter(name for name in named if name not in (None, "."))
     if not distinct or (len(distinct) > 1 and len(distinct) > len(rows) / 2) or len(distinct) > _MOST_CLASSES:
@@ -118,7 +129,17 @@ def _classes_of_column_4(rows: list[BedRow], sources: list[str]) -> list[str]:
     return [str(name) for name in named]
 
 
-def _place(row: BedRow, fasta: Fasta, source: str) -> Interval:
+def place(row: BedRow, fasta: Fasta, source: str) -> Interval:
+    """Return the interval of a BED row under the genome's own chromosome name.
+
+    Args:
+        row: The row; BED is 0-based and half-open.
+        fasta: The genome.
+        source: Where the row stands, ``file:line``, for messages.
+
+    Raises:
+        UserError: If the genome has no such chromosome, or the row ends past its end.
+    """
     interval = row.interval
     try:
         chrom = fasta.resolve(interval.chrom)

@@ -88,7 +88,7 @@ class EpochLines(L.Callback):
     """Prints a line an epoch to stderr."""
 
     def __init__(self) -> None:
-        self._start = 0.0
+        self._start = time.monotonic()  # of a run that goes on in the middle of an epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""

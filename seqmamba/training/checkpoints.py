@@ -103,10 +103,13 @@ class RunCheckpoint(Checkpoint):
         """On resume, begin the next epoch, also under ``max_steps``.
 
         There Lightning takes every checkpoint for one from the middle of an epoch, ends the finished epoch a
-        second time and so counts it twice. Ours always stand at the end of an epoch.
+        second time and so counts it twice. Ours stand at the end of an epoch, except those of
+        `StepCheckpoint`, whose epoch is not counted as processed yet.
         """
         loop = trainer.fit_loop
-        if not loop.is_resuming or trainer.max_steps == -1:
+        current: Any = loop.epoch_progress.current
+        mid_epoch = current.processed < current.ready
+        if not loop.is_resuming or trainer.max_steps == -1 or mid_epoch:
             return
         for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
             progress.completed = progress.processed  # type: ignore[attr-defined]

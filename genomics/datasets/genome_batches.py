@@ -1,0 +1,221 @@
+"""Batches of genome windows, in an order that a run can take up at any batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from genomics.alphabet import PAD, encode
+from genomics.fasta import Fasta
+from genomics.windows import Window, WindowConfig, WindowSampler
+from seqmamba.errors import UserError
+
+_LOWER_CASE = 0x20  # the bit that tells ASCII's lower case from its upper case
+_MOST_DRAWS = 1_000
+
+
+class GenomeBatch(TypedDict):
+    """Windows of one length, or shorter ones padded to it.
+
+    Attributes:
+        tokens: Ids of `genomics.alphabet`, (batch, length) uint8, padded on the right.
+        lower: Whether the base is written in lower case, (batch, length) bool.
+        lengths: True lengths, (batch,) int64; None if every window fills the batch.
+        keys: Random bits of every window, (batch,) int64.
+        genome: Which genome, (batch,) int64.
+    """
+
+    tokens: Tensor
+    lower: Tensor
+    lengths: Tensor | None
+    keys: Tensor
+    genome: Tensor
+
+
+class BatchRequest(NamedTuple):
+    """A batch that is to be drawn: its epoch, the number of its first window, its windows and their bases."""
+
+    epoch: int
+    first: int
+    size: int
+    length: int
+
+
+class WindowReader:
+    """Reads windows of several genomes, in this process or in forked ones.
+
+    Args:
+        fastas: The genomes.
+    """
+
+    def __init__(self, fastas: Sequence[Fasta]) -> None:
+        self._fastas = list(fastas)
+
+    def letters(self, window: Window) -> bytes | None:
+        """Return the letters of a window, None if it holds no known base."""
+        letters = self._fastas[window.genome].letters(window.chrom, window.start, window.end)
+        return letters if letters.translate(None, b"ACGTUacgtu") != letters else None
+
+    def collate(self, windows: Sequence[Window], letters: Sequence[bytes]) -> GenomeBatch:
+        """Make a batch of windows and their letters.
+
+        Raises:
+            UserError: If a letter is no DNA.
+        """
+        sizes = [len(row) for row in letters]
+        tokens = np.full((len(letters), max(sizes)), PAD, dtype=np.uint8)
+        lower = np.zeros(tokens.shape, dtype=bool)
+        for place, (window, row) in enumerate(zip(windows, letters, strict=True)):
+            try:
+                tokens[place, : len(row)] = encode(row)
+            except UserError as error:
+                where = f"{self._fastas[window.genome].path}: {window.chrom}:{window.start}-{window.end}"
+                raise UserError(f"{where}: {error.message}", hint=error.hint) from None
+            lower[place, : len(row)] = np.frombuffer(row, dtype=np.uint8) & _LOWER_CASE > 0
+        return {
+            "tokens": torch.from_numpy(tokens),
+            "lower": torch.from_numpy(lower),
+            "lengths": None if min(sizes) == max(sizes) else torch.tensor(sizes),
+            "keys": torch.tensor([window.key for window in windows]),
+            "genome": torch.tensor([window.genome for window in windows]),
+        }
+
+    def usable(self, candidates: Iterable[Window], count: int) -> list[Window]:
+        """Return the first windows that hold a known base, `count` of them if there are as many."""
+        found: list[Window] = []
+        for window in candidates:
+            if len(found) == count:
+                break
+            if self.letters(window) is not None:
+                found.append(window)
+        return found
+
+
+class DrawnBatches(Dataset[GenomeBatch]):
+    """Training batches, drawn on request.
+
+    Args:
+        reader: The genomes.
+        sampler: Draws windows.
+    """
+
+    def __init__(self, reader: WindowReader, sampler: WindowSampler) -> None:
+        self._reader = reader
+        self._sampler = sampler
+
+    def __getitem__(self, request: BatchRequest) -> GenomeBatch:
+        numbers = range(request.first, request.first + request.size)
+        rows = [self._read(request.epoch, number, request.length) for number in numbers]
+        return self._reader.collate([window for window, _ in rows], [letters for _, letters in rows])
+
+    def _read(self, epoch: int, number: int, length: int) -> tuple[Window, bytes]:
+        for attempt, window in enumerate(self._sampler.draws(epoch, number, length)):
+            if (letters := self._reader.letters(window)) is not None:
+                return window, letters
+            if attempt == _MOST_DRAWS:
+                break
+        raise UserError(f"genomes: {_MOST_DRAWS} windows of {length} bases in a row held no known base")
+
+
+class FixedBatches(Dataset[GenomeBatch]):
+    """Batches of a fixed list of windows.
+
+    Args:
+        reader: The genomes.
+        windows: The list.
+        batch_size: Windows of a batch.
+        rank: Which device's share to read.
+        world_size: Number of devices.
+    """
+
+    def __init__(
+        self, reader: WindowReader, windows: Sequence[Window], batch_size: int, rank: int, world_size: int
+    ) -> None:
+        self._reader = reader
+        own = list(windows)[rank::world_size]
+        self._batches = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> GenomeBatch:
+        windows = self._batches[index]
+        return self._reader.collate(windows, [self._reader.letters(window) or b"" for window in windows])
+
+
+class WindowBatchSampler(DistributedSampler[BatchRequest]):
+    """Says which batches an epoch has on this device.
+
+    Of each step's windows, device r of n takes the r-th share. It is a `DistributedSampler` so that Lightning
+    leaves it alone.
+
+    Args:
+        config: Lengths and sizes.
+        rank: Which device this is.
+        world_size: Number of devices.
+    """
+
+    def __init__(self, config: WindowConfig, rank: int, world_size: int) -> None:
+        # The parent wants a data set for its own list of numbers, which is not used.
+        super().__init__(range(config.steps_per_epoch), world_size, rank, shuffle=False)  # type: ignore[arg-type]
+        self.config = config
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; another one than before begins at its first batch."""
+        if epoch != self.epoch:
+            self.start = 0
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.config.steps_per_epoch
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        size = self.config.batch_size_in(self.epoch)
+        length = self.config.length_in(self.epoch)
+        epoch = self.epoch
+        for step in range(self.start, self.config.steps_per_epoch):
+            yield BatchRequest(epoch, (step * self.num_replicas + self.rank) * size, size, length)
+
+
+class WindowLoader(DataLoader[GenomeBatch]):
+    """A loader of training batches whose place goes into the checkpoint and comes back from it.
+
+    Args:
+        dataset: The batches.
+        sampler: Their order.
+        num_workers: Processes that read ahead.
+    """
+
+    def __init__(self, dataset: DrawnBatches, sampler: WindowBatchSampler, num_workers: int) -> None:
+        super().__init__(
+            dataset,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+        )
+        self.delivered = 0
+
+    def __iter__(self) -> Iterator[GenomeBatch]:  # type: ignore[override]
+        """Go through the rest of the epoch."""
+        sampler: Any = self.sampler
+        self.delivered = sampler.start
+        for batch in super().__iter__():
+            self.delivered += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the place: the epoch, and how many of its batches were delivered."""
+        sampler: Any = self.sampler
+        return {"epoch": sampler.epoch, "delivered": self.delivered}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next iteration go on at that place."""
+        sampler: Any = self.sampler
+        sampler.epoch, sampler.start = state_dict["epoch"], state_dict["delivered"]

@@ -1,0 +1,144 @@
+"""Pretraining of a language model on genomes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genomics.datasets.genome_batches import GenomeBatch
+from genomics.guess_scores import count_guesses, summarise_guesses
+from genomics.masked_model import MaskedModel
+from genomics.pretraining import Objectives, PretrainingConfig, build_model
+from seqmamba.atomic import atomic_path
+from seqmamba.backbones import LanguageModel
+from seqmamba.errors import UserError
+from seqmamba.training.callbacks import EpochSeeds, epoch_seed, seed_everything
+from seqmamba.training.optimisation import OptimiserConfig
+from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.task import Task
+
+_DEFAULT_MODEL = PretrainingConfig()
+_SUMS = "train_sums"
+_FOLLOWED = ("val/loss", "val/perplexity", "val/accuracy")
+
+
+class PretrainingTask(Task):
+    """Masked or next-base pretraining on the windows of a `GenomeWindowDataModule`.
+
+    Masks and strands are functions of the windows, and all other random numbers of a step are set from the
+    run's seed, the epoch and the step: a run that is resumed in the middle of an epoch computes what it would
+    have computed. Validation asks for the same hidden bases every time.
+
+    Args:
+        model: What to build and what it learns.
+        optimiser: AdamW and its schedule.
+    """
+
+    def __init__(
+        self, model: PretrainingConfig = _DEFAULT_MODEL, optimiser: OptimiserConfig | None = None
+    ) -> None:
+        super().__init__(optimiser)
+        self.record_hyperparameters(model=model, optimiser=self.optimiser_config)
+        self.config = model
+        self.model = build_model(model)
+        self._objectives = Objectives(self.model, model)
+        self._sums: list[Tensor] = []
+        self._train_sums: Tensor | None = None
+
+    @property
+    def exported(self) -> MaskedModel | LanguageModel:
+        """The model, for ``RUN/pretrained``."""
+        return self.model
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the epoch's mean loss."""
+        self._train_sums = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the generators of the step, which dropout draws from."""
+        seeds = (c.seed for c in self.trainer.callbacks if isinstance(c, EpochSeeds))  # type: ignore[attr-defined]
+        seed = epoch_seed(next(seeds, 0), self.trainer.current_epoch, self.trainer.global_rank)
+        seed_everything(epoch_seed(seed, batch_idx))
+
+    def training_step(self, batch: GenomeBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        guesses = self._objectives.ask(batch, training=True)
+        loss = self._objectives.loss(guesses)
+        self.log("train/loss_step", loss, on_step=True, on_epoch=False)
+        done = torch.stack((loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)))
+        self._train_sums = done if self._train_sums is None else self._train_sums.to(done.device) + done
+        if self.trainer.is_last_batch:
+            mean = self._train_sums[0] / self._train_sums[1]
+            self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
+        return loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the sums of an epoch that is not over."""
+        checkpoint[_SUMS] = None if self._train_sums is None else self._train_sums.cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them back."""
+        self._train_sums = checkpoint.get(_SUMS)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the sums of an earlier pass."""
+        self._sums.clear()
+
+    def validation_step(self, batch: GenomeBatch, batch_idx: int) -> None:
+        """Add a batch to the sums."""
+        guesses = self._objectives.ask(batch, training=False)
+        self._sums.append(count_guesses(guesses, len(self._species)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation windows."""
+        if self.trainer.sanity_checking:
+            return
+        scores = {f"val/{name}": value for name, value in self._scores().items()}
+        self.log_dict({name: scores.pop(name) for name in _FOLLOWED})
+        # The others are too many for the line that an epoch gets; they are for the files.
+        for logger in self.trainer.loggers:
+            logger.log_metrics({"epoch": self.current_epoch, **scores}, step=self.trainer.global_step - 1)
+
+    def on_test_epoch_start(self) -> None:
+        """Start as a validation does."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: GenomeBatch, batch_idx: int) -> None:
+        """Add a batch to the sums."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Write the metrics of the test windows to the run folder and print them."""
+        scores = self._scores()
+        if not self.trainer.is_global_zero:
+            return
+        folder = RunFolder.of(self.trainer)
+        with atomic_path(folder.results) as part:
+            part.write_text(json.dumps({"test": scores}, indent=2) + "\n", encoding="utf-8")
+        for name, value in scores.items():
+            print(f"{name:24} {value:.4f}")
+        print(f"results: {folder.results}")
+
+    @property
+    def _species(self) -> tuple[str, ...]:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data.species
+
+    def _scores(self) -> dict[str, float]:
+        """Return the metrics of the windows of all devices."""
+        if not self._sums:  # of a device that had none
+            shape = (len(self._species), 4, 2, 3)
+            total = torch.zeros(shape, dtype=torch.float64, device=self.device)
+        else:
+            total = torch.stack(self._sums).sum(dim=0)
+        total = self.trainer.strategy.reduce(total, reduce_op="sum")
+        scores = summarise_guesses(total.cpu().numpy(), self.config.repeat_weight, self._species)
+        if "loss" not in scores:
+            raise UserError(
+                "validation: no base was asked for",
+                hint="raise data.init_args.windows.evaluation_windows, or masking.rate",
+            )
+        return scores
