@@ -92,7 +92,7 @@ def likeliest_labels(
     labels, finite = _viterbi(scores.astype(np.float32), cost.astype(np.float32))
     if not finite:
         raise UserError("log_probabilities: expected numbers, got NaN")
-    return labels  # type: ignore[no-any-return]
+    return labels
 
 
 def segments(labels: LabelArray) -> list[Segment]:

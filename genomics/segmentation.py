@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
@@ -96,6 +97,20 @@ class SegmentationModel(PositionModel):
         """
         given, other = self.strands(tokens, lengths)
         return self.head.loss(labels, given, other, class_weights=class_weights, size=self.config.slice_bases)
+
+    def logit_slices(
+        self, tokens: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> Iterator[tuple[slice, Float[Tensor, "batch part classes"]]]:
+        """Yield the logits of stretches of ``slice_bases`` positions: those of `forward`, never all at once.
+
+        Args:
+            tokens: See `forward`.
+            lengths: See `forward`.
+        """
+        given, other = self.strands(tokens, lengths)
+        for start in range(0, tokens.shape[1], self.config.slice_bases):
+            here = slice(start, min(start + self.config.slice_bases, tokens.shape[1]))
+            yield here, self.head(given[:, here], None if other is None else other[:, here])
 
     def predict(
         self, tokens: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"] | None = None
