@@ -37,7 +37,7 @@ from seqmamba.training.metrics_csv import read_rows
 from seqmamba.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from genomics.datasets.module import SequenceDataModule
+    from genomics.datasets.module import RecordsDataModule
     from genomics.datasets.records import LabelledSequences
 
 LONGEST_ATTRIBUTION = 20_000  # bases; a page with longer logos is of no use
@@ -85,7 +85,7 @@ class Answers:
 def evaluate_run(
     folder: RunFolder,
     model: SequenceModel,
-    data: SequenceDataModule,
+    data: RecordsDataModule,
     test: Answers,
     config: EvaluationConfig,
     *,
@@ -146,7 +146,7 @@ def evaluate_run(
     return metrics
 
 
-def write_predictions(folder: RunFolder, data: SequenceDataModule, answers: Answers) -> None:
+def write_predictions(folder: RunFolder, data: RecordsDataModule, answers: Answers) -> None:
     """Write ``predictions.tsv``.
 
     Args:
@@ -198,7 +198,7 @@ def summarise_data(records: LabelledSequences) -> DataSummary:
     )
 
 
-def summarise_split(data: SequenceDataModule) -> SplitSummary:
+def summarise_split(data: RecordsDataModule) -> SplitSummary:
     """Say how a data module's sequences were divided.
 
     Args:
@@ -225,7 +225,7 @@ def count_classes(records: LabelledSequences, chosen: Int[np.ndarray, " m"]) -> 
     return {name: int(number) for name, number in zip(records.classes, numbers, strict=True)}
 
 
-def _baselines(data: SequenceDataModule, seed: int) -> dict[str, BaselineSummary]:
+def _baselines(data: RecordsDataModule, seed: int) -> dict[str, BaselineSummary]:
     from genomics.baselines import run_baselines  # numba kernels that training needs not load
 
     print("training the baselines (length and GC, k-mers, a small CNN) on the same split", file=sys.stderr)

@@ -6,6 +6,7 @@ VERBS = {
     "fit": "genomics.cli.fit",
     "predict": "genomics.cli.predict",
     "audit": "genomics.cli.audit",
+    "bench": "genomics.cli.bench",
     "track": "genomics.cli.track",
     "embed": "genomics.cli.embed",
     "score-variants": "genomics.cli.score_variants",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +27,8 @@ _DEFAULT_SPLIT = SplitConfig()
 Batch = dict[str, Tensor]
 
 
-class SequenceDataModule(L.LightningDataModule):
-    """Labelled DNA sequences, split and batched.
+class RecordsDataModule(L.LightningDataModule, ABC):
+    """Labelled DNA sequences, divided and batched; a subclass says where they come from.
 
     After `setup`: ``records``, ``assignment`` (str (n,): train, validation, test or empty), ``explanation``
     (how the split was made), ``leaks``, ``classes``, ``task`` and ``notes`` (what to tell the user).
@@ -37,31 +38,18 @@ class SequenceDataModule(L.LightningDataModule):
     ``records``.
 
     Args:
-        fasta: Class name to FASTA file or files; or one FASTA file or several, with `labels` or with headers
-            that read ``name|label|split``.
-        labels: Table of labels for `fasta`.
-        bed: BED file or files, or class name to BED file or files; needs `genome`.
-        genome: FASTA file of the genome for `bed`.
-        task: What the labels mean; "auto" guesses from the label table.
         split: How to split the data.
         batch_size: Sequences in a batch.
         num_workers: Worker processes of the training loader.
         max_length: Crop longer sequences to this many bases at their centre.
-        seed: Seed of the order of batches and of background windows.
+        seed: Seed of the order of batches.
     """
 
+    _drops_last_batch = False
+    """Whether training leaves out the last batch of an epoch where it is smaller than the others."""
+
     def __init__(
-        self,
-        fasta: dict[str, str | list[str]] | str | list[str] | None = None,
-        labels: str | None = None,
-        bed: dict[str, str | list[str]] | str | list[str] | None = None,
-        genome: str | None = None,
-        task: Literal["auto", "classification", "multilabel", "regression"] = "auto",
-        split: SplitConfig = _DEFAULT_SPLIT,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        max_length: int | None = None,
-        seed: int = 0,
+        self, split: SplitConfig, batch_size: int, num_workers: int, max_length: int | None, seed: int
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -72,9 +60,6 @@ class SequenceDataModule(L.LightningDataModule):
             raise UserError(f"seed: expected 0 or more, got {seed}")
         if max_length is not None and max_length < 1:
             raise UserError(f"max_length: expected a positive number of bases, got {max_length}")
-        _check_layout(fasta, labels, bed, genome, task)
-        self.fasta, self.labels, self.bed, self.genome = fasta, labels, bed, genome
-        self.requested_task = task
         self.split = split
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -82,13 +67,21 @@ class SequenceDataModule(L.LightningDataModule):
         self.seed = seed
         self._records: LabelledSequences | None = None
 
+    @abstractmethod
+    def _read(self) -> LabelledSequences:
+        """Read the data set."""
+
+    def _divided(self, records: LabelledSequences) -> tuple[LabelledSequences, np.ndarray, str]:
+        """Return the records that take part, the part of each, and an explanation."""
+        return records, *assign(records, self.split)
+
     def setup(self, stage: str | None = None) -> None:
         """Read, split and check the data, once."""
         if self._records is not None:
             return
         records = self._read()
         self.notes = list(records.notes)
-        self.assignment, self.explanation = assign(records, self.split)
+        records, self.assignment, self.explanation = self._divided(records)
         self.leaks: LeakReport = check_leaks(records, self.assignment)
         self._records = self._cropped(records)
 
@@ -136,7 +129,11 @@ class SequenceDataModule(L.LightningDataModule):
     def _loader(self, part: str | None, shuffle: bool = False) -> DataLoader[Batch]:
         indices = np.arange(len(self.records)) if part is None else self.part(part)
         sampler = LengthBucketBatchSampler(
-            self.records.tokens.lengths[indices], batch_size=self.batch_size, shuffle=shuffle, seed=self.seed
+            self.records.tokens.lengths[indices],
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            drop_last=shuffle and self._drops_last_batch and len(indices) > self.batch_size,
         )
         return DataLoader(
             _BatchedRecords(self.records, indices),
@@ -145,6 +142,55 @@ class SequenceDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
+
+    def _cropped(self, records: LabelledSequences) -> LabelledSequences:
+        if self.max_length is None:
+            return records
+        longer = int((records.tokens.lengths > self.max_length).sum())
+        if not longer:
+            return records
+        self.notes.append(
+            f"cropped {longer} of {len(records)} sequences to their central {self.max_length} bases"
+        )
+        return records.cropped(self.max_length)
+
+
+class SequenceDataModule(RecordsDataModule):
+    """Labelled DNA sequences, split and batched.
+
+    See `RecordsDataModule` for its attributes and batches.
+
+    Args:
+        fasta: Class name to FASTA file or files; or one FASTA file or several, with `labels` or with headers
+            that read ``name|label|split``.
+        labels: Table of labels for `fasta`.
+        bed: BED file or files, or class name to BED file or files; needs `genome`.
+        genome: FASTA file of the genome for `bed`.
+        task: What the labels mean; "auto" guesses from the label table.
+        split: How to split the data.
+        batch_size: Sequences in a batch.
+        num_workers: Worker processes of the training loader.
+        max_length: Crop longer sequences to this many bases at their centre.
+        seed: Seed of the order of batches and of background windows.
+    """
+
+    def __init__(
+        self,
+        fasta: dict[str, str | list[str]] | str | list[str] | None = None,
+        labels: str | None = None,
+        bed: dict[str, str | list[str]] | str | list[str] | None = None,
+        genome: str | None = None,
+        task: Literal["auto", "classification", "multilabel", "regression"] = "auto",
+        split: SplitConfig = _DEFAULT_SPLIT,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        max_length: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(split, batch_size, num_workers, max_length, seed)
+        _check_layout(fasta, labels, bed, genome, task)
+        self.fasta, self.labels, self.bed, self.genome = fasta, labels, bed, genome
+        self.requested_task = task
 
     def _read(self) -> LabelledSequences:
         if self.bed is not None:
@@ -157,17 +203,6 @@ class SequenceDataModule(L.LightningDataModule):
             task: Task | None = None if self.requested_task == "auto" else self.requested_task
             return from_table(self.fasta, self.labels, task)
         return from_headers(self.fasta)
-
-    def _cropped(self, records: LabelledSequences) -> LabelledSequences:
-        if self.max_length is None:
-            return records
-        longer = int((records.tokens.lengths > self.max_length).sum())
-        if not longer:
-            return records
-        self.notes.append(
-            f"cropped {longer} of {len(records)} sequences to their central {self.max_length} bases"
-        )
-        return records.cropped(self.max_length)
 
 
 def collate(records: LabelledSequences, indices: np.ndarray) -> Batch:

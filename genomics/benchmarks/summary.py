@@ -1,0 +1,248 @@
+"""From many runs on one benchmark to a table: mean, spread and interval, beside what was published."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from genomics.benchmarks.benchmark import Benchmark
+from genomics.benchmarks.published import PublishedNumber, published_numbers
+from genomics.metrics import evaluate
+from genomics.predictions import Predictions
+from genomics.protocols import QUIRKS
+
+RESAMPLES = 400
+"""Draws behind an interval; each evaluates every run anew."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One finished run.
+
+    Attributes:
+        name: Name of its folder.
+        model: What was trained.
+        protocol: ``paper`` or ``sound``.
+        seed: Its seed.
+        folds: Number of folds; 0 for the official test part.
+        fold: The fold tested on.
+        parameters: Number of trainable parameters; 0 where that says nothing.
+        predictions: Labels and outputs of the test part.
+        quirks: Names of `genomics.protocols.QUIRKS` that apply.
+        explanation: How the data were divided.
+    """
+
+    name: str
+    model: str
+    protocol: str
+    seed: int
+    folds: int
+    fold: int
+    parameters: int
+    predictions: Predictions
+    quirks: tuple[str, ...]
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric over several runs.
+
+    Attributes:
+        values: Of each run, in the order of the runs.
+        mean: Their mean.
+        sd: Their standard deviation, n - 1 in the denominator; NaN for one run.
+        spread: The largest minus the smallest, which many papers write behind ±; NaN for one run.
+        low: Lower end of the 95 % interval of the mean.
+        high: Upper end.
+    """
+
+    values: tuple[float, ...]
+    mean: float
+    sd: float
+    spread: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """All runs of one model under one protocol.
+
+    Attributes:
+        model: What was trained.
+        parameters: Number of trainable parameters; 0 where that says nothing.
+        protocol: ``paper`` or ``sound``.
+        folds: Number of folds; 0 for the official test part.
+        runs: Names of the runs.
+        tested: Sequences in each run's test part.
+        scores: Metric name to score, the benchmark's own metric first.
+        explanation: How the data of the first run were divided.
+        quirks: Names of `genomics.protocols.QUIRKS` that apply.
+    """
+
+    model: str
+    parameters: int
+    protocol: str
+    folds: int
+    runs: tuple[str, ...]
+    tested: tuple[int, ...]
+    scores: Mapping[str, Score]
+    explanation: str
+    quirks: tuple[str, ...]
+
+
+def summarise(benchmark: Benchmark, results: Sequence[RunResult], seed: int = 0) -> list[SummaryRow]:
+    """Summarise runs: one row for each model, protocol and number of folds.
+
+    Args:
+        benchmark: The benchmark that all ran on.
+        results: The runs.
+        seed: Seed of the resampling.
+    """
+    groups: dict[tuple[str, str, int], list[RunResult]] = defaultdict(list)
+    for result in sorted(results, key=lambda result: (result.seed, result.fold)):
+        groups[result.model, result.protocol, result.folds].append(result)
+    return [
+        SummaryRow(
+            model=model,
+            parameters=runs[0].parameters,
+            protocol=protocol,
+            folds=folds,
+            runs=tuple(run.name for run in runs),
+            tested=tuple(len(run.predictions) for run in runs),
+            scores=score_runs([run.predictions for run in runs], benchmark.metric, seed=seed),
+            explanation=runs[0].explanation,
+            quirks=tuple(name for name in QUIRKS if any(name in run.quirks for run in runs)),
+        )
+        for (model, protocol, folds), runs in sorted(groups.items())
+    ]
+
+
+def score_runs(
+    runs: Sequence[Predictions], metric: str, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Score]:
+    """Compute mean, spread and interval of every metric over runs.
+
+    The interval is a bootstrap over both things that vary: runs are drawn with replacement, and the sequences
+    of each run's test part are, too; runs that tested on the same sequences share the draw (Efron 1979; two
+    levels as in Davison and Hinkley 1997, section 3.8). With one run it is that of the test part alone.
+
+    Args:
+        runs: Labels and outputs of each run's test part.
+        metric: The benchmark's metric, to be first.
+        resamples: Number of draws.
+        seed: Seed of the draws.
+    """
+    values = [_metrics(run, np.arange(len(run))) for run in runs]
+    names = [metric, *(name for name in values[0] if name != metric)]
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(resamples):
+        rows: dict[tuple[str, ...], np.ndarray] = {}
+        chosen = generator.integers(0, len(runs), len(runs))
+        found: list[dict[str, float]] = []
+        for run in (runs[i] for i in chosen):
+            key = tuple(run.names)
+            if key not in rows:
+                rows[key] = generator.integers(0, len(run), len(run))
+            found.append(_metrics(run, rows[key]))
+        for name in names:
+            drawn[name].append(float(np.mean([one[name] for one in found])))
+    return {name: _score([one[name] for one in values], drawn[name]) for name in names}
+
+
+def _metrics(run: Predictions, rows: np.ndarray) -> dict[str, float]:
+    estimates = evaluate(run.outputs[rows], run.labels[rows], run.task, run.classes, n_bootstrap=0)
+    return {name: estimate.value for name, estimate in estimates.items()}
+
+
+def _score(values: list[float], drawn: list[float]) -> Score:
+    several = len(values) > 1
+    known = np.array([value for value in drawn if np.isfinite(value)])
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    return Score(
+        values=tuple(values),
+        mean=float(np.mean(values)),
+        sd=float(np.std(values, ddof=1)) if several else float("nan"),
+        spread=float(max(values) - min(values)) if several else float("nan"),
+        low=float(low),
+        high=float(high),
+    )
+
+
+def table_as_dict(benchmark: Benchmark, rows: Sequence[SummaryRow]) -> dict[str, Any]:
+    """Return the table for JSON."""
+    return {
+        "benchmark": benchmark.name,
+        "metric": benchmark.metric,
+        "paper": benchmark.paper.source,
+        "interval": f"95 %, bootstrap over runs and test sequences, {RESAMPLES} resamples",
+        "rows": [asdict(row) for row in rows],
+        "quirks": {name: QUIRKS[name] for row in rows for name in row.quirks},
+        "published": [asdict(number) for number in published_numbers(benchmark)],
+    }
+
+
+def table_as_markdown(benchmark: Benchmark, rows: Sequence[SummaryRow]) -> str:
+    """Return the table as Markdown, with the quirks of the protocols and the published numbers below."""
+    lines = [
+        f"# {benchmark.name}",
+        "",
+        f"Metric: {benchmark.metric}. Intervals: 95 %, bootstrap over runs and test sequences.",
+        "",
+        "| model | parameters | protocol | runs | tested | mean | 95 % interval | SD | max - min |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        score = row.scores[benchmark.metric]
+        seeds = len(row.runs) // max(row.folds, 1)
+        runs = f"{len(row.runs)}" if not row.folds else f"{row.folds} folds x {seeds}"
+        size = f"{row.parameters:,}" if row.parameters else ""
+        lines.append(
+            f"| {row.model} | {size} | {row.protocol} | {runs} | {_range(row.tested)} | {score.mean:.4f} "
+            f"| {score.low:.4f} to {score.high:.4f} | {_cell(score.sd)} | {_cell(score.spread)} |"
+        )
+    lines += ["", *_other_metrics(benchmark, rows), "", "## Protocols", ""]
+    for protocol in sorted({row.protocol for row in rows}):
+        same = [row for row in rows if row.protocol == protocol]
+        lines.append(f"- {protocol}: {same[0].explanation}")
+        quirks = [name for name in QUIRKS if any(name in row.quirks for row in same)]
+        lines += [f"  - {name}: {QUIRKS[name]}" for name in quirks]
+    return "\n".join([*lines, *_published(published_numbers(benchmark), benchmark.metric)]) + "\n"
+
+
+def _other_metrics(benchmark: Benchmark, rows: Sequence[SummaryRow]) -> list[str]:
+    names = [name for name in rows[0].scores if name != benchmark.metric]
+    lines = [f"| model | protocol | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for row in rows:
+        cells = " | ".join(f"{row.scores[name].mean:.4f}" for name in names)
+        lines.append(f"| {row.model} | {row.protocol} | {cells} |")
+    return lines
+
+
+def _published(numbers: Sequence[PublishedNumber], metric: str) -> list[str]:
+    if not numbers:
+        return []
+    lines = ["", "## Published", "", f"| model | parameters | {metric} | source |", "|---|---|---|---|"]
+    sources: dict[str, int] = {}
+    for number in numbers:
+        spread = "" if number.spread is None else f"; ± is the {number.spread_means}"
+        note = f"; {number.note}" if number.note else ""
+        place = sources.setdefault(f"{number.citation}{spread}{note}", len(sources) + 1)
+        value = f"{number.value:.4g}" + ("" if number.spread is None else f" ± {number.spread:.3g}")
+        lines.append(f"| {number.model} | {number.parameters} | {value} | {place} |")
+    return [*lines, "", *(f"{place}. {source}" for source, place in sources.items())]
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.4f}"

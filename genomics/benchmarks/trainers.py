@@ -1,0 +1,176 @@
+"""What a benchmark run trains: a recipe's model through `seqmamba fit`, or a simple model for comparison."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+from genomics.baselines import Baseline, Problem, cnn_baseline, composition_baseline, kmer_baseline
+from genomics.benchmarks.benchmark import Benchmark
+from genomics.benchmarks.catalogue import find_benchmark
+from genomics.protocols import DivisionConfig
+from seqmamba.training.run_folder import RunFolder
+
+Genome = dict[str, str] | str | None
+
+
+class Trainer(Protocol):
+    """Trains on a benchmark and fills a run folder with results and predictions."""
+
+    def __call__(
+        self,
+        benchmark: str,
+        source: str | None,
+        genome: Genome,
+        division: DivisionConfig,
+        folder: RunFolder,
+        *,
+        resume: bool,
+    ) -> None:
+        """Train and test one run.
+
+        Args:
+            benchmark: ``<family>/<task>``.
+            source: A copy of the release, or None.
+            genome: Genome for releases that are intervals.
+            division: How to divide it.
+            folder: Where to write.
+            resume: The folder may hold an unfinished run with the same settings.
+        """
+
+
+def default_recipe(
+    benchmark: Benchmark, source: str | None, genome: Genome, division: DivisionConfig
+) -> dict[str, Any]:
+    """Return the recipe of a benchmark run: the paper's optimiser and schedule, and a model of about 1M.
+
+    Under the sound protocol the loss on the validation part picks the epoch, under the paper's its metric
+    does (where the paper picks by F1, the correlation coefficient: it orders epochs alike).
+
+    Args:
+        benchmark: The benchmark.
+        source: A copy of the release, or None.
+        genome: Genome for releases that are intervals.
+        division: How it is divided.
+    """
+    paper = benchmark.paper
+    metric = benchmark.metric if benchmark.metric in ("accuracy", "mcc", "auroc") else "mcc"
+    backbone = {"d_model": 128, "n_layers": 4, "direction": "bidirectional", "d_state": 16}
+    data = {"benchmark": benchmark.name, "source": source, "genome": genome, "division": vars(division)}
+    return {
+        "seed_everything": division.seed,
+        "model": {
+            "class_path": "genomics.benchmarks.BenchmarkTask",
+            "init_args": {
+                "model": {"backbone": backbone, "strand": "conjoin"},
+                "optimiser": {
+                    "lr": paper.lr,
+                    "weight_decay": 0.1,
+                    "betas": [0.9, 0.999],
+                    "warmup_fraction": 0.01,
+                },
+                "choose_by": metric if division.protocol == "paper" else "loss",
+            },
+        },
+        "data": {"class_path": "genomics.benchmarks.BenchmarkDataModule", "init_args": data},
+        "trainer": {"max_epochs": paper.epochs, "devices": 1},
+    }
+
+
+def recipe_trainer(configs: Sequence[str], overrides: Sequence[str]) -> Trainer:
+    """Return the trainer of `default_recipe` with the settings of other recipes on top.
+
+    Args:
+        configs: Recipes; their data section is not needed.
+        overrides: Words of the command line, ``--key value``.
+    """
+    return partial(_train_recipe, tuple(configs), tuple(overrides))
+
+
+def _train_recipe(
+    configs: tuple[str, ...],
+    overrides: tuple[str, ...],
+    benchmark: str,
+    source: str | None,
+    genome: Genome,
+    division: DivisionConfig,
+    folder: RunFolder,
+    *,
+    resume: bool,
+) -> None:
+    import yaml
+
+    from seqmamba.cli.lightning import run_lightning
+
+    run = ["--run", str(folder.path)]
+    if resume and folder.last.is_file():
+        run_lightning(["fit", "--config", str(folder.config), *run, "--ckpt_path", "last"])
+    else:
+        recipe = default_recipe(find_benchmark(benchmark), source, genome, division)
+        with TemporaryDirectory(prefix="seqmamba-") as scratch:
+            path = Path(scratch) / "recipe.yaml"
+            path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+            files = [word for config in (str(path), *configs) for word in ("--config", config)]
+            run_lightning(["fit", *files, *overrides, *run, "--overwrite", "true"])
+    run_lightning(["test", "--config", str(folder.config), *run, "--ckpt_path", "best"])
+
+
+def _train_simple(
+    fit: Callable[[Problem, int], Baseline],
+    benchmark: str,
+    source: str | None,
+    genome: Genome,
+    division: DivisionConfig,
+    folder: RunFolder,
+    *,
+    resume: bool,
+) -> None:
+    from datetime import datetime
+
+    from genomics.benchmarks.module import BenchmarkDataModule
+    from genomics.evaluation import Answers, summarise_data, summarise_split, write_predictions
+    from genomics.results import Results
+
+    started = time.monotonic()
+    data = BenchmarkDataModule(benchmark, source, genome, division)
+    data.setup()
+    baseline = fit(Problem.build(data.records, data.assignment), division.seed)
+    test = data.part("test")
+    answers = Answers(test, baseline.probabilities, data.records.labels[test], time.monotonic() - started)
+    write_predictions(folder, data, answers)
+    Results(
+        title=f"{benchmark}: {baseline.name}",
+        task=data.task,
+        classes=data.classes,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        seed=division.seed,
+        seconds=baseline.seconds,
+        data=summarise_data(data.records),
+        split=summarise_split(data),
+        leaks=data.leaks.as_dict(),
+        metrics=baseline.metrics,
+        notes=list(data.notes),
+    ).save(folder.results)
+
+
+def _length_gc(problem: Problem, seed: int) -> Baseline:
+    return composition_baseline(problem, "length_gc", ("length", "gc"))
+
+
+def _kmer(problem: Problem, seed: int) -> Baseline:
+    return kmer_baseline(problem)
+
+
+def _cnn(problem: Problem, seed: int) -> Baseline:
+    return cnn_baseline(problem, seed=seed)
+
+
+TRAINERS: dict[str, Trainer] = {
+    name: partial(_train_simple, fit)
+    for name, fit in (("length_gc", _length_gc), ("kmer", _kmer), ("cnn", _cnn))
+}
+"""The simple models by name."""
