@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from genomics.interval_sets import LabelledIntervals
 from genomics.intervals import chrom_key
 from genomics.leaks import giveaways
 from genomics.similarity import similarity_clusters
@@ -17,6 +18,7 @@ from seqmamba.errors import UserError
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences
 
+    Records = LabelledSequences | LabelledIntervals
 
 SplitMethod = Literal["auto", "column", "chromosome", "block", "similarity", "random"]
 
@@ -87,7 +89,7 @@ class SplitConfig:
             raise UserError(f"split: {', '.join(sorted(both))} is named both in test and in validation")
 
 
-def assign(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray, str]:
+def assign(records: Records, config: SplitConfig) -> tuple[np.ndarray, str]:
     """Put every sequence into a part; the same records and config always give the same parts.
 
     Args:
@@ -121,7 +123,7 @@ def assign(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray,
     return parts, explanation
 
 
-def split_method(records: LabelledSequences, config: SplitConfig) -> str:
+def split_method(records: Records, config: SplitConfig) -> str:
     """Return the method that `assign` uses: ``config.by``, or what ``auto`` means for these data.
 
     Args:
@@ -156,7 +158,7 @@ def split_method(records: LabelledSequences, config: SplitConfig) -> str:
     return by
 
 
-def _by_column(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray, str]:
+def _by_column(records: Records, config: SplitConfig) -> tuple[np.ndarray, str]:
     assert records.split is not None
     parts = np.asarray(records.split).astype("<U10")
     strange = np.flatnonzero(~np.isin(parts, PARTS))
@@ -179,7 +181,7 @@ def _by_column(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndar
     )
 
 
-def _by_chromosome(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray, str]:
+def _by_chromosome(records: Records, config: SplitConfig) -> tuple[np.ndarray, str]:
     assert records.intervals is not None
     keys, first, groups = np.unique(
         [chrom_key(interval.chrom) for interval in records.intervals], return_index=True, return_inverse=True
@@ -207,7 +209,7 @@ def _by_chromosome(records: LabelledSequences, config: SplitConfig) -> tuple[np.
     )
 
 
-def _by_block(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarray, str]:
+def _by_block(records: Records, config: SplitConfig) -> tuple[np.ndarray, str]:
     assert records.intervals is not None
     blocks = [
         f"{chrom_key(interval.chrom)}:{(interval.start + interval.end) // 2 // config.block_size}"
@@ -218,7 +220,7 @@ def _by_block(records: LabelledSequences, config: SplitConfig) -> tuple[np.ndarr
     return parts, (f"By block: {len(names):,} blocks of {config.block_size:,} bases, each whole in one part.")
 
 
-def _by_group(records: LabelledSequences, config: SplitConfig, by: str) -> tuple[np.ndarray, str]:
+def _by_group(records: Records, config: SplitConfig, by: str) -> tuple[np.ndarray, str]:
     groups = np.arange(len(records.names)) if by == "random" else _clusters(records, config)
     parts = deal_groups(groups, _strata(records), _fractions(config), seed=config.seed)
     if by == "random":
@@ -231,19 +233,22 @@ def _by_group(records: LabelledSequences, config: SplitConfig, by: str) -> tuple
     )
 
 
-def _clusters(records: LabelledSequences, config: SplitConfig) -> np.ndarray:
+def _clusters(records: Records, config: SplitConfig) -> np.ndarray:
+    if isinstance(records, LabelledIntervals):
+        raise UserError(
+            "split by similarity: needs the sequences, but only coordinates are known",
+            hint="give the genome, or split by chromosome",
+        )
     return similarity_clusters(records.tokens, config.similarity)
 
 
-def _carve_validation(
-    records: LabelledSequences, parts: np.ndarray, groups: np.ndarray, config: SplitConfig
-) -> None:
+def _carve_validation(records: Records, parts: np.ndarray, groups: np.ndarray, config: SplitConfig) -> None:
     """Set whole groups of the training part aside for validation, in place."""
     _carve(records, parts, groups, "validation", config.validation_fraction, config)
 
 
 def _carve(
-    records: LabelledSequences,
+    records: Records,
     parts: np.ndarray,
     groups: np.ndarray,
     part: str,
@@ -260,7 +265,7 @@ def _carve(
     parts[inside] = deal_groups(renumbered, strata, {"train": 1 - fraction, part: fraction}, seed=config.seed)
 
 
-def _strata(records: LabelledSequences) -> np.ndarray:
+def _strata(records: Records) -> np.ndarray:
     """Return what to balance: the class, the rarest label present, or a quarter of the target."""
     labels = np.asarray(records.labels)
     if records.task == "classification":
@@ -274,7 +279,7 @@ def _strata(records: LabelledSequences) -> np.ndarray:
     return np.unique(np.searchsorted(edges, first), return_inverse=True)[1]
 
 
-def _require_every_class(records: LabelledSequences, parts: np.ndarray, by: str) -> None:
+def _require_every_class(records: Records, parts: np.ndarray, by: str) -> None:
     for part in PARTS:
         inside = parts == part
         if not inside.any():
@@ -294,7 +299,7 @@ def _require_every_class(records: LabelledSequences, parts: np.ndarray, by: str)
                 )
 
 
-def _class_sizes(records: LabelledSequences) -> str:
+def _class_sizes(records: Records) -> str:
     labels = np.asarray(records.labels)
     if labels.ndim == 1:
         sizes = Counter(labels.tolist())

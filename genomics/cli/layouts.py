@@ -10,7 +10,10 @@ from typing import Any
 from seqmamba.errors import UserError
 
 _SUFFIXES = frozenset(
-    (".gz", ".bgz", ".fa", ".fasta", ".fna", ".ffn", ".fas", ".txt", ".bed", ".narrowPeak", ".broadPeak")
+    (
+        *(".gz", ".bgz", ".fa", ".fasta", ".fna", ".ffn", ".fas", ".txt", ".csv", ".tsv"),
+        *(".bed", ".narrowPeak", ".broadPeak"),
+    )
 )
 
 
@@ -73,7 +76,7 @@ def layout(args: argparse.Namespace) -> dict[str, Any]:
         )
     chosen: dict[str, Any] = {}
     if args.bed:
-        chosen["bed"] = _absolute(args.bed) if len(args.bed) == 1 else _by_class(args.bed)
+        chosen["bed"] = _absolute(args.bed) if len(args.bed) == 1 else by_class(args.bed)
         if not args.genome:
             raise UserError("--bed needs --genome, the FASTA file that the intervals lie on")
         chosen["genome"] = _absolute([args.genome])
@@ -84,7 +87,7 @@ def layout(args: argparse.Namespace) -> dict[str, Any]:
     else:
         if args.labels:
             raise UserError("--labels goes with --fasta; several FASTA files name their classes themselves")
-        chosen["fasta"] = _by_class(args.files)
+        chosen["fasta"] = by_class(args.files)
     if args.genome and not args.bed:
         raise UserError("--genome goes with --bed")
     if args.task != "auto":
@@ -92,8 +95,17 @@ def layout(args: argparse.Namespace) -> dict[str, Any]:
     return chosen
 
 
-def _by_class(words: Sequence[str]) -> dict[str, str | list[str]]:
-    """Group files by class. Of two classes the data module takes the second for the positive one."""
+def by_class(words: Sequence[str]) -> dict[str, str | list[str]]:
+    """Group files by class, with absolute paths.
+
+    Of two classes the data module takes the second for the positive one, so the first file named comes last.
+
+    Args:
+        words: ``FILE``, whose name is the class, or ``NAME=FILE``.
+
+    Raises:
+        UserError: If two files without a class have the same name.
+    """
     classes: dict[str, list[str]] = {}
     for word in words:
         name, separator, path = word.partition("=")

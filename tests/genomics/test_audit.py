@@ -58,7 +58,7 @@ def test_a_length_shortcut_is_bad_and_a_gc_difference_a_warning(rng: np.random.G
     by_length = make_records([random_dna(rng, 60 + 20 * int(label)) for label in labels], labels)
     report = audit(by_length)
     assert levels(report, "Sequence length alone") == ["bad"]
-    assert report.shortcuts["length"].value > 0.9
+    assert report.shortcuts["length"].skill.value > 0.9
     by_gc = make_records([random_dna(rng, 80, 0.4 + 0.2 * label) for label in labels], labels)
     assert levels(audit(by_gc), "GC content alone") == ["warn"]
 
@@ -85,7 +85,7 @@ def test_regression_and_multilabel(rng: np.random.Generator) -> None:
     targets = content[:, None].astype(np.float32)
     report = audit(make_records(sequences, targets, task="regression", classes=("gc",)))
     assert list(report.groups) == ["all"]
-    assert report.shortcuts["gc"].value > 0.7
+    assert report.shortcuts["gc"].skill.value > 0.7
     labels = np.stack([content > 0.5, content < 0.6], 1).astype(np.float32)
     report = audit(make_records(sequences, labels, task="multilabel", classes=("a", "b")))
     assert list(report.groups) == ["all", "a", "b"]

@@ -7,7 +7,7 @@ import pytest
 from labelled import make_records, mutate, random_dna, reverse_complement
 
 from genomics.intervals import Interval
-from genomics.leaks import Leak, check_leaks, giveaways, overlapping_pairs
+from genomics.leaks import Leak, check_leaks, giveaways
 
 
 @pytest.fixture
@@ -84,17 +84,6 @@ def test_overlaps_give_the_bases_shared(rng: np.random.Generator) -> None:
     records = make_records([random_dna(rng, 100) for _ in intervals], [0, 1, 0, 1], intervals=intervals)
     report = check_leaks(records, np.array(["train", "test", "train", "test"]))
     assert report.overlaps == [Leak("seq1", "test", "seq0", "train", 10.0)]
-
-
-def test_overlapping_pairs_see_through_a_long_interval() -> None:
-    intervals = [
-        Interval("c", 0, 1000),
-        Interval("c", 10, 20),
-        Interval("c", 30, 40),
-        Interval("c", 1000, 1010),
-    ]
-    pairs = overlapping_pairs(intervals, np.array(["train", "test", "validation", "test"]))
-    assert sorted(pairs) == [(1, 0, 10), (2, 0, 10)]
 
 
 def test_many_offenders_are_counted_though_not_listed(rng: np.random.Generator) -> None:
