@@ -19,18 +19,23 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from genomics.benchmarks.tables import read_rows
 from genomics.coordinates import Coordinates
 from genomics.datasets.class_fastas import PathOrPaths, as_paths
 from genomics.datasets.records import LabelledSequences, TokenStore, unique_names
 from genomics.fasta import Fasta
-from genomics.files import decode_text, read_lines
 from genomics.intervals import STRANDS, Interval, read_bed
 from seqmamba.errors import UserError
 
-_CHROM = ("region", "chrom", "chromosome", "chr", "seqnames", "#chrom")
+_REQUIRED = {
+    "region": ("region", "chrom", "chromosome", "chr", "seqnames", "#chrom"),
+    "start": ("start",),
+    "end": ("end",),
+}
+_OPTIONAL = {"id": ("id",), "strand": ("strand",)}
 _COLUMNS = ("id", "region", "start", "end", "strand")
-Row = tuple[str, str, int, int, str, int]
-"""Name, chromosome, start, end, strand and line number."""
+Row = tuple[str, str, int, int, str, str]
+"""Name, chromosome, start, end, strand, and ``file:line``."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,6 @@ def read_interval_sets(parts: Mapping[str | None, Mapping[str, PathOrPaths]]) ->
     rows: list[Row] = []
     labels: list[int] = []
     split: list[str] = []
-    sources: list[str] = []
     for part, files in parts.items():
         for word, paths in files.items():
             for path in as_paths(paths):
@@ -104,7 +108,6 @@ def read_interval_sets(parts: Mapping[str | None, Mapping[str, PathOrPaths]]) ->
                 rows.extend(read_intervals(path))
                 labels.extend([classes.index(word)] * (len(rows) - before))
                 split.extend([part or ""] * (len(rows) - before))
-                sources.extend(f"{path}:{row[5]}" for row in rows[before:])
     columns = list(zip(*rows, strict=True))
     return LabelledIntervals(
         list(columns[0]),
@@ -112,7 +115,7 @@ def read_interval_sets(parts: Mapping[str | None, Mapping[str, PathOrPaths]]) ->
         np.array(labels, dtype=np.int64),
         classes,
         None if None in parts else np.array(split),
-        sources,
+        list(columns[5]),
     )
 
 
@@ -127,7 +130,8 @@ def read_intervals(path: Path) -> Iterator[Row]:
         return
     for row in read_bed(path):
         place = row.interval
-        yield row.name or str(place), place.chrom, place.start, place.end, place.strand, row.line
+        source = f"{path}:{row.line}"
+        yield row.name or str(place), place.chrom, place.start, place.end, place.strand, source
 
 
 def is_table(path: Path) -> bool:
@@ -137,46 +141,19 @@ def is_table(path: Path) -> bool:
 
 
 def _read_table(path: Path) -> Iterator[Row]:
-    lines = read_lines(path)
-    number, first = next(lines)
-    delimiter = "\t" if b"\t" in first else ","
-    header = [cell.strip().lower() for cell in _cells(first, delimiter)]
-    chrom = next((header.index(name) for name in _CHROM if name in header), None)
-    if chrom is None or "start" not in header or "end" not in header:
-        raise UserError(
-            f"{path}:{number}: expected the columns region, start and end, got {', '.join(header)[:80]}",
-            hint="the first line names the columns; coordinates are 0-based and half-open",
-        )
-    start, end = header.index("start"), header.index("end")
-    name = header.index("id") if "id" in header else None
-    strand = header.index("strand") if "strand" in header else None
     found = False
-    for number, line in lines:
-        if not line:
-            continue
+    for row in read_rows(path, _REQUIRED, _OPTIONAL):
         found = True
-        # Trailing white space, and with it empty last cells of a table with tabs, is gone.
-        cells = _cells(line, delimiter)
-        cells += [""] * (len(header) - len(cells))
-        if len(cells) != len(header):
-            raise UserError(f"{path}:{number}: expected {len(header)} cells, got {len(cells)}")
-        where = cells[start].strip(), cells[end].strip()
-        if not (where[0].isdecimal() and where[1].isdecimal() and int(where[0]) < int(where[1])):
-            raise UserError(
-                f"{path}:{number}: expected whole numbers with 0 <= start < end, got {where[0]!r} and "
-                f"{where[1]!r}"
-            )
-        word = (cells[strand].strip() or ".") if strand is not None else "."
-        if word not in STRANDS:
-            raise UserError(f"{path}:{number}: strand must be +, -, . or empty, got {word!r}")
-        label = str(number - 1) if name is None else cells[name].strip()
-        yield label, cells[chrom].strip(), int(where[0]), int(where[1]), word, number
+        start, end = row.integer("start"), row.integer("end")
+        if not 0 <= start < end:
+            raise UserError(f"{row.where}: expected 0 <= start < end, got {start} and {end}")
+        strand = row.get("strand") or "."
+        if strand not in STRANDS:
+            raise UserError(f"{row.where}: strand must be +, -, . or empty, got {strand!r}")
+        chrom = row["region"]
+        yield row.get("id") or f"{chrom}:{start}-{end}", chrom, start, end, strand, row.where
     if not found:
         raise UserError(f"{path}: holds no row below its header")
-
-
-def _cells(line: bytes, delimiter: str) -> list[str]:
-    return next(csv.reader((decode_text(line),), delimiter=delimiter), [])
 
 
 def with_sequences(records: LabelledIntervals, genome: str | Path) -> LabelledSequences:

@@ -44,18 +44,18 @@ def test_tables_with_other_names_tabs_and_windows_line_ends(tmp_path: Path) -> N
         b"\xef\xbb\xbfchrom\tstart\tend\tstrand\r\nchr1\t3\t9\t\r\n\r\n2\t0\t4\t-\r\n"
     )
     assert list(read_intervals(tmp_path / "x.tsv")) == [
-        ("1", "chr1", 3, 9, ".", 2),
-        ("3", "2", 0, 4, "-", 4),
+        ("chr1:3-9", "chr1", 3, 9, ".", f"{tmp_path / 'x.tsv'}:2"),
+        ("2:0-4", "2", 0, 4, "-", f"{tmp_path / 'x.tsv'}:4"),
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a,b\n1,2\n", r"x\.csv:1: expected the columns region, start and end"),
-        ("region,start,end\nchr1,5,5\n", r"x\.csv:2: .* start < end, got '5' and '5'"),
-        ("region,start,end\nchr1,-5,5\n", r"x\.csv:2: .* got '-5'"),
-        ("region,start,end\nchr1,1e3,5\n", r"x\.csv:2: .* got '1e3'"),
+        ("a,b\n1,2\n", r"x\.csv: has no column 'region', 'start', 'end'"),
+        ("region,start,end\nchr1,5,5\n", r"x\.csv:2: .* start < end, got 5 and 5"),
+        ("region,start,end\nchr1,-5,5\n", r"x\.csv:2: .* got -5 and 5"),
+        ("region,start,end\nchr1,a,5\n", r"x\.csv:2: start: expected a number, got 'a'"),
         ("region,start,end\nchr1,1,5,7\n", r"x\.csv:2: expected 3 cells, got 4"),
         ("region,start,end,strand\nchr1,1,5,?\n", r"x\.csv:2: strand must be"),
         ("region,start,end\n", r"holds no row below its header"),
