@@ -62,6 +62,15 @@ RECIPES = (
         configs=("ecoli.yaml", "bjaponicum.yaml", "ecoli_to_bjaponicum.yaml", "bjaponicum_to_ecoli.yaml"),
     ),
     Recipe(
+        name="genomics/gene_segmentation",
+        task="coding or not, strand and frame of every base (prokaryotes)",
+        data="19.5 Mb of 3 genomes, windows of 8 kb, 131 kb or 1 Mb",
+        split="the last 1,048,576 bases of a genome, or a genome",
+        licence="GPL-2+",
+        published="8 kb of context",
+        configs=("8k.yaml", "131k.yaml", "1m.yaml"),
+    ),
+    Recipe(
         name="genomics/species",
         task="which of seven prokaryotes",
         data="10,500 x 1 kb, 7 classes",

@@ -52,3 +52,20 @@ def tar_of(files: Mapping[str, bytes | str], compression: str = "xz") -> bytes:
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def genbank(accession: str, letters: str, genes: list[tuple[int, int]]) -> str:
+    """A GenBank record as NCBI writes it; `genes` are 0-based and half-open."""
+    lines = [f"LOCUS       {accession} {len(letters):>20} bp    DNA     circular BCT 01-JAN-2000"]
+    lines += [
+        f"DEFINITION  toy.\nACCESSION   {accession}\nVERSION     {accession}.1",
+        "FEATURES             Location/Qualifiers",
+    ]
+    lines += [f"     source          1..{len(letters)}"]
+    for start, end in genes:
+        lines += [f"     gene            {start + 1}..{end}", f"     CDS             {start + 1}..{end}"]
+    lines += ["ORIGIN"]
+    for start in range(0, len(letters), 60):
+        row = letters[start : start + 60].lower()
+        lines.append(f"{start + 1:>9} " + " ".join(row[i : i + 10] for i in range(0, len(row), 10)))
+    return "\n".join([*lines, "//", ""])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -57,11 +59,21 @@ def test_its_preparation(recipe: Recipe) -> None:
     assert preparation.source.filename in (recipe.folder / "README.md").read_text()
 
 
+def files_in(data: Any) -> Iterator[str]:
+    """Yield every path of a recipe's data section, however deep."""
+    if isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from files_in(value)
+    elif isinstance(data, str) and "/" in data:
+        yield data
+
+
 @each_recipe
 def test_its_data_come_from_its_own_folder(recipe: Recipe) -> None:
     for config in recipe.configs:
         data = yaml.safe_load((recipe.folder / config).read_text())["data"]["init_args"]
-        files = data["fasta"].values() if isinstance(data["fasta"], dict) else [data["fasta"], data["labels"]]
+        files = list(files_in(data))
+        assert files
         for file in files:
             assert Path(file).parent == Path("${SEQMAMBA_DATA}", recipe.name.rpartition("/")[2])
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
-from recipe_builders import random_letters
+from recipe_builders import genbank, random_letters
 
 from genomics.alphabet import encode
 from genomics.datasets import SequenceDataModule
@@ -34,23 +34,6 @@ def genome_of(length: int, *features: Feature, seed: int = 0) -> AnnotatedSequen
     tokens = encode(random_letters(length, seed))
     source = feature("source", (0, length))
     return AnnotatedSequence("toy.1", "", tokens, (source, *features), circular=True)
-
-
-def genbank(accession: str, letters: str, genes: list[tuple[int, int]]) -> str:
-    """A GenBank record as NCBI writes it; `genes` are 0-based and half-open."""
-    lines = [f"LOCUS       {accession} {len(letters):>20} bp    DNA     circular BCT 01-JAN-2000"]
-    lines += [
-        f"DEFINITION  toy.\nACCESSION   {accession}\nVERSION     {accession}.1",
-        "FEATURES             Location/Qualifiers",
-    ]
-    lines += [f"     source          1..{len(letters)}"]
-    for start, end in genes:
-        lines += [f"     gene            {start + 1}..{end}", f"     CDS             {start + 1}..{end}"]
-    lines += ["ORIGIN"]
-    for start in range(0, len(letters), 60):
-        row = letters[start : start + 60].lower()
-        lines.append(f"{start + 1:>9} " + " ".join(row[i : i + 10] for i in range(0, len(row), 10)))
-    return "\n".join([*lines, "//", ""])
 
 
 class TestOct4Mafk:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from recipe_builders import random_letters
+from recipe_builders import genbank, random_letters
 
 from recipes.catalogue import RECIPES, Recipe
 from seqmamba.cli.main import main
@@ -20,6 +21,9 @@ LENGTH = 40
 
 def lay_out(data: dict[str, Any], folder: Path) -> None:
     """Write tiny files in the places and formats that a recipe's data section names."""
+    if "genomes" in data:
+        lay_out_genomes(data, folder)
+        return
     seed = 0
     by_chromosome = data["split"]["by"] == "chromosome"
 
@@ -54,15 +58,35 @@ def lay_out(data: dict[str, Any], folder: Path) -> None:
     place(data["labels"]).write_text(rows)
 
 
+def lay_out_genomes(data: dict[str, Any], folder: Path) -> None:
+    """Write tiny GenBank files in the places that a data section of annotated genomes names."""
+    for seed, name in enumerate((*data["genomes"].values(), *data["unseen"].values())):
+        path = Path(name.replace("${SEQMAMBA_DATA}", str(folder)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        genes = [(start, start + 60) for start in range(10, 900, 90)]
+        content = genbank(f"TOY{seed}", random_letters(960, seed), genes).encode()
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def small(data: dict[str, Any]) -> list[str]:
+    """Options that make the batches of a data section fit tiny files."""
+    if "genomes" not in data:
+        return ["--data.init_args.batch_size", "4"]
+    options = {"windows.context": 64, "windows.bases_per_batch": 128, "windows.bases_per_epoch": 512}
+    options |= {"split.test_bases": 200, "split.validation_bases": 100}
+    return [word for name, n in options.items() for word in (f"--data.init_args.{name}", str(n))]
+
+
 # Lightning's own use of jsonargparse and of torch is not this project's to fix.
 @pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
 @pytest.mark.parametrize(("recipe", "config"), CASES, ids=[f"{r.name}/{config}" for r, config in CASES])
 def test_two_steps(recipe: Recipe, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQMAMBA_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    lay_out(yaml.safe_load((recipe.folder / config).read_text())["data"]["init_args"], tmp_path / "data")
+    data = yaml.safe_load((recipe.folder / config).read_text())["data"]["init_args"]
+    lay_out(data, tmp_path / "data")
     words = ["fit", "--config", f"{recipe.name}/{config}", "--config", "_trainer/cpu", "--run", "run"]
-    words += ["--data.init_args.batch_size", "4", "--trainer.max_steps", "2", "--traceback"]
+    words += [*small(data), "--trainer.max_steps", "2", "--traceback"]
     assert main(words) == 0
     saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert saved["trainer"]["accelerator"] == "cpu"

@@ -1,0 +1,1 @@
+"""Which bases of a bacterial genome code for proteins, on which strand and in which frame."""
