@@ -9,6 +9,7 @@ from genomics.benchmarks.catalogue import BENCHMARKS, find_benchmark, names
 
 if TYPE_CHECKING:
     from genomics.benchmarks.module import BenchmarkDataModule
+    from genomics.benchmarks.species_module import SpeciesDataModule
     from genomics.benchmarks.task import BenchmarkTask
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Benchmark",
     "BenchmarkDataModule",
     "BenchmarkTask",
+    "SpeciesDataModule",
     "find_benchmark",
     "names",
 ]
@@ -23,6 +25,7 @@ __all__ = [
 _LAZY = {
     "BenchmarkDataModule": "genomics.benchmarks.module",
     "BenchmarkTask": "genomics.benchmarks.task",
+    "SpeciesDataModule": "genomics.benchmarks.species_module",
 }
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from genomics.benchmarks import cnnprom, genomic_benchmarks, gue, ienhancer, nucleotide_transformer
+from genomics.benchmarks import (
+    cnnprom,
+    genomic_benchmarks,
+    gue,
+    ienhancer,
+    long_range,
+    nucleotide_transformer,
+)
 from genomics.benchmarks.benchmark import Benchmark
 from seqmamba.errors import UserError
 
-_FAMILIES = (genomic_benchmarks, nucleotide_transformer, gue, ienhancer, cnnprom)
+_FAMILIES = (genomic_benchmarks, nucleotide_transformer, gue, ienhancer, cnnprom, long_range)
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark for family in _FAMILIES for benchmark in family.BENCHMARKS

@@ -1,8 +1,9 @@
-"""The tables that benchmarks are released as: comma- or tab-separated text with a line of column names."""
+"""The tables that benchmarks are released as: text or Excel, with a line of column names."""
 
 from __future__ import annotations
 
 import csv
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,11 @@ class Row:
 
 
 def read_rows(path: str | Path, required: Columns, optional: Columns | None = None) -> Iterator[Row]:
-    """Read a table, plain or gzip, with its columns found by name.
+    """Read a table with its columns found by name.
 
     Args:
-        path: The file; tabs separate its cells if the line of column names has one, else commas.
+        path: Text, plain or gzip, whose cells tabs separate if its first line has one, else commas; or the
+            first sheet of an Excel file (``.xlsx``).
         required: Columns that have to be there.
         optional: Columns that may be there.
 
@@ -75,31 +77,16 @@ def read_rows(path: str | Path, required: Columns, optional: Columns | None = No
 
     Raises:
         UserError: With file and line: without a line of column names, a column that is missing or comes
-            twice, a row of another width, or an empty required cell.
+            twice, a row that is too wide, or an empty required cell.
     """
     path = check_file(path)
-    numbers: list[int] = []
-
-    def lines() -> Iterator[str]:
-        for number, line in read_lines(path):
-            if line:
-                numbers[:] = [number]
-                yield decode_text(line)
-
-    text = lines()
-    header, places = _header(text, numbers, path, required, optional or {})
-    reader = csv.reader(text, delimiter=header[0], strict=True)
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise UserError(f"{path}:{numbers[0]}: cannot be read as a table ({error})") from None
-        if cells is None:
-            return
-        where = f"{path}:{numbers[0]}"
-        if len(cells) > header[1]:
-            raise UserError(f"{where}: expected {header[1]} cells, got {len(cells)}")
-        cells += [""] * (header[1] - len(cells))  # trailing empty cells were stripped with the line's end
+    lines = _excel_lines(path) if zipfile.is_zipfile(path) else _text_lines(path)
+    width, places = _header(lines, path, required, optional or {})
+    for number, cells in lines:
+        where = f"{path}:{number}"
+        if len(cells) > width:
+            raise UserError(f"{where}: expected {width} cells, got {len(cells)}")
+        cells += [""] * (width - len(cells))  # trailing empty cells were stripped with the line's end
         row = {name: cells[place].strip() for name, place in places.items()}
         for name in required:
             if not row[name]:
@@ -107,22 +94,52 @@ def read_rows(path: str | Path, required: Columns, optional: Columns | None = No
         yield Row(where, row)
 
 
+def _text_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and cells; a quoted cell cannot run over several lines."""
+    delimiter = ""
+    for number, line in read_lines(path):
+        if not line:
+            continue
+        text = decode_text(line)
+        delimiter = delimiter or ("\t" if "\t" in text else ",")
+        try:
+            yield number, next(csv.reader([text], delimiter=delimiter, strict=True))
+        except csv.Error as error:
+            raise UserError(f"{path}:{number}: cannot be read as a table ({error})") from None
+
+
+def _excel_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    import openpyxl
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        with path.open("rb") as handle:
+            book = openpyxl.load_workbook(handle, read_only=True, data_only=True)
+            for number, cells in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):
+                row = ["" if cell is None else str(cell) for cell in cells]
+                while row and not row[-1]:
+                    row.pop()
+                if row:
+                    yield number, row
+    except (InvalidFileException, KeyError, ValueError, zipfile.BadZipFile, IndexError) as error:
+        raise UserError(f"{path}: is no readable Excel file ({error})") from None
+
+
 def _header(
-    text: Iterator[str], numbers: list[int], path: Path, required: Columns, optional: Columns
-) -> tuple[tuple[str, int], dict[str, int]]:
-    """Find the line of column names; return (delimiter, width) and the place of every column."""
+    lines: Iterator[tuple[int, list[str]]], path: Path, required: Columns, optional: Columns
+) -> tuple[int, dict[str, int]]:
+    """Find the line of column names; return its width and the place of every column."""
     first: list[str] = []
     missing: list[str] = []
     for _ in range(_HEADER_WITHIN):
-        line = next(text, None)
-        if line is None:
+        number, cells = next(lines, (0, []))
+        if not number:
             break
-        delimiter = "\t" if "\t" in line else ","
-        names = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
-        found = _places(names, {**required, **optional}, f"{path}:{numbers[0]}")
+        names = [cell.strip() for cell in cells]
+        found = _places(names, {**required, **optional}, f"{path}:{number}")
         lacking = [name for name in required if name not in found]
         if not lacking:
-            return (delimiter, len(names)), found
+            return len(names), found
         if not first:
             first, missing = names, lacking
     raise UserError(
