@@ -139,7 +139,8 @@ def _next_record(parser: Iterator[Any], path: str | Path, number: int) -> Any:
         except UserError:
             raise
         except Exception as error:  # Biopython raises many types for malformed text
-            raise UserError(f"{path}: record {number} cannot be read as GenBank ({error})") from error
+            reason = " ".join(str(error).split())  # some quote the lines
+            raise UserError(f"{path}: record {number} cannot be read as GenBank ({reason})") from error
     for warning in caught:
         if "Expected sequence length" in str(warning.message):
             raise UserError(
