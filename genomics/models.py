@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genomics.alphabet import PAD, UNK, VOCAB_SIZE, A, C, G, N, T
+from genomics.alphabet import A, C, G, T
 from genomics.equivariance import conjoin, reverse_complement_tokens
+from genomics.stems import build_stem, token_table
+from genomics.vocabulary import Vocabulary
 from seqmamba.backbones import Backbone, BackboneConfig, HubModel
 from seqmamba.errors import UserError
 from seqmamba.nn.packing import length_mask, reset_from_lengths
@@ -48,6 +50,8 @@ class SequenceModelConfig:
         dropout: Probability of dropping a pooled feature in front of the head.
         max_length: Longest sequence used in training, in bases; longer ones were cropped to their centre.
             None when nothing was cropped.
+        embedding: Token ids of a pretrained language model whose embedding is the stem; ``stem_width`` is not
+            used then. None for a convolution. A training run takes it from the model it begins with.
 
     Raises:
         UserError: If a value is out of range.
@@ -62,6 +66,7 @@ class SequenceModelConfig:
     strand: Strand = "conjoin"
     dropout: float = 0.1
     max_length: int | None = None
+    embedding: Vocabulary | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))  # YAML delivers lists
@@ -80,40 +85,6 @@ class SequenceModelConfig:
             raise UserError(f"dropout: expected at least 0 and less than 1, got {self.dropout}")
         if self.max_length is not None and self.max_length < 1:
             raise UserError(f"max_length: expected at least 1 base, got {self.max_length}")
-
-
-def one_hot_table() -> Float[Tensor, "vocabulary vocabulary"]:
-    """Return the row of input weights of every token id.
-
-    An unknown base (N, UNK) weighs a quarter on each of A, C, G and T, so it says nothing and is its own
-    complement even in a model that never saw one. Padding is all zero.
-    """
-    table = torch.eye(VOCAB_SIZE)
-    table[[N, UNK]] = table[[A, C, G, T]].mean(dim=0)
-    table[PAD] = 0
-    return table
-
-
-class SequenceStem(nn.Module):
-    """Turns bases into features: a convolution over one-hot rows, an embedding when it is one base wide.
-
-    Args:
-        d_model: Number of output features.
-        width: Number of bases seen at once, odd.
-    """
-
-    def __init__(self, d_model: int, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(VOCAB_SIZE, d_model, width, padding=width // 2)
-        # One-hot rows: the sum over width taps has unit variance when every weight has variance 1 / width.
-        nn.init.normal_(self.conv.weight, std=width**-0.5)
-        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
-        self.activation = nn.Identity() if width == 1 else nn.SiLU()
-
-    def forward(self, one_hot: Float[Tensor, "batch length vocabulary"]) -> Float[Tensor, "batch length dim"]:
-        """Map token weights to features; rows of zeros (padding) look like the end of the sequence."""
-        features: Tensor = self.activation(self.conv(one_hot.transpose(1, 2)))
-        return features.transpose(1, 2)
 
 
 class SequenceModel(nn.Module, HubModel):
@@ -139,11 +110,11 @@ class SequenceModel(nn.Module, HubModel):
             raise UserError(f"classes: {config.task} needs at least {least}, got {list(config.classes)}")
         self.config = config
         d_model = config.backbone.d_model
-        self.stem = SequenceStem(d_model, config.stem_width)
+        self.stem = build_stem(d_model, config.stem_width, config.embedding)
         self.backbone = Backbone(config.backbone)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(d_model * len(POOLS[config.pooling]), len(config.classes))
-        self.register_buffer("token_weights", one_hot_table(), persistent=False)
+        self.register_buffer("token_weights", token_table(config.embedding), persistent=False)
         # A regression head works on standardised targets; these take its values back to the user's units.
         self.register_buffer("target_mean", torch.zeros(len(config.classes)))
         self.register_buffer("target_scale", torch.ones(len(config.classes)))

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from genomics.alphabet import A, C, G, T
 from genomics.equivariance import mirror, reverse_complement_tokens
-from genomics.models import SequenceStem, Strand, one_hot_table
+from genomics.models import Strand
+from genomics.stems import build_stem, token_table
+from genomics.vocabulary import Vocabulary
 from seqmamba.backbones import BackboneConfig, HubModel, MultiScaleConfig, build_backbone
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_choice
@@ -35,6 +37,7 @@ class PositionModelConfig:
         strand: ``forward`` reads the strand as given; ``augment`` trains on random strands; ``conjoin`` also
             averages both strands outside training; ``equivariant`` averages both strands always. Averages
             bring the other strand's values back to the given one: positions turned, classes swapped.
+        embedding: See `SequenceModelConfig`.
 
     Raises:
         UserError: If a value is out of range.
@@ -43,6 +46,7 @@ class PositionModelConfig:
     backbone: BackboneConfig | MultiScaleConfig = field(default_factory=_default_backbone)
     stem_width: int = 9
     strand: Strand = "conjoin"
+    embedding: Vocabulary | None = None
 
     def __post_init__(self) -> None:
         require_choice("strand", self.strand, STRANDS)
@@ -65,9 +69,9 @@ class PositionModel(nn.Module, HubModel):
     def __init__(self, config: PositionModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.stem = SequenceStem(config.backbone.d_model, config.stem_width)
+        self.stem = build_stem(config.backbone.d_model, config.stem_width, config.embedding)
         self.backbone = build_backbone(config.backbone)
-        self.register_buffer("token_weights", one_hot_table(), persistent=False)
+        self.register_buffer("token_weights", token_table(config.embedding), persistent=False)
 
     @property
     def augments(self) -> bool:

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from genomics.equivariance import reverse_complement_some
 from genomics.evaluation import SECONDS_COLUMN, Answers, EvaluationConfig, evaluate_run, write_predictions
+from genomics.finetuning import InitConfig, build_model
 from genomics.metrics import evaluate
 from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.errors import UserError
+from seqmamba.nn.lora import merge_lora
 from seqmamba.training.callbacks import EpochSeeds
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
@@ -59,6 +61,7 @@ class SequenceTask(Task):
         label_smoothing: Share of the target probability spread over all classes (classification).
         balance_classes: Weigh every class, or the positives of every label, by the inverse of its frequency.
         evaluation: What a test run computes besides metrics.
+        init_from: A pretrained model to begin with: its embedding and backbone take the place of `model`'s.
 
     Raises:
         UserError: If a value is out of range.
@@ -73,6 +76,7 @@ class SequenceTask(Task):
         label_smoothing: float = 0.0,
         balance_classes: bool = False,
         evaluation: EvaluationConfig = EvaluationConfig(),  # noqa: B008  frozen
+        init_from: InitConfig | None = None,
     ) -> None:
         super().__init__(optimiser)
         if not 0 <= label_smoothing < 1:
@@ -83,9 +87,11 @@ class SequenceTask(Task):
             label_smoothing=label_smoothing,
             balance_classes=balance_classes,
             evaluation=evaluation,
+            init_from=init_from,
         )
         self.model_config = model
         self.evaluation_config = evaluation
+        self.init_from = init_from
         self.label_smoothing = label_smoothing
         self.balance_classes = balance_classes
         self.register_buffer("class_weights", None, persistent=False)
@@ -94,8 +100,8 @@ class SequenceTask(Task):
 
     @property
     def exported(self) -> SequenceModel:
-        """The model, for ``RUN/pretrained``."""
-        return self.model
+        """The model, for ``RUN/pretrained``; low-rank updates become part of its weights."""
+        return merge_lora(self.model)
 
     def configure_model(self) -> None:
         """Build the model for the classes of the data; Lightning calls this after the data module's setup."""
@@ -115,7 +121,7 @@ class SequenceTask(Task):
             classes=tuple(data.classes),
             max_length=data.max_length or config.max_length,
         )
-        self.model = SequenceModel(config)
+        self.model = build_model(SequenceModel, config, self.init_from, self.optimiser_config.lr)
         labels = torch.as_tensor(data.records.labels[data.assignment == "train"])
         if config.task == "regression":
             self.model.target_mean.copy_(labels.mean(dim=0))

@@ -19,6 +19,7 @@ HELP = "train a model on your sequences, test it and write a report"
 
 _MODEL = "model.init_args.model"
 _DATA = "data.init_args"
+_INIT = "model.init_args.init_from"
 OPTIONS: dict[str, tuple[str, type | tuple[str, ...], str]] = {
     "--epochs": ("trainer.max_epochs", int, "passes over the training part"),
     "--lr": ("model.init_args.optimiser.lr", float, "peak learning rate"),
@@ -44,12 +45,29 @@ OPTIONS: dict[str, tuple[str, type | tuple[str, ...], str]] = {
         ("auto", "column", "chromosome", "block", "similarity", "random"),
         "what keeps alike sequences in one part",
     ),
+    "--init-from": (
+        f"{_INIT}.folder",
+        str,
+        "run folder, model folder or repository to take the backbone from",
+    ),
+    "--lr-decay": (
+        f"{_INIT}.lr_decay",
+        float,
+        "with --init-from: factor of the learning rate from block to block",
+    ),
+    "--lora-rank": (
+        f"{_INIT}.lora_rank",
+        int,
+        "with --init-from: train updates of this rank and not the backbone",
+    ),
     "--seed": ("seed_everything", int, "seed of everything random"),
     "--accelerator": ("trainer.accelerator", ("auto", "cpu", "gpu"), "where to train"),
 }
 """Short names of common settings: option -> recipe key, type or choices, help."""
 
-_METAVARS = {int: "N", float: "X"}
+_METAVARS = {int: "N", float: "X", str: "FOLDER"}
+_OF_THE_BACKBONE = ("--d-model", "--layers", "--d-state", "--stem-width", "--frames")
+_OF_THE_PRETRAINED = ("--lr-decay", "--lora-rank", "--freeze")
 _MAY_BE_ZERO = ("--seed",)
 
 
@@ -72,6 +90,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{part}", nargs="+", metavar="CHROM", help=f"chromosomes to hold out for {part}"
         )
+    group.add_argument(
+        "--freeze", action="store_true", help="with --init-from: train the head and leave the rest as it is"
+    )
     group.add_argument("--no-baselines", action="store_true", help="do not train the simple models")
     group.add_argument(
         "--set",
@@ -111,6 +132,7 @@ def _check(args: argparse.Namespace, folder: RunFolder) -> None:
         value = getattr(args, key)
         if kind in (int, float) and value is not None and value <= 0 and option not in _MAY_BE_ZERO:
             raise UserError(f"{option}: expected a positive number, got {value}")
+    _check_init(args)
     if args.resume and not folder.config.is_file() and not (args.files or args.fasta or args.bed):
         raise UserError(
             f"--resume: {folder.path} holds no run",
@@ -121,6 +143,20 @@ def _check(args: argparse.Namespace, folder: RunFolder) -> None:
             f"--run {folder.path} already holds a run",
             hint="add --resume to go on with it, --overwrite to replace it, or name another folder",
         )
+
+
+def _check_init(args: argparse.Namespace) -> None:
+    """Refuse options that need a pretrained model without one, and those that it decides with one."""
+    given = [option for option, (key, _, _) in OPTIONS.items() if getattr(args, key) is not None]
+    if "--init-from" in given:
+        clash = next((option for option in given if option in _OF_THE_BACKBONE), None)
+        if clash is not None:
+            raise UserError(f"{clash}: not used with --init-from, since the pretrained model decides it")
+        return
+    given += ["--freeze"] if args.freeze else []
+    lonely = next((option for option in given if option in _OF_THE_PRETRAINED), None)
+    if lonely is not None:
+        raise UserError(f"{lonely}: needs --init-from, the pretrained model that it is about")
 
 
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
@@ -145,7 +181,13 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
         "data": {"class_path": "genomics.datasets.SequenceDataModule", "init_args": data},
         "trainer": {"accelerator": "auto", "devices": 1},
     }
-    _assign(recipe, f"{_MODEL}.backbone.direction", "bidirectional")
+    pretrained = getattr(args, f"{_INIT}.folder") is not None
+    if pretrained:
+        choices = [choice for choice in choices if not choice.key.startswith(f"{_MODEL}.backbone")]
+    else:
+        _assign(recipe, f"{_MODEL}.backbone.direction", "bidirectional")
+    if args.freeze:
+        _assign(recipe, f"{_INIT}.freeze", True)
     if split:
         _assign(recipe, f"{_DATA}.split", split)
     if args.no_baselines:

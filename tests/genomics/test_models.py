@@ -8,7 +8,8 @@ from torch import Tensor
 
 import seqmamba
 from genomics.alphabet import PAD, A, C, G, N, T
-from genomics.models import SequenceModel, SequenceModelConfig, one_hot_table
+from genomics.models import SequenceModel, SequenceModelConfig
+from genomics.stems import one_hot_table
 from seqmamba.backbones import BackboneConfig
 from seqmamba.errors import UserError
 
