@@ -115,7 +115,7 @@ def summarise(benchmark: Benchmark, results: Sequence[RunResult], seed: int = 0)
             folds=folds,
             runs=tuple(run.name for run in runs),
             tested=tuple(len(run.predictions) for run in runs),
-            scores=score_runs([run.predictions for run in runs], benchmark.metric, seed=seed),
+            scores=score_runs(_by_seed(runs), benchmark.metric, seed=seed),
             explanation=runs[0].explanation,
             quirks=tuple(name for name in QUIRKS if any(name in run.quirks for run in runs)),
         )
@@ -124,29 +124,29 @@ def summarise(benchmark: Benchmark, results: Sequence[RunResult], seed: int = 0)
 
 
 def score_runs(
-    runs: Sequence[Predictions], metric: str, *, resamples: int = RESAMPLES, seed: int = 0
+    seeds: Sequence[Sequence[Predictions]], metric: str, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Score]:
     """Compute mean, spread and interval of every metric over runs.
 
-    The interval is a bootstrap over both things that vary: runs are drawn with replacement, and the sequences
-    of each run's test part are, too; runs that tested on the same sequences share the draw (Efron 1979; two
-    levels as in Davison and Hinkley 1997, section 3.8). With one run it is that of the test part alone.
+    The interval is a bootstrap over both things that vary (Efron 1979; two levels as in Davison and Hinkley
+    1997, section 3.8): seeds are drawn with replacement, each with all of its folds, and so are the sequences
+    of each test part; runs that tested on the same sequences share the draw. With one seed it is the
+    variation of the test parts alone. Where each seed has a test part of its own, it errs on the wide side.
 
     Args:
-        runs: Labels and outputs of each run's test part.
+        seeds: Labels and outputs of the test parts: for each seed, one a fold.
         metric: The benchmark's metric, to be first.
         resamples: Number of draws.
         seed: Seed of the draws.
     """
-    values = [_metrics(run, np.arange(len(run))) for run in runs]
+    values = [_metrics(run, np.arange(len(run))) for runs in seeds for run in runs]
     names = [metric, *(name for name in values[0] if name != metric)]
     generator = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(resamples):
         rows: dict[tuple[str, ...], np.ndarray] = {}
-        chosen = generator.integers(0, len(runs), len(runs))
         found: list[dict[str, float]] = []
-        for run in (runs[i] for i in chosen):
+        for run in (run for i in generator.integers(0, len(seeds), len(seeds)) for run in seeds[i]):
             key = tuple(run.names)
             if key not in rows:
                 rows[key] = generator.integers(0, len(run), len(run))
@@ -154,6 +154,13 @@ def score_runs(
         for name in names:
             drawn[name].append(float(np.mean([one[name] for one in found])))
     return {name: _score([one[name] for one in values], drawn[name]) for name in names}
+
+
+def _by_seed(runs: Sequence[RunResult]) -> list[list[Predictions]]:
+    found: dict[int, list[Predictions]] = defaultdict(list)
+    for run in runs:
+        found[run.seed].append(run.predictions)
+    return list(found.values())
 
 
 def _metrics(run: Predictions, rows: np.ndarray) -> dict[str, float]:
