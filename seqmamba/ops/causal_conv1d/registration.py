@@ -18,6 +18,10 @@ _LIBRARY.define(
     f"causal_conv1d_backward(Tensor grad_y, Tensor grad_final, {_OPERANDS}) -> "
     "(Tensor, Tensor, Tensor, Tensor)"
 )
+_LIBRARY.define(
+    "causal_conv1d_step_in_place(Tensor(a!) state, Tensor x, Tensor weight, Tensor? bias, bool silu) "
+    "-> Tensor"
+)
 
 
 @torch.library.impl(_LIBRARY, "causal_conv1d_forward", "CPU")
@@ -48,6 +52,13 @@ def _backward_cuda(*arguments: Any) -> tuple[Tensor, ...]:
     return backward(*arguments)
 
 
+@torch.library.impl(_LIBRARY, "causal_conv1d_step_in_place", "CUDA")
+def _step_in_place_cuda(*arguments: Any) -> Tensor:
+    from seqmamba.ops.causal_conv1d.triton_launch import step_in_place
+
+    return step_in_place(*arguments)
+
+
 @torch.library.register_fake("seqmamba::causal_conv1d_forward", lib=_LIBRARY)
 def _forward_fake(x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     batch, _, dim = x.shape
@@ -59,6 +70,11 @@ def _backward_fake(grad_y: Tensor, grad_final: Tensor, *rest: Any) -> tuple[Tens
     x, weight, bias, initial_state = rest[:4]
     operands = (x, weight, bias, initial_state)
     return tuple(x.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape) for tensor in operands)
+
+
+@torch.library.register_fake("seqmamba::causal_conv1d_step_in_place", lib=_LIBRARY)
+def _step_in_place_fake(state: Tensor, x: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty(x.shape)
 
 
 class _CausalConv1d(torch.autograd.Function):
@@ -84,3 +100,10 @@ def causal_conv1d_registered(*arguments: Any) -> tuple[Tensor, Tensor]:
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in arguments[:4]):
         return _CausalConv1d.apply(*arguments)
     return torch.ops.seqmamba.causal_conv1d_forward(*arguments)
+
+
+def causal_conv1d_step_in_place(
+    state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool
+) -> Tensor:
+    """Run one step as one kernel, without gradients, which changes `state`; returns y."""
+    return torch.ops.seqmamba.causal_conv1d_step_in_place(state, x, weight, bias, silu)

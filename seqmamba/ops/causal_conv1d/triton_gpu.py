@@ -183,6 +183,7 @@ def conv_forward(
         kept, since = load_window(
             x, initial_state, reset, end, length, dim, row_stride, column, PAST, REVERSE
         )
+        tl.debug_barrier()  # where a step is in place, all threads must have read the old state by now
         for i in tl.static_range(PAST):
             last = tl.where(end + (i - PAST) >= since, kept[i], 0.0)
             tl.store(final_state + (batch * PAST + i) * dim + column, last, mask=column < dim)

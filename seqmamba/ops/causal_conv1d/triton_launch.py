@@ -89,13 +89,37 @@ def forward(
     tiling: Tiling | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute `causal_conv1d_reference` in float32; rows of x may lie apart, as in a part of a projection."""
+    (batch, _, dim), width = x.shape, weight.shape[1]
+    final = x.new_empty(batch, width - 1, dim, dtype=torch.float32)
+    return _launch_forward(x, weight, bias, initial_state, reset, silu, reverse, tiling, final), final
+
+
+def step_in_place(state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> Tensor:
+    """Convolve one input (batch, dim), and write the new state over a contiguous float32 one.
+
+    One step is one tile, so the program that writes a channel's state is the only one that reads it.
+    """
+    return _launch_forward(x[:, None], weight, bias, state, None, silu, False, None, state)[:, 0]
+
+
+def _launch_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    silu: bool,
+    reverse: bool,
+    tiling: Tiling | None,
+    final: Tensor,
+) -> Tensor:
+    """Write the final state and return y."""
     (batch, length, dim), width = x.shape, weight.shape[1]
     x = _with_contiguous_rows(x)
     tiling = tiling or choose_tiling(
         "forward", batch, length, dim, width, x.element_size(), reset is not None
     )
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
-    final = x.new_empty(batch, width - 1, dim, dtype=torch.float32)
     tiles = batch * cdiv(dim, tiling.columns) * cdiv(length, tiling.rows * tiling.groups * tiling.group)
     with torch.cuda.device_of(x):
         conv_forward[(tiles,)](
@@ -113,7 +137,7 @@ def forward(
             tiling.groups,
             **compile_options(tiling, width, silu, reverse, x.is_cuda),
         )
-    return y, final
+    return y
 
 
 def backward(

@@ -41,6 +41,7 @@ def selective_state_step(
     """Advance the recurrence of `selective_scan` by one step; nothing is changed in place.
 
     Without gradients, real arguments on an NVIDIA GPU take one Triton kernel; otherwise PyTorch computes it.
+    Inside `updating_states_in_place` that kernel changes `state` and returns it.
 
     Args:
         state: State before the step, float32 (complex where A is).

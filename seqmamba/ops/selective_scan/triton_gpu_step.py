@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -54,6 +56,11 @@ def step_kernel(
     if SOFTPLUS:
         step = softplus(step)
     value = tl.load(u + batch * u_stride + channel, mask=inside, other=0.0).to(tl.float32)
+    # all is read before the state is written: loads do not overtake stores
+    if D is not None:
+        skip = tl.load(D + channel, mask=inside, other=0.0).to(tl.float32)
+    if z is not None:
+        gate = tl.load(z + batch * z_stride + channel, mask=inside, other=0.0).to(tl.float32)
 
     projection = (channel // channels_per_group)[:, None] * n_state + n
     b = tl.load(B + batch * B_stride + projection, mask=real, other=0.0).to(tl.float32)
@@ -64,19 +71,31 @@ def step_kernel(
     at = (batch * dim + channel[:, None]) * n_state + n
     h = tl.load(state + at, mask=real, other=0.0).to(tl.float32)
     h = tl.exp(step[:, None] * a) * h + (step * value)[:, None] * b
+    tl.debug_barrier()  # several threads may hold one element: in place, all must read before one writes
     tl.store(new_state + at, h, mask=real)
 
     out = tl.sum(c * h, axis=1)
     if D is not None:
-        out += tl.load(D + channel, mask=inside, other=0.0).to(tl.float32) * value
+        out += skip * value
     if z is not None:
-        gate = tl.load(z + batch * z_stride + channel, mask=inside, other=0.0).to(tl.float32)
         out *= gate * sigmoid(gate)
     tl.store(y + batch * dim + channel, out, mask=inside)
 
 
-def step(
+def step(state: Tensor, *operands: Any) -> tuple[Tensor, Tensor]:
+    """Advance the state by one step, in float32; the operands are those of `_launch`."""
+    new_state = state.new_empty(state.shape, dtype=torch.float32)
+    return _launch(state.contiguous(), new_state, *operands), new_state
+
+
+def step_in_place(state: Tensor, *operands: Any) -> Tensor:
+    """Advance a contiguous float32 state where it is; the operands are those of `_launch`."""
+    return _launch(state, state, *operands)
+
+
+def _launch(
     state: Tensor,
+    new_state: Tensor,
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -87,18 +106,17 @@ def step(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     A_is_log: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Advance the state by one step, in float32; B and C are (batch, groups, state)."""
+) -> Tensor:
+    """Write the new state and return y; B and C are (batch, groups, state)."""
     (batch, dim), n_state = u.shape, A.shape[1]
     u, delta, B, C = _rows(u), _rows(delta), _rows(B), _rows(C)
     z = None if z is None else _rows(z)
     y = u.new_empty(batch, dim)
-    new_state = state.new_empty(state.shape, dtype=torch.float32)
     states = triton.next_power_of_2(n_state)
     channels = max(1, min(_ELEMENTS // states, triton.next_power_of_2(dim)))
     with torch.cuda.device_of(u):
         step_kernel[(batch * triton.cdiv(dim, channels),)](
-            state.contiguous(),
+            state,
             u,
             delta,
             A.contiguous(),
@@ -123,7 +141,7 @@ def step(
             STATES=states,
             num_warps=max(1, min(4, channels * states // 128)),
         )
-    return y, new_state
+    return y
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The state space dual operator as PyTorch operators: the only file of the folder that touches torch.library.
 
-`seqmamba::ssd_forward`, `_backward` and `_step` are opaque to torch.compile, which needs no more than their
-fake versions (output shapes); the autograd.Function around the first two is traced through. They serve NVIDIA
-GPUs: on the CPU the chunked form runs, which is plain PyTorch.
+`seqmamba::ssd_forward`, `_backward`, `_step` and `_step_in_place` are opaque to torch.compile, which needs no
+more than their fake versions (output shapes); the autograd.Function around the first two is traced through.
+They serve NVIDIA GPUs: on the CPU the chunked form runs, which is plain PyTorch.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seqmamba.ops.dispatch import refuse_second_derivative
+from seqmamba.ops.in_place import may_overwrite
 
 _OPERANDS = (
     "Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
@@ -24,10 +25,12 @@ _LIBRARY.define(
     f"ssd_backward(Tensor grad_y, Tensor? grad_final, {_OPERANDS}) -> "
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
-_LIBRARY.define(
-    "ssd_step(Tensor state, Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
-    "Tensor? delta_bias, bool delta_softplus, bool A_is_log=False) -> (Tensor, Tensor)"
+_STEP_OPERANDS = (
+    "Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
+    "bool delta_softplus, bool A_is_log=False"
 )
+_LIBRARY.define(f"ssd_step(Tensor state, {_STEP_OPERANDS}) -> (Tensor, Tensor)")
+_LIBRARY.define(f"ssd_step_in_place(Tensor(a!) state, {_STEP_OPERANDS}) -> Tensor")
 
 
 @torch.library.impl(_LIBRARY, "ssd_forward", "CUDA")
@@ -51,6 +54,13 @@ def _step_cuda(*arguments: Any) -> tuple[Tensor, Tensor]:
     return step(*arguments)
 
 
+@torch.library.impl(_LIBRARY, "ssd_step_in_place", "CUDA")
+def _step_in_place_cuda(*arguments: Any) -> Tensor:
+    from seqmamba.ops.ssd.triton_gpu_step import step_in_place
+
+    return step_in_place(*arguments)
+
+
 @torch.library.register_fake("seqmamba::ssd_forward", lib=_LIBRARY)
 def _forward_fake(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     batch, _, heads, head_dim = x.shape
@@ -65,6 +75,11 @@ def _backward_fake(grad_y: Tensor, grad_final: Tensor | None, x: Tensor, *rest: 
 @torch.library.register_fake("seqmamba::ssd_step", lib=_LIBRARY)
 def _step_fake(state: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), state.new_empty(state.shape, dtype=torch.float32)
+
+
+@torch.library.register_fake("seqmamba::ssd_step_in_place", lib=_LIBRARY)
+def _step_in_place_fake(state: Tensor, x: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty(x.shape)
 
 
 class _Ssd(torch.autograd.Function):
@@ -95,6 +110,8 @@ def ssd_triton(*arguments: Any) -> tuple[Tensor, Tensor]:
     return torch.ops.seqmamba.ssd_forward(*operands)
 
 
-def ssd_step_triton(*arguments: Any) -> tuple[Tensor, Tensor]:
-    """Run one step as one kernel, without gradients."""
-    return torch.ops.seqmamba.ssd_step(*arguments)
+def ssd_step_triton(state: Tensor, *operands: Any) -> tuple[Tensor, Tensor]:
+    """Run one step as one kernel, without gradients; the new state may be `state` itself, changed."""
+    if may_overwrite(state):
+        return torch.ops.seqmamba.ssd_step_in_place(state, *operands), state
+    return torch.ops.seqmamba.ssd_step(state, *operands)

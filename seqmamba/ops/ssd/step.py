@@ -33,7 +33,8 @@ def ssd_state_step(
 ) -> tuple[Float[Tensor, "batch heads head_dim"], Float[Tensor, "batch heads head_dim state"]]:
     """Advance the recurrence of `ssd` by one step; nothing is changed in place.
 
-    On an NVIDIA GPU it is one kernel; where gradients are asked for, and elsewhere, it is PyTorch.
+    On an NVIDIA GPU it is one kernel, which inside `updating_states_in_place` changes `state` and returns it;
+    where gradients are asked for, and elsewhere, it is PyTorch.
 
     Args:
         state: State before the step, float32.

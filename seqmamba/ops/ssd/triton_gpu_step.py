@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -42,22 +44,40 @@ def step_kernel(
     value = tl.load(x + batch * xb + head * xh + p, mask=real_p, other=0.0).to(tl.float32)
     b = tl.load(B + batch * bb + group * bg + n, mask=real_n, other=0.0).to(tl.float32)
     c = tl.load(C + batch * cb + group * cg + n, mask=real_n, other=0.0).to(tl.float32)
+    # all is read before the state is written: loads do not overtake stores
+    if HAS_D:
+        skip = tl.load(D + head * Dh + p * Dp, mask=real_p, other=0.0).to(tl.float32)
+    if HAS_GATE:
+        gate = tl.load(z + batch * zb + head * zh + p, mask=real_p, other=0.0).to(tl.float32)
     channel = (batch * heads + head) * head_dim + p
     at, real = channel[:, None] * n_state + n[None, :], real_p[:, None] & real_n[None, :]
     h = tl.load(state + at, mask=real, other=0.0).to(tl.float32)
     h = h * decay + (dt * value)[:, None] * b[None, :]
+    tl.debug_barrier()  # several threads may hold one element: in place, all must read before one writes
     tl.store(new_state + at, h, mask=real)
     out = tl.sum(h * c[None, :], axis=1)
     if HAS_D:
-        out += value * tl.load(D + head * Dh + p * Dp, mask=real_p, other=0.0).to(tl.float32)
+        out += value * skip
     if HAS_GATE:
-        gate = tl.load(z + batch * zb + head * zh + p, mask=real_p, other=0.0).to(tl.float32)
         out *= gate * sigmoid(gate)
     tl.store(y + channel, out.to(y.dtype.element_ty), mask=real_p)
 
 
-def step(
+def step(state: Tensor, *operands: Any) -> tuple[Tensor, Tensor]:
+    """Compute `ssd_state_step` in float32: y in x's dtype and the state after the step."""
+    state = state.contiguous()
+    new_state = torch.empty_like(state, dtype=torch.float32)
+    return _launch(state, new_state, *operands), new_state
+
+
+def step_in_place(state: Tensor, *operands: Any) -> Tensor:
+    """Compute the same y, and write the new state over a contiguous float32 one."""
+    return _launch(state, state, *operands)
+
+
+def _launch(
     state: Tensor,
+    new_state: Tensor,
     x: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -68,15 +88,12 @@ def step(
     delta_bias: Tensor | None,
     delta_softplus: bool,
     A_is_log: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Compute `ssd_state_step` in float32: y in x's dtype and the state after the step."""
+) -> Tensor:
+    """Write the new state and return y; B and C are (batch, groups, state)."""
     (batch, heads, head_dim), n_state = x.shape, B.shape[2]
-    state, x, B, C, D = state.contiguous(), rows(x), rows(B), rows(C), per_channel(D)
+    x, B, C, D = rows(x), rows(B), rows(C), per_channel(D)
     z, D = None if z is None else rows(z), None if D is None else D.expand(heads, head_dim)
-    y, new_state = (
-        torch.empty(x.shape, dtype=x.dtype, device=x.device),
-        torch.empty_like(state, dtype=torch.float32),
-    )
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     wide = power_of_two(n_state)
     channels = min(power_of_two(head_dim), max(_ELEMENTS // wide, 1))
     with torch.cuda.device_of(x):
@@ -89,4 +106,4 @@ def step(
             SOFTPLUS=delta_softplus, HAS_BIAS=delta_bias is not None, HAS_D=D is not None,
             HAS_GATE=z is not None, LOG=A_is_log, CHANNELS=channels, STATE=wide, num_warps=4,
         )  # fmt: skip
-    return y, new_state
+    return y

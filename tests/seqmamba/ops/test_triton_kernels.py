@@ -14,7 +14,14 @@ import pytest
 import torch
 
 triton = pytest.importorskip("triton")
-FILES = ("test_causal_conv1d.py", "test_rms_norm.py", "test_state_step.py")
+FILES = (
+    "test_causal_conv1d.py",
+    "test_draw.py",
+    "test_rms_norm.py",
+    "test_state_step.py",
+    "test_lti_step.py",
+    "test_steps_in_place.py",
+)
 CAPABILITIES = (80, 90, 100)
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
@@ -42,10 +49,11 @@ def spilled_bytes(kernel: Any, capability: int, types: dict[str, str], warps: in
     constants |= {
         name: None for name, kind in signature.items() if kind == "constexpr" and name not in constants
     }
+    any_value = {p.name for p in kernel.params if p.do_not_specialize or p.do_not_specialize_on_alignment}
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(kernel.arg_names)
-        if signature[name].startswith("*") or name.endswith(("dim", "stride"))
+        if name not in any_value and (signature[name].startswith("*") or name.endswith(("dim", "stride")))
     }
     compiled = triton.compile(
         ASTSource(kernel, signature, constants, aligned),
@@ -132,3 +140,38 @@ def test_the_step_and_the_sums_compile_without_spills(capability: int) -> None:
     )
     tile = {"PARTS": 5, "ROWS": triton_sums.ROWS, "COLUMNS": triton_sums.COLUMNS}
     assert spilled_bytes(triton_sums.sum_kernel, capability, types, 4, **tile) == 0
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize(("dtype", "states"), [(torch.bfloat16, 32), (torch.float32, 512)])
+def test_the_step_of_a_diagonal_system_compiles_without_spills(
+    capability: int, dtype: torch.dtype, states: int
+) -> None:
+    from seqmamba.ops.lti import triton_gpu_step
+
+    types = dict.fromkeys(("state", "transition", "drive", "C", "D", "new_state"), "*fp32")
+    types |= dict.fromkeys(("u", "y"), f"*{NAMES[dtype]}") | dict.fromkeys(
+        ("dim", "n_state", "u_stride"), "i32"
+    )
+    sizes = {"CHANNELS": triton_gpu_step._ELEMENTS // states, "STATES": states}
+    kernel = triton_gpu_step.step_kernel
+    assert spilled_bytes(kernel, capability, types, 4, GELU=True, **sizes) == 0
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.7])
+@pytest.mark.parametrize(
+    ("dtype", "vocabulary"), [(torch.float32, 256), (torch.bfloat16, 50_280), (torch.float32, 200_000)]
+)
+def test_drawing_compiles_without_spills(
+    capability: int, temperature: float, dtype: torch.dtype, vocabulary: int
+) -> None:
+    from seqmamba.ops.draw import triton_gpu
+
+    types = dict.fromkeys(("vocabulary", *triton_gpu.STEPS), "i32") | {"temperature": "fp64"}
+    types |= {"logits": f"*{NAMES[dtype]}", "uniforms": "*fp64", "tokens": "*i64"}
+    types |= {"log_probs": "*fp32", "sampled_log_probs": "*fp32"}
+    options = triton_gpu.compile_options(vocabulary, temperature)
+    warps = options.pop("num_warps")
+    kernel = triton_gpu.draw_kernel
+    assert spilled_bytes(kernel, capability, types, warps, logits_column_step=1, **options) == 0
