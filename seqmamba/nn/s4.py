@@ -74,7 +74,7 @@ class S4(Mixer):
         self.C = protect(nn.Parameter(C), weight_decay=True)
         self.D = protect(nn.Parameter(torch.randn(dim)))
         self.out_proj = nn.Linear(dim, 2 * dim, bias=config.bias)
-        self._steps: tuple[tuple[Any, ...], LtiSystem] | None = None
+        self._steps: tuple[tuple[Any, ...], tuple[LtiSystem, Tensor]] | None = None
 
     def forward(
         self,
@@ -90,20 +90,27 @@ class S4(Mixer):
         Raises:
             UserError: If a bidirectional layer is given or asked for a state.
         """
-        C = _complex(self.C)
         if self.bidirectional:
             if state is not None or return_state:
                 raise no_recurrent_state()
             y = bidirectional_lti(
-                x, **self._continuous(), C=C, D=self.D, rate=rate, reset=reset, impl=self.impl
+                x,
+                **self._continuous(),
+                C=_complex(self.C),
+                D=self.D,
+                rate=rate,
+                reset=reset,
+                impl=self.impl,
             )
             return self._finish(y), None
         hidden = None if state is None else state.hidden
         if x.shape[1] == 1 and hidden is not None and reset is None:
-            step, hidden = lti_state_step(hidden, x[:, 0], self._discrete(rate), C, self.D)
-            return self._finish(step[:, None]), S4State(hidden) if return_state else None
+            system, C = self._recurrence(rate)
+            step, hidden = lti_state_step(hidden, x[:, 0], system, C, self.D, activation="gelu")
+            return self._gate(step[:, None]), S4State(hidden) if return_state else None
         options: dict[str, Any] = {"rate": rate, "reset": reset, "initial_state": hidden, "impl": self.impl}
-        result = lti(x, **self._continuous(), C=C, D=self.D, return_final_state=return_state, **options)
+        C, continuous = _complex(self.C), self._continuous()
+        result = lti(x, **continuous, C=C, D=self.D, return_final_state=return_state, **options)
         if isinstance(result, Tensor):
             return self._finish(result), None
         y, hidden = result
@@ -125,7 +132,10 @@ class S4(Mixer):
         return super()._apply(fn, recurse)
 
     def _finish(self, y: Tensor) -> Tensor:
-        return F.glu(self.out_proj(F.gelu(y)), dim=-1)
+        return self._gate(F.gelu(y))
+
+    def _gate(self, y: Tensor) -> Tensor:
+        return F.glu(self.out_proj(y), dim=-1)
 
     def _continuous(self) -> dict[str, Any]:
         """The system as the operators take it; Re A is negative whatever was learned (S4D, section 3.3)."""
@@ -138,12 +148,13 @@ class S4(Mixer):
             "discretisation": self.discretisation,
         }
 
-    def _discrete(self, rate: float) -> LtiSystem:
-        """The discrete system, kept from step to step where no gradient or trace needs its making.
+    def _recurrence(self, rate: float) -> tuple[LtiSystem, Tensor]:
+        """The discrete system and C, kept from step to step where no gradient or trace needs their making.
 
-        A CUDA graph reads the one made before it, if something keeps it for the graph, or makes its own.
+        A CUDA graph reads those made before it, if something keeps them for the graph, or makes its own.
         """
-        sources = [x for x in (self.log_dt, self.log_A_real, self.A_imag, self.B, self.P) if x is not None]
+        parameters = (self.log_dt, self.log_A_real, self.A_imag, self.B, self.P, self.C)
+        sources = [x for x in parameters if x is not None]
         traced = torch.is_grad_enabled() or torch.compiler.is_compiling()
         captured = _is_captured(self.log_dt)
         if not traced and not any(x.is_inference() for x in sources):  # these do not count their changes
@@ -152,14 +163,17 @@ class S4(Mixer):
                 if not captured or keep_derived(self._steps[1]):
                     return self._steps[1]
             elif not captured:
-                self._steps = key, lti_discretise(**self._continuous(), rate=rate)
+                self._steps = key, self._derive(rate)
                 return self._steps[1]
         if captured and self.P is not None and self.discretisation == "zoh":
             raise UserError(
                 "s4: a CUDA graph cannot hold a matrix exponential, which waits for the GPU",
                 hint="discretise a dplr system by bilinear to step it in a graph",
             )
-        return lti_discretise(**self._continuous(), rate=rate)
+        return self._derive(rate)
+
+    def _derive(self, rate: float) -> tuple[LtiSystem, Tensor]:
+        return lti_discretise(**self._continuous(), rate=rate), _complex(self.C)
 
 
 def _is_captured(x: Tensor) -> bool:
