@@ -12,14 +12,17 @@ from recipe_builders import genbank, random_letters
 
 from genomics.alphabet import encode
 from genomics.datasets import SequenceDataModule
-from genomics.fasta import read_fasta
+from genomics.fasta import Fasta, read_fasta
 from genomics.features import AnnotatedSequence, Feature, covered
+from genomics.genome_regions import GenomeConfig, read_regions
 from genomics.intervals import parse_header
 from genomics.splits import SplitConfig
 from recipes.genomics.cds_intergenic import prepare as cds_intergenic
 from recipes.genomics.cds_intergenic.windows import WindowConfig, cut_windows
 from recipes.genomics.genomes import GENOMES, Genome
 from recipes.genomics.oct4_mafk import prepare as oct4_mafk
+from recipes.genomics.pretrain_prokaryotes import prepare as pretrain_prokaryotes
+from recipes.genomics.pretrain_yeast_ecoli import prepare as pretrain_yeast_ecoli
 from recipes.genomics.species import prepare as species
 from seqmamba.errors import UserError
 
@@ -208,3 +211,38 @@ def test_species_windows_lie_on_a_grid_and_are_not_repeats(
         assert starts == sorted(set(starts))
         assert not {4_000, 6_000, 9_000, 30_000} & set(starts)
         assert not np.mod(starts, 1_000).any()
+
+
+def test_genomes_for_pretraining_keep_their_chromosomes(tmp_path: Path) -> None:
+    yeast = "".join(
+        f">x|{n}| S288c chromosome {n}, complete\n{random_letters(90, i)}\n"
+        for i, n in enumerate(("IV", "XVI"))
+    )
+    (tmp_path / "fungus.fna").write_text(yeast)
+    (tmp_path / "bacteria.fna").write_text(f">E.coli\n{random_letters(1_050_000, 3)}\n")
+    out = tmp_path / "out"
+    out.mkdir()
+    parts = {"train": 850_000, "valid": 100_000, "test": 100_000}
+    assert pretrain_yeast_ecoli.build(tmp_path, out) == {"bases": {"yeast": 180, "ecoli": parts}}
+    assert [record.name for record in read_fasta(out / "yeast.fa")] == ["chrIV", "chrXVI"]
+    regions = read_regions(
+        GenomeConfig(str(out / "ecoli.fa"), split=str(out / "ecoli.bed")), Fasta(out / "ecoli.fa")
+    )
+    assert {part: sum(map(len, rows)) for part, rows in regions.items()} == {
+        "train": 850_000,
+        "validation": 100_000,
+        "test": 100_000,
+    }
+    assert [row.start for row in regions["validation"]] == [800_000]
+    (tmp_path / "fungus.fna").write_text(">plasmid\nACGT\n")
+    with pytest.raises(UserError, match="'plasmid' does not name a chromosome"):
+        pretrain_yeast_ecoli.build(tmp_path, out)
+
+
+def test_the_genome_for_later_tasks_is_not_pretrained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Genome, "read", lambda genome, unpacked: genome_of(500, seed=len(genome.name)))
+    made = pretrain_prokaryotes.build(tmp_path, tmp_path)["bases"]
+    assert made == {name: {"train": 500} for name in GENOMES if name != "bradyrhizobium_japonicum"}
+    assert {path.stem for path in tmp_path.glob("*.fa")} == set(made)

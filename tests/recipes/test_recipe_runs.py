@@ -21,8 +21,12 @@ LENGTH = 40
 
 def lay_out(data: dict[str, Any], folder: Path) -> None:
     """Write tiny files in the places and formats that a recipe's data section names."""
+    if "benchmark" in data:
+        lay_out_benchmark(data["benchmark"], folder)
+        return
     if "genomes" in data:
-        lay_out_genomes(data, folder)
+        unlabelled = isinstance(data["genomes"], list)
+        (lay_out_unlabelled if unlabelled else lay_out_genomes)(data, folder)
         return
     seed = 0
     by_chromosome = data["split"]["by"] == "chromosome"
@@ -58,6 +62,15 @@ def lay_out(data: dict[str, Any], folder: Path) -> None:
     place(data["labels"]).write_text(rows)
 
 
+def lay_out_benchmark(name: str, folder: Path) -> None:
+    """Write a benchmark as one tiny FASTA file with labels and parts in its headers."""
+    family, _, task = name.partition("/")
+    (folder / family).mkdir(parents=True)
+    parts = ("train", "train", "dev", "test")
+    rows = [f">s{i}|{i % 2}|{parts[i // 2 % 4]}\n{random_letters(LENGTH, i)}\n" for i in range(32)]
+    (folder / family / f"{task}.fa").write_text("".join(rows))
+
+
 def lay_out_genomes(data: dict[str, Any], folder: Path) -> None:
     """Write tiny GenBank files in the places that a data section of annotated genomes names."""
     for seed, name in enumerate((*data["genomes"].values(), *data["unseen"].values())):
@@ -68,12 +81,28 @@ def lay_out_genomes(data: dict[str, Any], folder: Path) -> None:
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
+def lay_out_unlabelled(data: dict[str, Any], folder: Path) -> None:
+    """Write tiny FASTA and BED files in the places that a data section of pretraining names."""
+    for seed, genome in enumerate(data["genomes"]):
+        path = Path(genome["fasta"].replace("${SEQMAMBA_DATA}", str(folder)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        names = ["chrI", *genome.get("validation", []), *genome.get("test", [])]
+        path.write_text("".join(f">{name}\n{random_letters(300, seed)}\n" for name in names))
+        if "split" in genome:
+            rows = "chrI\t0\t100\ttrain\nchrI\t100\t200\tvalid\nchrI\t200\t300\ttest\n"
+            Path(genome["split"].replace("${SEQMAMBA_DATA}", str(folder))).write_text(rows)
+
+
 def small(data: dict[str, Any]) -> list[str]:
     """Options that make the batches of a data section fit tiny files."""
     if "genomes" not in data:
         return ["--data.init_args.batch_size", "4"]
-    options = {"windows.context": 64, "windows.bases_per_batch": 128, "windows.bases_per_epoch": 512}
-    options |= {"split.test_bases": 200, "split.validation_bases": 100}
+    if isinstance(data["genomes"], list):
+        options = {"windows.length": 64, "windows.tokens_per_batch": 128, "windows.steps_per_epoch": 2}
+        options |= {"windows.first_length": 32, "windows.evaluation_windows": 4, "num_workers": 0}
+    else:
+        options = {"windows.context": 64, "windows.bases_per_batch": 128, "windows.bases_per_epoch": 512}
+        options |= {"split.test_bases": 200, "split.validation_bases": 100}
     return [word for name, n in options.items() for word in (f"--data.init_args.{name}", str(n))]
 
 

@@ -1,0 +1,1 @@
+"""Pretraining on the genomes of six prokaryotes."""

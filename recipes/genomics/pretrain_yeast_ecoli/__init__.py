@@ -1,0 +1,1 @@
+"""Pretraining on baker's yeast and E. coli."""
