@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float, Int, Shaped
 
 from genomics.alphabet import decode, gc_fraction
-from genomics.attribution import base_importance, gradient_x_input, in_silico_mutagenesis
+from genomics.attribution import gradient_x_input
 from genomics.metrics import Estimate, evaluate
 from genomics.models import SequenceModel
+from genomics.mutagenesis import base_importance, in_silico_mutagenesis
 from genomics.predictions import Predictions
 from genomics.report import write_report
 from genomics.results import (

@@ -6,6 +6,7 @@ VERBS = {
     "fit": "genomics.cli.fit",
     "predict": "genomics.cli.predict",
     "audit": "genomics.cli.audit",
+    "attribute": "genomics.cli.attribute",
     "bench": "genomics.cli.bench",
     "track": "genomics.cli.track",
     "embed": "genomics.cli.embed",
