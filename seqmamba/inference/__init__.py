@@ -7,10 +7,11 @@ from seqmamba.inference.graphs import GraphedSteps
 from seqmamba.inference.model import CausalModel, TokenModel, step_period
 from seqmamba.inference.modes import ModeReport, compare_modes, run_chunked, run_stepwise, run_whole
 from seqmamba.inference.prefill import prefill
-from seqmamba.inference.sampling import Draws, SamplingConfig, draw
+from seqmamba.inference.sampling import SamplingConfig, draw
 from seqmamba.inference.state_files import load_state, save_state
 from seqmamba.inference.stopping import StopRule
 from seqmamba.inference.stream import Stream
+from seqmamba.ops.draw import Draws
 
 __all__ = [
     "BackboneState",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqmamba import ops
 from seqmamba.nn.options import is_number, is_whole, require, require_whole
+from seqmamba.ops.draw import Draws, first_exceeding
 
 _LARGEST_SEED = 2**64 - 1
 
@@ -52,57 +53,48 @@ class SamplingConfig:
         in_range = is_whole(self.seed, 0) and self.seed <= _LARGEST_SEED
         require(in_range, "seed", "a whole number from 0 to 2^64 - 1", self.seed)
 
-
-class Draws(NamedTuple):
-    """Tokens and how likely they were.
-
-    Attributes:
-        tokens: int64.
-        log_probs: Natural logarithm of each token's probability under the model, at temperature 1 and uncut;
-            float32.
-        sampled_log_probs: The same under the distribution it was drawn from.
-    """
-
-    tokens: Int[Tensor, "*shape"]
-    log_probs: Float[Tensor, "*shape"]
-    sampled_log_probs: Float[Tensor, "*shape"]
+    @property
+    def cuts(self) -> bool:
+        """Whether the unlikely tokens are cut off."""
+        return self.top_k is not None or self.top_p is not None or self.min_p is not None
 
 
+@torch.no_grad()
 def draw(
-    logits: Float[Tensor, "batch vocabulary"], uniforms: Float[Tensor, " batch"], sampling: SamplingConfig
+    logits: Float[Tensor, "batch vocabulary"],
+    uniforms: Float[Tensor, " batch"],
+    sampling: SamplingConfig,
+    out: Draws | None = None,
 ) -> Draws:
     """Draw one token a row by inverting the cumulative distribution, in float64.
 
-    Nothing here waits for the device, so that a CUDA graph can hold it. A NaN among the logits is one
-    in the log-probability too.
+    Nothing here waits for the device, so that a CUDA graph can hold it. What is not cut takes one kernel on
+    an NVIDIA GPU; top-k, top-p and min-p sort. A NaN among the logits is one in the log-probability too.
 
     Args:
         logits: Any floating dtype; -inf forbids a token.
         uniforms: float64 in [0, 1), one a row.
         sampling: The rules.
+        out: Memory (batch,) to write to; new by default.
 
     Returns:
-        Of shape (batch,).
+        Of shape (batch,): ``out``, if given. No gradient flows.
     """
-    logits = logits.double()
-    log_sums = logits.logsumexp(dim=-1, keepdim=True)
-    if sampling.temperature == 0:
-        chosen = logits.argmax(dim=-1, keepdim=True)
-        certain = torch.zeros_like(log_sums)
-        return _draws(chosen, logits.gather(-1, chosen) - log_sums, certain)
-    order = None
-    if sampling.top_k is not None or sampling.top_p is not None or sampling.min_p is not None:
-        logits, order = logits.sort(dim=-1, descending=True, stable=True)  # stable: equal on every device
-        logits = logits[:, : sampling.top_k]
-    weights = torch.exp((logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature)
+    if sampling.temperature == 0 or not sampling.cuts:
+        return ops.draw(logits, uniforms, sampling.temperature, out=out)
+    wide, order = logits.double().sort(dim=-1, descending=True, stable=True)  # stable: equal on every device
+    shifted = wide - wide[:, :1]  # a NaN sorts first
+    log_sum = shifted.exp().sum(dim=-1, keepdim=True).log()
+    shifted = shifted[:, : sampling.top_k]
+    scaled = shifted / sampling.temperature
+    weights = scaled.exp()
     cumulative = weights.cumsum(dim=-1)
     total = _kept_weight(weights, cumulative, sampling)
-    # the first rank whose cumulative weight exceeds the target: never one of weight zero, as uniforms < 1
-    rank = (cumulative <= uniforms[:, None] * total).sum(dim=-1, keepdim=True).clamp(max=weights.shape[1] - 1)
-    chosen = rank if order is None else order.gather(-1, rank)
-    return _draws(
-        chosen, logits.gather(-1, rank) - log_sums, torch.log(weights.gather(-1, rank)) - torch.log(total)
-    )
+    rank = first_exceeding(cumulative, uniforms[:, None] * total)
+    sampled = scaled.gather(-1, rank) - total.log()
+    out = Draws.empty(len(logits), device=logits.device) if out is None else out
+    out.write(order.gather(-1, rank), shifted.gather(-1, rank) - log_sum, sampled)
+    return out
 
 
 def _kept_weight(weights: Tensor, cumulative: Tensor, sampling: SamplingConfig) -> Tensor:
@@ -116,7 +108,3 @@ def _kept_weight(weights: Tensor, cumulative: Tensor, sampling: SamplingConfig) 
     if sampling.min_p is not None:
         kept &= weights >= sampling.min_p  # the likeliest has weight 1
     return torch.where(kept, cumulative, 0).amax(dim=-1, keepdim=True)
-
-
-def _draws(chosen: Tensor, log_probs: Tensor, sampled: Tensor) -> Draws:
-    return Draws(chosen[:, 0], log_probs[:, 0].float(), sampled[:, 0].float())

@@ -8,6 +8,7 @@ named one that cannot run raises. `explain` says what would run and why.
 from seqmamba.ops.bidirectional_scan import bidirectional_scan
 from seqmamba.ops.causal_conv1d import causal_conv1d, causal_conv1d_step
 from seqmamba.ops.cross_scan import cross_merge, cross_scan
+from seqmamba.ops.draw import draw
 from seqmamba.ops.explanation import Explanation, explain
 from seqmamba.ops.lti import LtiSystem, bidirectional_lti, lti, lti_discretise, lti_state_step
 from seqmamba.ops.rms_norm import rms_norm
@@ -23,6 +24,7 @@ __all__ = [
     "causal_conv1d_step",
     "cross_merge",
     "cross_scan",
+    "draw",
     "explain",
     "lti",
     "lti_discretise",

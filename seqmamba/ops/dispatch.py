@@ -97,13 +97,14 @@ def cuda_obstacle(*tensors: Tensor | None) -> str | None:
     return _gpu_obstacle(tensors) or missing
 
 
-def triton_obstacle(*tensors: Tensor | None) -> str | None:
-    """Say why a Triton kernel cannot run on these tensors."""
-    return _gpu_obstacle(tensors) or (None if TRITON_INSTALLED else "the package triton is not installed")
+def triton_obstacle(*tensors: Tensor | None, float64: bool = False) -> str | None:
+    """Say why a Triton kernel, which may compute in float64, cannot run on these tensors."""
+    missing = None if TRITON_INSTALLED else "the package triton is not installed"
+    return _gpu_obstacle(tensors, float64) or missing
 
 
-def _gpu_obstacle(tensors: Sequence[Tensor | None]) -> str | None:
-    """Say why a kernel that computes in float32 on an NVIDIA GPU cannot run on these tensors."""
+def _gpu_obstacle(tensors: Sequence[Tensor | None], float64: bool = False) -> str | None:
+    """Say why a kernel on an NVIDIA GPU, in float32 unless told, cannot run on these tensors."""
     given = [tensor for tensor in tensors if tensor is not None]
     if not given:
         return "it runs on an NVIDIA GPU"
@@ -112,7 +113,7 @@ def _gpu_obstacle(tensors: Sequence[Tensor | None]) -> str | None:
             return f"it runs on an NVIDIA GPU and the tensors are on {tensor.device}"
         if tensor.is_complex():
             return "it is real and an argument is complex"
-        if tensor.dtype == torch.float64:
+        if tensor.dtype == torch.float64 and not float64:
             return "it computes in float32 and an argument is float64"
     # torch.compile folds the properties into a constant; get_device_capability it would put into the graph
     properties = torch.cuda.get_device_properties(given[0].device)

@@ -12,6 +12,7 @@ from seqmamba.errors import UserError
 from seqmamba.ops.bidirectional_scan import api as bidirectional_api
 from seqmamba.ops.causal_conv1d import api as conv_api
 from seqmamba.ops.dispatch import Implementation, Options, choose
+from seqmamba.ops.draw import api as draw_api
 from seqmamba.ops.lti import api as lti_api
 from seqmamba.ops.rms_norm import api as norm_api
 from seqmamba.ops.selective_scan import api as scan_api
@@ -25,6 +26,7 @@ _OPERATORS: dict[str, tuple[Implementation, ...]] = {
     "rms_norm": norm_api.IMPLEMENTATIONS,
     "lti": lti_api.IMPLEMENTATIONS,
     "bidirectional_lti": lti_api.IMPLEMENTATIONS,
+    "draw": draw_api.IMPLEMENTATIONS,
 }
 # The order in which an operator hands its tensors to the obstacle functions.
 _TENSORS: dict[str, tuple[str, ...]] = {
@@ -35,6 +37,7 @@ _TENSORS: dict[str, tuple[str, ...]] = {
     "rms_norm": ("x", "weight", "residual"),
     "lti": ("u", "delta", "A", "B", "C", "D", "P", "initial_state"),
     "bidirectional_lti": ("u", "delta", "A", "B", "C", "D", "P"),
+    "draw": ("logits", "uniforms"),
 }
 # What an operator takes as pairs (forward, reverse): those of one direction, of the other, then the above.
 _PAIRS: dict[str, tuple[str, ...]] = {

@@ -40,7 +40,7 @@ def test_a_missing_numba_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mistakes_are_named() -> None:
-    names = "selective_scan, causal_conv1d, ssd, bidirectional_scan, rms_norm, lti, bidirectional_lti"
+    names = "selective_scan, causal_conv1d, ssd, bidirectional_scan, rms_norm, lti, bidirectional_lti, draw"
     with pytest.raises(UserError, match=f"op must be one of {names}, got 'scan'"):
         explain("scan")
     with pytest.raises(UserError, match="causal_conv1d takes no tensor argument u"):

@@ -175,3 +175,17 @@ def test_drawing_compiles_without_spills(
     warps = options.pop("num_warps")
     kernel = triton_gpu.draw_kernel
     assert spilled_bytes(kernel, capability, types, warps, logits_column_step=1, **options) == 0
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_step_of_the_dual_form_compiles_without_spills(capability: int) -> None:
+    from seqmamba.ops.ssd import triton_gpu_step
+
+    kernel, pointers = triton_gpu_step.step_kernel, ("x", "delta", "B", "C", "z", "y")
+    types = dict.fromkeys(pointers, "*bf16") | dict.fromkeys(
+        ("state", "A", "D", "bias", "new_state"), "*fp32"
+    )
+    flags = dict.fromkeys(("SOFTPLUS", "HAS_BIAS", "HAS_D", "HAS_GATE", "LOG"), True)
+    sizes = {"CHANNELS": triton_gpu_step._ELEMENTS // 128, "STATE": 128}
+    types |= {name: "i32" for name in kernel.arg_names if name not in types | flags | sizes}
+    assert spilled_bytes(kernel, capability, types, 4, **flags, **sizes) == 0
