@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from genomics.datasets.segments import Region
 from genomics.equivariance import reverse_complement_some
+from genomics.finetuning import InitConfig, build_model
 from genomics.gene_decoding import BREACH, EDGE, Segment, grammar, likeliest_labels, segments
 from genomics.gene_labels import UNKNOWN, reverse_complement_labels
 from genomics.metrics import confusion_metrics
@@ -23,6 +24,7 @@ from genomics.segmentation import SegmentationModel, SegmentationModelConfig
 from genomics.segmentation_metrics import Decided, evaluate_segmentation
 from genomics.segmentation_results import Evaluation, Group, SegmentationResults, write_gff3
 from seqmamba.errors import UserError
+from seqmamba.nn.lora import merge_lora
 from seqmamba.training.callbacks import EpochSeeds
 from seqmamba.training.hardware import describe_device
 from seqmamba.training.optimisation import OptimiserConfig
@@ -61,6 +63,7 @@ class SegmentationTask(Task):
         optimiser: AdamW and its schedule.
         balance_classes: Weigh every class by the inverse of its frequency in the loss.
         evaluation: How a test pass decides and counts.
+        init_from: A pretrained model to begin with: its embedding and backbone take the place of `model`'s.
     """
 
     class_weights: Tensor | None
@@ -71,6 +74,7 @@ class SegmentationTask(Task):
         optimiser: OptimiserConfig | None = None,
         balance_classes: bool = False,
         evaluation: SegmentationEvaluation = SegmentationEvaluation(),
+        init_from: InitConfig | None = None,
     ) -> None:
         super().__init__(optimiser)
         self.record_hyperparameters(
@@ -78,10 +82,12 @@ class SegmentationTask(Task):
             optimiser=self.optimiser_config,
             balance_classes=balance_classes,
             evaluation=evaluation,
+            init_from=init_from,
         )
         self.model_config = model
         self.balance_classes = balance_classes
         self.evaluation_config = evaluation
+        self.init_from = init_from
         self.register_buffer("class_weights", None, persistent=False)
         self._confusion: Tensor | None = None
         self._log_probabilities: dict[int, np.ndarray] = {}
@@ -89,15 +95,16 @@ class SegmentationTask(Task):
 
     @property
     def exported(self) -> SegmentationModel:
-        """The model, for ``RUN/pretrained``."""
-        return self.model
+        """The model, for ``RUN/pretrained``; low-rank updates become part of its weights."""
+        return merge_lora(self.model)
 
     def configure_model(self) -> None:
         """Build the model for the data's classes; Lightning calls this after the data module's setup."""
         if hasattr(self, "model"):
             return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.model = SegmentationModel(replace(self.model_config, scheme=data.scheme.name))
+        config = replace(self.model_config, scheme=data.scheme.name)
+        self.model = build_model(SegmentationModel, config, self.init_from, self.optimiser_config.lr)
         if self.balance_classes:
             counts = np.maximum(data.class_counts(), 1)
             weights = counts.sum() / (len(counts) * counts)

@@ -12,6 +12,7 @@ from genomics.equivariance import reverse_complement_tokens
 from genomics.finetuning import InitConfig, build_model, read_encoder
 from genomics.masked_model import MaskedModel, MaskedModelConfig
 from genomics.models import SequenceModel, SequenceModelConfig
+from genomics.segmentation import SegmentationModel, SegmentationModelConfig
 from genomics.vocabulary import CADUCEUS, PLANT_CADUCEUS, Vocabulary
 from seqmamba import from_pretrained
 from seqmamba.backbones import Backbone, BackboneConfig, LanguageModel, LanguageModelConfig
@@ -82,6 +83,23 @@ def test_features_are_those_of_the_causal_model(tmp_path: Path) -> None:
     model = begun(folder, replace(TASK, strand="forward"))
     assert torch.allclose(model.embed(tokens(), LENGTHS), expected, rtol=1e-5, atol=1e-6)
     assert model.config.backbone.direction == "causal"
+
+
+def test_models_of_bases_begin_there_too(tmp_path: Path) -> None:
+    folder = masked(tmp_path)
+    pretrained = from_pretrained(folder)
+    assert isinstance(pretrained, MaskedModel)
+    config = SegmentationModelConfig(TASK.backbone, strand="equivariant")
+    model = build_model(SegmentationModel, config, InitConfig(folder, lora_rank=2), 1e-3).eval()
+    given, other = model.strands(tokens(), LENGTHS)
+    assert other is not None
+    expected = pretrained.features(tokens(), LENGTHS)
+    inside = torch.arange(40) < LENGTHS[:, None]
+    assert torch.allclose(given[inside], expected[..., :16][inside], rtol=1e-5, atol=1e-6)
+    assert torch.allclose(other[inside], expected[..., 16:].flip(-1)[inside], rtol=1e-5, atol=1e-6)
+    merge_lora(model).save_pretrained(tmp_path / "tuned")
+    again = SegmentationModel.from_pretrained(tmp_path / "tuned")
+    assert torch.allclose(again(tokens(), LENGTHS), model(tokens(), LENGTHS), atol=1e-6)
 
 
 def test_another_task_s_model_gives_its_stem_too(tmp_path: Path) -> None:
