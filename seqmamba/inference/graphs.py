@@ -6,7 +6,7 @@ import gc
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic
 
 import torch
@@ -16,6 +16,7 @@ from torch.utils import _pytree
 from seqmamba.errors import UserError
 from seqmamba.nn.state import State, describe_state, first_difference, map_state
 from seqmamba.nn.stepping import keeping_derived
+from seqmamba.ops.in_place import updating_states_in_place
 
 _ERRORS = "thread_local"  # other threads may go on using the GPU, to write what was made so far for instance
 _WAITS = "called a synchronizing CUDA operation"  # PyTorch's warning
@@ -27,7 +28,8 @@ class GraphedSteps(Generic[State]):
 
     On a GPU the function runs into one CUDA graph at the first call, with its state in buffers of its own; it
     must not wait for the GPU. Memory does not grow from call to call. On a CPU the function itself runs: same
-    numbers, same interface.
+    numbers, same interface. What of a new state lies elsewhere is copied into the buffers at the end of every
+    call, which for a large state takes as long as the steps do; with ``in_place`` they write it there.
 
     The weights must stay where and as they are: before the capture, layers derive from them what they need
     in every step. The setting of `torch.autocast` at the first call is part of the graph, which casts the
@@ -36,10 +38,15 @@ class GraphedSteps(Generic[State]):
     Args:
         function: Some steps of a model.
         state: The state to start from, with tensors on the device where the function runs. It is not changed.
+        in_place: Whether the step operators may write over the state that the function hands them: only where
+            it uses every part of a state once, as a model does. Who reads one again would find the new one.
     """
 
-    def __init__(self, function: Callable[..., tuple[Any, State]], state: State) -> None:
+    def __init__(
+        self, function: Callable[..., tuple[Any, State]], state: State, *, in_place: bool = False
+    ) -> None:
         self._function = function
+        self._in_place = in_place
         self._state = state
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[Tensor, ...] = ()
@@ -96,12 +103,14 @@ class GraphedSteps(Generic[State]):
         return self._outputs
 
     def _capture(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
-        state, self._inputs = map_state(torch.clone, (self._state, inputs))
+        state, self._inputs = map_state(_contiguous_copy, self._state), map_state(torch.clone, inputs)
         device = _device(state)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(device):
             self._warm_up(state, device)
+            _overwrite(state, self._state)  # what the steps changed
             with (
+                self._updating(),
                 keeping_derived() as self._derived,
                 _casts_of_its_own(),
                 _no_garbage_collected(),
@@ -114,11 +123,14 @@ class GraphedSteps(Generic[State]):
         self._state, self._outputs, self._graph = state, outputs, graph
         return graph
 
+    def _updating(self) -> AbstractContextManager[None]:
+        return updating_states_in_place() if self._in_place else nullcontext()
+
     def _warm_up(self, state: State, device: torch.device) -> None:
         """Run what a capture cannot hold, compilation above all, and see what becomes of the state."""
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream), self._updating():
             for _ in range(_WARM_UPS):
                 self._function(state, *self._inputs)
             with _refusing_waits():
@@ -212,6 +224,11 @@ def _overwrite(buffers: Any, state: Any) -> None:
             sources.append(x.clone() if x.untyped_storage().data_ptr() in memory else x)
     for targets, sources in groups.values():
         torch._foreach_copy_(targets, sources)
+
+
+def _contiguous_copy(x: Tensor) -> Tensor:
+    """A copy that steps can change in place, whatever the order in memory of what they were given."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def _tensors(state: Any) -> list[Tensor]:
