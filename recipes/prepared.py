@@ -62,7 +62,45 @@ def prepare_set(preparation: Preparation, cache: Path, copy: Path | None = None)
     Raises:
         UserError: If the source cannot be had or is not what the recipe expects, or the data folder not made.
     """
-    target = cache / preparation.name
+    archive: list[Path] = []
+
+    def fetch() -> None:
+        archive.append(obtain(preparation.source, cache / DOWNLOADS, copy))
+
+    def fill(folder: Path) -> dict[str, Any]:
+        unpacked = folder / "unpacked"
+        unpacked.mkdir()
+        unpack(archive[0], preparation.members, unpacked)
+        summary = preparation.build(unpacked, folder)
+        shutil.rmtree(unpacked)
+        return summary
+
+    return make_set(preparation.name, _identity(preparation), cache, fetch, fill)
+
+
+def make_set(
+    name: str,
+    identity: dict[str, Any],
+    cache: Path,
+    fetch: Callable[[], None],
+    fill: Callable[[Path], dict[str, Any]],
+) -> Path:
+    """Make a data set unless a whole one is there, under a lock and all at once.
+
+    Args:
+        name: Folder of the set in the data folder.
+        identity: What its manifest has to say for a set to be this one.
+        cache: The data folder.
+        fetch: Gets what `fill` needs; called first, outside of the half-made set.
+        fill: Writes the set into a folder, returns counts for the manifest.
+
+    Returns:
+        The folder of the set.
+
+    Raises:
+        UserError: If the data folder cannot be made.
+    """
+    target = cache / name
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -70,29 +108,28 @@ def prepare_set(preparation: Preparation, cache: Path, copy: Path | None = None)
             f"the data folder {cache} cannot be made ({error.strerror})",
             hint="set SEQMAMBA_DATA to a folder that you may write to",
         ) from None
-    with exclusive(cache / f".{preparation.name}.lock"):
-        if is_whole(target, preparation):
+    with exclusive(cache / f".{name}.lock"):
+        if holds(target, identity):
             return target
-        for leftover in cache.glob(f".{preparation.name}.*{PART_SUFFIX}"):  # of a process that was killed
+        for leftover in cache.glob(f".{name}.*{PART_SUFFIX}"):  # of a process that was killed
             shutil.rmtree(leftover)
-        archive = obtain(preparation.source, cache / DOWNLOADS, copy)
+        fetch()
         print(f"preparing {target}", file=sys.stderr)
         with atomic_folder(target) as folder:
-            unpacked = folder / "unpacked"
-            unpacked.mkdir()
-            unpack(archive, preparation.members, unpacked)
-            summary = preparation.build(unpacked, folder)
-            shutil.rmtree(unpacked)
-            _write_manifest(folder, preparation, summary)
+            _write_manifest(folder, identity, fill(folder))
     return target
 
 
 def is_whole(folder: Path, preparation: Preparation) -> bool:
     """Say whether a folder holds this set as it was written, down to every byte of every file."""
+    return holds(folder, _identity(preparation))
+
+
+def holds(folder: Path, identity: dict[str, Any]) -> bool:
+    """Say whether a folder holds the set of an identity as it was written, down to every byte."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        expected = _identity(preparation)
-        return {key: manifest[key] for key in expected} == expected and all(
+        return {key: manifest[key] for key in identity} == identity and all(
             file_sha256(folder / name) == entry["sha256"] for name, entry in manifest["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -108,10 +145,11 @@ def _identity(preparation: Preparation) -> dict[str, Any]:
     }
 
 
-def _write_manifest(folder: Path, preparation: Preparation, summary: dict[str, Any]) -> None:
+def _write_manifest(folder: Path, identity: dict[str, Any], summary: dict[str, Any]) -> None:
     files = {
-        path.name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.iterdir())
+        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
-    content = {**_identity(preparation), "summary": summary, "files": files}
+    content = {**identity, "summary": summary, "files": files}
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")

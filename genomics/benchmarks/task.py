@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from genomics.evaluation import EvaluationConfig
+from genomics.finetuning import InitConfig
 from genomics.models import SequenceModelConfig
 from genomics.tasks import SequenceTask
 from seqmamba.training.optimisation import OptimiserConfig
@@ -23,6 +24,7 @@ class BenchmarkTask(SequenceTask):
         evaluation: What a test run computes besides metrics; the command that runs many seeds and folds
             trains no baselines for each.
         choose_by: What picks the best epoch on the validation part: the loss, or a metric as papers do.
+        init_from: A pretrained model to begin with; see `SequenceTask`.
     """
 
     def __init__(
@@ -32,8 +34,9 @@ class BenchmarkTask(SequenceTask):
         label_smoothing: float = 0.0,
         evaluation: EvaluationConfig = _WITHOUT_BASELINES,
         choose_by: Literal["loss", "accuracy", "mcc", "auroc"] = "loss",
+        init_from: InitConfig | None = None,
     ) -> None:
-        super().__init__(model, optimiser, label_smoothing, evaluation=evaluation)
+        super().__init__(model, optimiser, label_smoothing, evaluation=evaluation, init_from=init_from)
         self.monitor = f"val/{choose_by}"  # type: ignore[misc]  # of this task, not of its class
         self.monitor_mode = "min" if choose_by == "loss" else "max"  # type: ignore[misc]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,26 +44,20 @@ class Trainer(Protocol):
         """
 
 
-def default_recipe(
-    benchmark: Benchmark, source: str | None, genome: Genome, division: DivisionConfig
-) -> dict[str, Any]:
-    """Return the recipe of a benchmark run: the paper's optimiser and schedule, and a model of about 1M.
+def default_recipe(benchmark: Benchmark, division: DivisionConfig) -> dict[str, Any]:
+    """Return the settings of a run that recipes may replace: the paper's training, and a model of about 1M.
 
     Under the sound protocol the loss on the validation part picks the epoch, under the paper's its metric
     does (where the paper picks by F1, the correlation coefficient: it orders epochs alike).
 
     Args:
         benchmark: The benchmark.
-        source: A copy of the release, or None.
-        genome: Genome for releases that are intervals.
         division: How it is divided.
     """
     paper = benchmark.paper
     metric = benchmark.metric if benchmark.metric in ("accuracy", "mcc", "auroc") else "mcc"
     backbone = {"d_model": 128, "n_layers": 4, "direction": "bidirectional", "d_state": 16}
-    data = {"benchmark": benchmark.name, "source": source, "genome": genome, "division": vars(division)}
     return {
-        "seed_everything": division.seed,
         "model": {
             "class_path": "genomics.benchmarks.BenchmarkTask",
             "init_args": {
@@ -76,8 +71,29 @@ def default_recipe(
                 "choose_by": metric if division.protocol == "paper" else "loss",
             },
         },
-        "data": {"class_path": "genomics.benchmarks.BenchmarkDataModule", "init_args": data},
         "trainer": {"max_epochs": paper.epochs, "devices": 1},
+    }
+
+
+def fixed_recipe(
+    benchmark: str, source: str | None, genome: Genome, division: DivisionConfig
+) -> dict[str, Any]:
+    """Return the settings that make a run the one that was asked for, whatever a recipe says.
+
+    Args:
+        benchmark: ``<family>/<task>``.
+        source: A copy of the release, or None to leave it to the recipe.
+        genome: Genome for releases that are intervals, or None to leave it to the recipe.
+        division: How it is divided.
+    """
+    places = {"source": source, "genome": genome}
+    given = {name: value for name, value in places.items() if value is not None}
+    return {
+        "seed_everything": division.seed,
+        "data": {
+            "class_path": "genomics.benchmarks.BenchmarkDataModule",
+            "init_args": {"benchmark": benchmark, **given, "division": asdict(division)},
+        },
     }
 
 
@@ -110,11 +126,16 @@ def _train_recipe(
     if resume and folder.last.is_file():
         run_lightning(["fit", "--config", str(folder.config), *run, "--ckpt_path", "last"])
     else:
-        recipe = default_recipe(find_benchmark(benchmark), source, genome, division)
+        parts = {
+            "defaults": default_recipe(find_benchmark(benchmark), division),
+            "fixed": fixed_recipe(benchmark, source, genome, division),
+        }
         with TemporaryDirectory(prefix="seqmamba-") as scratch:
-            path = Path(scratch) / "recipe.yaml"
-            path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-            files = [word for config in (str(path), *configs) for word in ("--config", config)]
+            paths = {name: Path(scratch) / f"{name}.yaml" for name in parts}
+            for name, path in paths.items():
+                path.write_text(yaml.safe_dump(parts[name], sort_keys=False), encoding="utf-8")
+            recipes = [str(paths["defaults"]), *configs, str(paths["fixed"])]
+            files = [word for recipe in recipes for word in ("--config", recipe)]
             run_lightning(["fit", *files, *overrides, *run, "--overwrite", "true"])
     run_lightning(["test", "--config", str(folder.config), *run, "--ckpt_path", "best"])
 

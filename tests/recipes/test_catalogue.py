@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from recipes.catalogue import PRESETS, RECIPES, Recipe
+from recipes.file_sets import FileSet
 from recipes.prepared import Preparation
 
 ROOT = Path(__file__).parents[2]
@@ -53,10 +54,14 @@ def test_it_is_in_the_table_of_the_readme(recipe: Recipe) -> None:
 @each_recipe
 def test_its_preparation(recipe: Recipe) -> None:
     module = import_module(recipe.prepare_module)
-    preparation: Preparation = module.PREPARATION
+    preparation: Preparation | FileSet = module.PREPARATION
     assert preparation.name == recipe.name.rpartition("/")[2]
-    assert len(preparation.source.sha256) == 64
-    assert preparation.source.filename in (recipe.folder / "README.md").read_text()
+    several = isinstance(preparation, FileSet)
+    sources = preparation.sources if several else (preparation.source,)
+    assert sources
+    assert all(len(source.sha256) == 64 for source in sources)
+    named = preparation.base if several else preparation.source.filename
+    assert named in (recipe.folder / "README.md").read_text()
 
 
 def files_in(data: Any) -> Iterator[str]:
@@ -72,6 +77,10 @@ def files_in(data: Any) -> Iterator[str]:
 def test_its_data_come_from_its_own_folder(recipe: Recipe) -> None:
     for config in recipe.configs:
         data = yaml.safe_load((recipe.folder / config).read_text())["data"]["init_args"]
+        if "benchmark" in data:  # read from the folder of its family, unless a source is given
+            assert data["benchmark"].partition("/")[0] == recipe.name.rpartition("/")[2]
+            assert "source" not in data
+            continue
         files = list(files_in(data))
         assert files
         for file in files:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from release_files import write_fasta_classes, write_gue
 
 from genomics.benchmarks.trainers import TRAINERS
@@ -145,12 +146,38 @@ def test_other_settings_are_not_mixed(folder: Path, capsys: pytest.CaptureFixtur
     assert "is a run on gue/mouse4" in capsys.readouterr().err
 
 
-def test_a_recipe_replaces_the_default_model(folder: Path) -> None:
-    recipe = folder / "mine.yaml"
-    recipe.write_text("model:\n  init_args:\n    model:\n      pooling: mean\n      stem_width: 5\n")
-    assert bench(folder, "--config", str(recipe), *TWO_STEPS) == 0
-    config = json.loads((folder / "out/runs/mamba/sound_seed42/pretrained/config.json").read_text())
-    assert (config["pooling"], config["stem_width"]) == ("mean", 5)
+def test_a_recipe_replaces_the_default_model_but_not_the_run(folder: Path) -> None:
+    recipe = {
+        "seed_everything": 7,
+        "run": str(folder / "elsewhere"),
+        "model": {"init_args": {"model": {"pooling": "mean", "stem_width": 5}}},
+        "data": {
+            "class_path": "genomics.benchmarks.BenchmarkDataModule",
+            "init_args": {
+                "benchmark": "gue/mouse0",
+                "division": {"protocol": "sound", "seed": 9, "clean": "similar"},
+                "batch_size": 4,
+            },
+        },
+    }
+    (folder / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    words = ("--config", str(folder / "mine.yaml"), "--protocol", "paper", "--folds", "2")
+    assert bench(folder, *words, *TWO_STEPS[:-2]) == 0
+    assert not (folder / "elsewhere").exists()
+    run = folder / "out/runs/mamba/paper_folds2_seed42_fold1"
+    model = json.loads((run / "pretrained/config.json").read_text())
+    assert (model["pooling"], model["stem_width"]) == ("mean", 5)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["seed_everything"] == 42
+    assert config["data"]["init_args"]["benchmark"] == "gue/mouse4"
+    assert config["data"]["init_args"]["batch_size"] == 4
+    assert config["data"]["init_args"]["division"] == {
+        "protocol": "paper",
+        "seed": 42,
+        "folds": 2,
+        "fold": 1,
+        "clean": "copies",
+    }
 
 
 def test_without_a_name_it_lists(capsys: pytest.CaptureFixture[str]) -> None:

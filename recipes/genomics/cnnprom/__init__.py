@@ -1,0 +1,1 @@
+"""CNNProm: promoters of plants, mouse and bacteria."""

@@ -1,0 +1,1 @@
+"""Genomic Benchmarks: nine sets of intervals."""

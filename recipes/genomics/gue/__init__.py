@@ -1,0 +1,1 @@
+"""Tasks of GUE: human core promoters, transcription factors of mouse and human."""

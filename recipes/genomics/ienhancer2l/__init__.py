@@ -1,0 +1,1 @@
+"""iEnhancer-2L: human enhancers of 200 bp."""
