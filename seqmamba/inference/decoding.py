@@ -206,7 +206,7 @@ class Decoder:
     def _replay(self, numbers: Tensor) -> Draws:
         n_steps = numbers.shape[1]
         if n_steps not in self._graphs:
-            self._graphs[n_steps] = GraphedSteps(self._decode, self._state)
+            self._graphs[n_steps] = GraphedSteps(self._decode, self._state, in_place=True)
         steps = self._graphs[n_steps]
         if steps is not self._active:
             steps.load(self._state)
