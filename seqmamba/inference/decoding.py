@@ -12,10 +12,11 @@ from seqmamba.errors import UserError
 from seqmamba.inference.graphs import GraphedSteps
 from seqmamba.inference.model import TokenModel, evaluation_mode, require_tokens, step_period
 from seqmamba.inference.philox import uniforms
-from seqmamba.inference.sampling import Draws, SamplingConfig, draw
+from seqmamba.inference.sampling import SamplingConfig, draw
 from seqmamba.inference.stopping import StopRule
 from seqmamba.nn.options import require_whole
 from seqmamba.nn.state import describe_state, map_state, register_state, repeat_rows, select_rows
+from seqmamba.ops.draw import Draws
 
 _LONG = 16  # steps of a graph, at least: they share the casts of the weights and one update of the buffers
 
@@ -144,14 +145,16 @@ class Decoder:
             draws = self._draw(n_tokens)
         # outside of inference mode, so that they may take part in training
         tokens, log_probs, sampled = (x.clone() for x in draws)
+        before_stop = self._before_stop(tokens, done_before)
+        if self.stop.tokens:
+            log_probs, sampled = log_probs.where(before_stop, 0), sampled.where(before_stop, 0)
         if not log_probs.isfinite().all():
             raise UserError(
                 "the model's logits are not finite, so there is nothing to draw a token from",
                 hint="its weights or its state have diverged; start again from the state of an earlier block",
             )
-        return TokenBlock(
-            tokens, log_probs, sampled, self._count(tokens, done_before), map_state(torch.clone, self._state)
-        )
+        state = map_state(torch.clone, self._state)
+        return TokenBlock(tokens, log_probs, sampled, before_stop.sum(dim=1), state)
 
     def _forget_graphs_of_other_weights(self) -> None:
         weights = _fingerprint(self.model) if self._graphs else self._weights
@@ -167,11 +170,7 @@ class Decoder:
         start = self._state
         positions = start.positions[:, None] + torch.arange(n_tokens, device=start.positions.device)
         numbers = uniforms(self.sampling.seed, start.rows, positions)
-        out = Draws(
-            torch.empty_like(positions),
-            torch.empty_like(numbers, dtype=torch.float32),
-            torch.empty_like(numbers, dtype=torch.float32),
-        )
+        out = Draws.empty(*numbers.shape, device=numbers.device)
         at = 0
         while at < n_tokens:
             width = self._stretch(n_tokens - at)
@@ -216,36 +215,24 @@ class Decoder:
     def _decode(self, state: Generation, numbers: Tensor) -> tuple[Draws, Generation]:
         """Take as many steps as there are random numbers for each row."""
         model_state, tokens, rows, positions, done = state
-        made: list[Draws] = []
-        for number in numbers.unbind(dim=1):
+        made = Draws.empty(*reversed(numbers.shape), device=numbers.device)  # a step's are contiguous
+        for number, *step in zip(numbers.unbind(dim=1), *made, strict=True):
             logits, model_state = self.model(tokens[:, None], state=model_state, return_state=True)
-            drawn = draw(logits[:, -1], number, self.sampling)
+            tokens = draw(logits[:, -1], number, self.sampling, out=Draws(*step)).tokens
             if self.stop.tokens:
-                drawn = _pad(drawn, done, self.stop.pad)
-                done = done | (drawn.tokens[:, None] == self._stop_tokens).any(dim=-1)
-            tokens = drawn.tokens
-            made.append(drawn)
-        draws = Draws(*(torch.stack(parts, dim=1) for parts in zip(*made, strict=True)))
+                tokens.masked_fill_(done, self.stop.pad)
+                done = done | (tokens[:, None] == self._stop_tokens).any(dim=-1)
+        draws = Draws(*(x.T for x in made))
         return draws, Generation(model_state, tokens, rows, positions + numbers.shape[1], done)
 
-    def _count(self, tokens: Tensor, done_before: Tensor) -> Tensor:
-        """Tokens of each row before the padding."""
+    def _before_stop(self, tokens: Tensor, done_before: Tensor) -> Tensor:
+        """Which tokens are no padding (batch, length): a row's stop token is its last."""
         ends = (tokens[..., None] == self._stop_tokens).any(dim=-1)
         ended_earlier = ends.cumsum(dim=1) - ends.long() > 0
-        return (~ended_earlier & ~done_before[:, None]).sum(dim=1)
+        return ~ended_earlier & ~done_before[:, None]
 
 
 def _fingerprint(model: TokenModel) -> tuple[Any, ...]:
     """Where the weights are and how often they changed, which tensors made in inference mode do not count."""
     parameters = list(model.parameters())
     return tuple((x.data_ptr(), 0 if x.is_inference() else x._version) for x in parameters)
-
-
-def _pad(drawn: Draws, done: Tensor, pad: int) -> Draws:
-    """Replace what was drawn for rows that have ended."""
-    zero = torch.zeros_like(drawn.log_probs)
-    return Draws(
-        torch.where(done, pad, drawn.tokens),
-        torch.where(done, zero, drawn.log_probs),
-        torch.where(done, zero, drawn.sampled_log_probs),
-    )

@@ -178,6 +178,9 @@ def test_a_row_that_ended_stays_ended_in_a_later_run():
     assert (later.tokens[block.state.done] == 5).all()
     assert (later.drawn[block.state.done] == 0).all()
     assert (later.drawn[~block.state.done] > 0).all()
+    unstopped = next(generate_blocks(model, block.state, block=3))
+    assert (unstopped.log_probs < 0).all()
+    assert (unstopped.sampled_log_probs < 0).all()
 
 
 def test_a_padding_token_that_stops_does_not_count_twice():

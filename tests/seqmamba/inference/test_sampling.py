@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seqmamba.errors import UserError
-from seqmamba.inference import SamplingConfig, draw
+from seqmamba.inference import Draws, SamplingConfig, draw
 from seqmamba.inference.philox import philox, uniforms
 
 VOCABULARY = 12
@@ -128,6 +128,24 @@ def test_a_draw_does_not_depend_on_its_batch(rules):
     for row in range(9):
         alone = draw(logits[row : row + 1], numbers[row : row + 1], SamplingConfig(**rules))
         assert alone.tokens[0] == together.tokens[row]
+
+
+@pytest.mark.parametrize("rules", [{"temperature": 0.0}, *RULES], ids=str)
+def test_draws_go_where_they_are_asked_to(rules):
+    logits, numbers = logits_of(5).requires_grad_(), numbers_of(5)
+    whole = Draws(*(torch.full((5, 3), -7).to(x.dtype) for x in Draws.empty(1, device=logits.device)))
+    out = Draws(*(x[:, 1] for x in whole))
+    assert draw(logits, numbers, SamplingConfig(**rules), out=out) is out
+    for x, wanted in zip(whole, draw(logits, numbers, SamplingConfig(**rules)), strict=True):
+        assert torch.equal(x[:, 1], wanted)
+        assert (x[:, [0, 2]] == -7).all()
+        assert not x.requires_grad
+
+
+@pytest.mark.parametrize("rules", [{}, {"temperature": 0.0}, {"top_k": 3}], ids=str)
+def test_huge_logits_share_their_probability(rules):
+    draws = draw(torch.full((1, 4), 1e30), torch.tensor([0.5]), SamplingConfig(**rules))
+    torch.testing.assert_close(draws.log_probs, torch.full((1,), 0.25).log())
 
 
 def test_temperature_zero_takes_the_first_of_the_likeliest():
