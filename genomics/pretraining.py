@@ -13,10 +13,11 @@ from torch.nn import functional as F
 from genomics.alphabet import VOCAB_SIZE, A, T
 from genomics.datasets.genome_batches import GenomeBatch
 from genomics.equivariance import mirror, reverse_complement_some, reverse_complement_tokens
+from genomics.inference import load_any_model
 from genomics.language_reader import LanguageReader
 from genomics.masked_model import MaskedModel, MaskedModelConfig
 from genomics.masking import MaskingConfig, known_bases, mask_bases
-from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfig, from_pretrained
+from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfig
 from seqmamba.errors import UserError
 from seqmamba.inference.philox import uniforms
 from seqmamba.nn.options import is_number, require, require_bool, require_choice
@@ -46,7 +47,8 @@ class PretrainingConfig:
         repeat_weight: Weight in the loss of a base that the genome's file has in lower case, as repeats are
             in soft-masked genomes. Others weigh 1.
         tie_embeddings: Whether the head's weight is the embedding's.
-        init_from: Folder or repository of a model to go on with; its backbone takes the place of `backbone`.
+        init_from: Run folder, folder or repository of a model to go on with; its backbone takes the place of
+            `backbone`.
 
     Raises:
         UserError: If values do not go together.
@@ -90,7 +92,7 @@ def build_model(config: PretrainingConfig) -> MaskedModel | LanguageModel:
         UserError: If the model to begin with is none for this objective.
     """
     if config.init_from is not None:
-        return _taken_up(config, from_pretrained(config.init_from).train())
+        return _taken_up(config, load_any_model(config.init_from, "cpu").train())
     if config.objective == "masked":
         return MaskedModel(
             MaskedModelConfig(

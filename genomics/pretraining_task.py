@@ -97,7 +97,7 @@ class PretrainingTask(Task):
         if self.trainer.sanity_checking:
             return
         scores = {f"val/{name}": value for name, value in self._scores().items()}
-        self.log_dict({name: scores.pop(name) for name in _FOLLOWED})
+        self.log_dict({name: scores.pop(name) for name in _FOLLOWED}, sync_dist=True)
         # The others are too many for the line that an epoch gets; they are for the files.
         for logger in self.trainer.loggers:
             logger.log_metrics({"epoch": self.current_epoch, **scores}, step=self.trainer.global_step - 1)
