@@ -10,6 +10,7 @@ from seqmamba.ops.causal_conv1d import causal_conv1d, causal_conv1d_step
 from seqmamba.ops.cross_scan import cross_merge, cross_scan
 from seqmamba.ops.draw import draw
 from seqmamba.ops.explanation import Explanation, explain
+from seqmamba.ops.in_place import updating_states_in_place
 from seqmamba.ops.lti import LtiSystem, bidirectional_lti, lti, lti_discretise, lti_state_step
 from seqmamba.ops.rms_norm import rms_norm
 from seqmamba.ops.selective_scan import selective_scan, selective_state_step
@@ -34,4 +35,5 @@ __all__ = [
     "selective_state_step",
     "ssd",
     "ssd_state_step",
+    "updating_states_in_place",
 ]

@@ -15,6 +15,7 @@ from seqmamba.errors import UserError
 from seqmamba.inference import compare_modes
 from seqmamba.inference.graphs import GraphedSteps
 from seqmamba.nn import MixerConfig, S4Options, build_mixer, map_state, pack, unpack
+from seqmamba.nn import s4 as s4_module
 from seqmamba.nn.s4 import S4
 from seqmamba.nn.state import S4State
 
@@ -188,7 +189,7 @@ def test_initial_state_is_zero_and_complex64() -> None:
     assert isinstance(map_state(Tensor.detach, new), S4State)
 
 
-@pytest.mark.parametrize("change", ["in place", "loaded", "cast", "swapped"])
+@pytest.mark.parametrize("change", ["in place", "read-out", "loaded", "cast", "swapped"])
 def test_steps_follow_changed_weights(change: str) -> None:
     mixer, x = make(), torch.randn(2, 1, 6, dtype=torch.float64)
     other = make(form="diagonal", init="lin")
@@ -197,6 +198,8 @@ def test_steps_follow_changed_weights(change: str) -> None:
         before = mixer(x, state=state)[0]
         if change == "in place":
             mixer.log_dt.add_(0.5)
+        elif change == "read-out":
+            mixer.C.mul_(2)
         elif change == "loaded":
             mixer.load_state_dict(other.state_dict())
         elif change == "cast":
@@ -209,6 +212,17 @@ def test_steps_follow_changed_weights(change: str) -> None:
         torch.testing.assert_close(mixer(whole, state=state)[0][:, :1], after)
     assert not torch.equal(before, after)
     assert not state_after.hidden.requires_grad
+
+
+@pytest.mark.parametrize("form", ["diagonal", "dplr"])
+def test_steps_derive_from_the_weights_once(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a bfloat16 model, where even C needs a kernel to become complex."""
+    mixer, x = make(form=form).bfloat16(), torch.randn(2, 1, 6, dtype=torch.bfloat16)
+    with torch.no_grad():
+        expected, state = mixer(x, state=mixer.init_state(2), return_state=True)
+        for name in ("_complex", "lti_discretise", "at_least_float32"):
+            monkeypatch.setattr(s4_module, name, None)
+        assert torch.equal(mixer(x, state=S4State(torch.zeros_like(state.hidden)))[0], expected)
 
 
 @pytest.mark.parametrize("direction", ["causal", "bidirectional"])
