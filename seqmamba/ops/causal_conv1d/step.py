@@ -28,7 +28,7 @@ def causal_conv1d_step(
     *,
     activation: str | None = None,
 ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch past dim"]]:
-    """Advance `causal_conv1d` by one step; nothing is changed in place.
+    """Advance `causal_conv1d` by one step; by default nothing is changed in place.
 
     Off the CPU it is the operator itself, which is one kernel there. On an NVIDIA GPU, without gradients and
     inside `updating_states_in_place`, that kernel changes `state` and returns it. On the CPU a step has less

@@ -29,7 +29,7 @@ def lti_state_step(
     *,
     activation: str | None = None,
 ) -> tuple[Float[Tensor, "batch dim"], Complex[Tensor, "batch dim state"]]:
-    """Advance the recurrence of `lti` by one step; nothing is changed in place.
+    """Advance the recurrence of `lti` by one step; by default nothing is changed in place.
 
     x = transition x + drive u,  y = activation(2 Re(C . x) + D u)
 

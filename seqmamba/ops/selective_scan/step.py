@@ -38,7 +38,7 @@ def selective_state_step(
     delta_softplus: bool = False,
     A_is_log: bool = False,
 ) -> tuple[Float[Tensor, "batch dim"], Inexact[Tensor, "batch dim state"]]:
-    """Advance the recurrence of `selective_scan` by one step; nothing is changed in place.
+    """Advance the recurrence of `selective_scan` by one step; by default nothing is changed in place.
 
     Without gradients, real arguments on an NVIDIA GPU take one Triton kernel; otherwise PyTorch computes it.
     Inside `updating_states_in_place` that kernel changes `state` and returns it.

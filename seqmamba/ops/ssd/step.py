@@ -31,7 +31,7 @@ def ssd_state_step(
     delta_softplus: bool = False,
     A_is_log: bool = False,
 ) -> tuple[Float[Tensor, "batch heads head_dim"], Float[Tensor, "batch heads head_dim state"]]:
-    """Advance the recurrence of `ssd` by one step; nothing is changed in place.
+    """Advance the recurrence of `ssd` by one step; by default nothing is changed in place.
 
     On an NVIDIA GPU it is one kernel, which inside `updating_states_in_place` changes `state` and returns it;
     where gradients are asked for, and elsewhere, it is PyTorch.
