@@ -146,13 +146,7 @@ class _Reference:
 
 def _interval(row: Row, reference: _Reference) -> Interval:
     chrom = reference.resolve(row["region"], row.where)
-    strand = row.get("strand") or "+"
-    try:
-        interval = Interval(chrom, row.integer("start"), row.integer("end"), strand)
-    except UserError as error:
-        raise UserError(
-            error.message if row.where in error.message else f"{row.where}: {error.message}"
-        ) from None
+    interval = row.interval(chrom, row.integer("start"), row.integer("end"), row.get("strand") or "+")
     if interval.end > reference.fasta.length(chrom):
         raise UserError(
             f"{row.where}: {interval} ends past the end of {chrom} ({reference.fasta.length(chrom)} bases)",

@@ -159,7 +159,7 @@ def read_cage(source: str | Path) -> Iterator[CageWindow]:
         targets = opened[1].get(key, opened[1].get(key.removesuffix(".npy")))
         if targets is None:
             raise UserError(f"{row.where}: {found[0].name} holds no {key}")
-        interval = Interval(row["chrom"], row.integer("start") - 1, row.integer("stop"))
+        interval = row.interval(row["chrom"], row.integer("start") - 1, row.integer("stop"))
         yield CageWindow(interval, normalise_part(row["split"], row.where), np.asarray(targets, np.float32))
 
 

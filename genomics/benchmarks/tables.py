@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genomics.files import check_file, decode_text, read_lines
+from genomics.intervals import Interval
 from seqmamba.errors import UserError
 
 _HEADER_WITHIN = 5
@@ -61,6 +62,17 @@ class Row:
         if value - value != 0:
             raise UserError(f"{self.where}: {name}: expected a number, got {self.cells[name]!r}")
         return value
+
+    def interval(self, chrom: str, start: int, end: int, strand: str = ".") -> Interval:
+        """Return an interval that the row is about, 0-based and half-open.
+
+        Raises:
+            UserError: With file and line, if it is none.
+        """
+        try:
+            return Interval(chrom, start, end, strand)
+        except UserError as error:
+            raise UserError(f"{self.where}: {error.message}", hint=error.hint) from None
 
 
 def read_rows(path: str | Path, required: Columns, optional: Columns | None = None) -> Iterator[Row]:
