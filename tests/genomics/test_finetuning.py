@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from caduceus_reference import published_config, published_weights
+from safetensors.torch import save_file
 from torch import nn
 
 from genomics.alphabet import PAD, A, N
@@ -83,6 +86,21 @@ def test_features_are_those_of_the_causal_model(tmp_path: Path) -> None:
     model = begun(folder, replace(TASK, strand="forward"))
     assert torch.allclose(model.embed(tokens(), LENGTHS), expected, rtol=1e-5, atol=1e-6)
     assert model.config.backbone.direction == "causal"
+
+
+@pytest.mark.parametrize("n_layer", [2, 3])
+def test_features_are_those_of_a_published_checkpoint(tmp_path: Path, n_layer: int) -> None:
+    config = published_config(n_layer=n_layer)
+    weights = published_weights(config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(
+        {name: tensor.float().clone() for name, tensor in weights.items()}, tmp_path / "model.safetensors"
+    )
+    pretrained = from_pretrained(tmp_path)
+    assert isinstance(pretrained, MaskedModel)
+    assert pretrained.config.equivariant
+    expected = pretrained.embed(tokens(), LENGTHS)
+    assert torch.allclose(begun(str(tmp_path)).embed(tokens(), LENGTHS), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_models_of_bases_begin_there_too(tmp_path: Path) -> None:
