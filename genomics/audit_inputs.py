@@ -37,22 +37,34 @@ def folder_parts(folder: Path) -> dict[str | None, dict[str, PathOrPaths]]:
     Raises:
         UserError: If the folder holds no data set.
     """
-    parts = {
-        normalise_part(path.name, str(folder)): path
-        for path in sorted(folder.iterdir())
-        if path.is_dir() and path.name.lower() in PART_NAMES
-    }
-    found: dict[str | None, dict[str, PathOrPaths]] = {}
-    for part in sorted(parts, key=["train", "validation", "test"].index) if parts else (None,):
-        inside = folder if part is None else parts[part]
-        files = {_stem(path): path for path in sorted(inside.iterdir()) if _kind(path) is not None}
-        if not files:
-            raise UserError(
-                f"{inside}: holds no FASTA file and no file of intervals",
-                hint="one file a class, for example train/positive.csv.gz or train/positive.fa",
-            )
-        found[part] = dict(files)
-    return found
+    parts: dict[str | None, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.name.lower() in PART_NAMES:
+            part = normalise_part(path.name, str(folder))
+            if part in parts:
+                raise UserError(f"{folder}: {parts[part].name} and {path.name} are both the {part} part")
+            parts[part] = path
+    order = ["train", "validation", "test"]
+    return {
+        part: _class_files(parts[part]) for part in sorted(parts, key=lambda part: order.index(str(part)))
+    } or {None: _class_files(folder)}
+
+
+def _class_files(folder: Path) -> dict[str, PathOrPaths]:
+    """Return the files of a folder by the class that they are named after."""
+    files: dict[str, PathOrPaths] = {}
+    for path in sorted(folder.iterdir()):
+        if _kind(path) is None:
+            continue
+        if _stem(path) in files:
+            raise UserError(f"{folder}: two files are called {_stem(path)!r}, the name of a class")
+        files[_stem(path)] = path
+    if not files:
+        raise UserError(
+            f"{folder}: holds no FASTA file and no file of intervals",
+            hint="one file a class, for example train/positive.csv.gz or train/positive.fa",
+        )
+    return files
 
 
 def read_parts(

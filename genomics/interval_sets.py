@@ -34,6 +34,7 @@ _REQUIRED = {
 }
 _OPTIONAL = {"id": ("id",), "strand": ("strand",)}
 _COLUMNS = ("id", "region", "start", "end", "strand")
+_LARGEST = 2**40  # far beyond any chromosome, and safe to add up in 64 bits
 Row = tuple[str, str, int, int, str, str]
 """Name, chromosome, start, end, strand, and ``file:line``."""
 
@@ -125,19 +126,23 @@ def read_intervals(path: Path) -> Iterator[Row]:
     Raises:
         UserError: With file and line, for a row that is no interval, or a table without the columns.
     """
-    if is_table(path):
-        yield from _read_table(path)
-        return
-    for row in read_bed(path):
-        place = row.interval
-        source = f"{path}:{row.line}"
-        yield row.name or str(place), place.chrom, place.start, place.end, place.strand, source
+    for row in _read_table(path) if is_table(path) else _read_bed(path):
+        if row[3] > _LARGEST:
+            raise UserError(f"{row[5]}: expected coordinates of at most {_LARGEST:,}, got {row[3]}")
+        yield row
 
 
 def is_table(path: Path) -> bool:
     """Say whether a file is named as a table: .csv or .tsv, perhaps .gz."""
     name = path.name.lower().removesuffix(".gz")
     return name.endswith((".csv", ".tsv"))
+
+
+def _read_bed(path: Path) -> Iterator[Row]:
+    for row in read_bed(path):
+        place = row.interval
+        source = f"{path}:{row.line}"
+        yield row.name or str(place), place.chrom, place.start, place.end, place.strand, source
 
 
 def _read_table(path: Path) -> Iterator[Row]:

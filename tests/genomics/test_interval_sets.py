@@ -129,3 +129,20 @@ def test_mixed_and_empty_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.bed").unlink()
     with pytest.raises(UserError, match="genome is only used with intervals"):
         read_parts(folder_parts(tmp_path), tmp_path / "a.fa")
+
+
+def test_what_could_be_taken_for_one_another_is_refused(tmp_path: Path) -> None:
+    for part in ("dev", "valid"):
+        (tmp_path / "two" / part).mkdir(parents=True)
+    with pytest.raises(UserError, match="dev and valid are both the validation part"):
+        folder_parts(tmp_path / "two")
+    for name in ("a.fa", "a.csv", "notes.txt"):
+        (tmp_path / name).write_text(">x\nACGT\n")
+    with pytest.raises(UserError, match="two files are called 'a'"):
+        folder_parts(tmp_path)
+
+
+def test_coordinates_beyond_any_chromosome_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.bed").write_text(f"chr1\t5\t{10**30}\n")
+    with pytest.raises(UserError, match=r"x\.bed:1: expected coordinates of at most"):
+        list(read_intervals(tmp_path / "x.bed"))
