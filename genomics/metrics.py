@@ -86,6 +86,29 @@ def evaluate(
     return {name: Estimate(value[name], *percentile_interval(drawn[name])) for name in METRICS[task]}
 
 
+def evaluate_resamples(
+    weights: Weights,
+    probabilities: Float[np.ndarray, "n k"],
+    labels: np.ndarray,
+    task: str,
+    classes: Sequence[str],
+) -> dict[str, PerResample]:
+    """Compute the metrics of a task on each of several resamples, such as `draw_resamples` draws.
+
+    Args:
+        weights: How often each sequence is in each resample.
+        probabilities: As for `evaluate`.
+        labels: As for `evaluate`.
+        task: As for `evaluate`.
+        classes: As for `evaluate`.
+
+    Raises:
+        UserError: As `evaluate` does.
+    """
+    predictions, targets = _checked(probabilities, labels, task, classes)
+    return _metrics(weights, predictions, targets, task)
+
+
 def draw_resamples(rng: np.random.Generator, resamples: int, n: int) -> Weights:
     """Draw how often each of n units is in each resample of as many (Efron 1979)."""
     weights = np.empty((resamples, n))

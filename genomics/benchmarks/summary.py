@@ -8,15 +8,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from genomics.benchmarks.benchmark import Benchmark
 from genomics.benchmarks.published import PublishedNumber, published_numbers
-from genomics.metrics import evaluate
+from genomics.metrics import draw_resamples, evaluate_resamples, percentile_interval
 from genomics.predictions import Predictions
 from genomics.protocols import QUIRKS
 
-RESAMPLES = 400
-"""Draws behind an interval; each evaluates every run anew."""
+RESAMPLES = 1000
+"""Draws behind an interval."""
+
+_CHUNK = 4_000_000  # weights held at a time, of all test parts
 
 
 @dataclass(frozen=True)
@@ -139,21 +142,36 @@ def score_runs(
         resamples: Number of draws.
         seed: Seed of the draws.
     """
-    values = [_metrics(run, np.arange(len(run))) for runs in seeds for run in runs]
+    runs = [run for folds in seeds for run in folds]
+    values = [_evaluated(run, np.ones((1, len(run)))) for run in runs]
     names = [metric, *(name for name in values[0] if name != metric)]
     generator = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(resamples):
-        rows: dict[tuple[str, ...], np.ndarray] = {}
-        found: list[dict[str, float]] = []
-        for run in (run for i in generator.integers(0, len(seeds), len(seeds)) for run in seeds[i]):
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    step = max(1, _CHUNK // sum({tuple(run.names): len(run) for run in runs}.values()))
+    for start in range(0, resamples, step):
+        for name, row in _draw(seeds, min(step, resamples - start), generator).items():
+            drawn[name].append(row)
+    return {name: _score([float(one[name][0]) for one in values], drawn[name]) for name in names}
+
+
+def _draw(
+    seeds: Sequence[Sequence[Predictions]], resamples: int, generator: np.random.Generator
+) -> dict[str, Float[np.ndarray, " resamples"]]:
+    """Draw means over runs, of every metric."""
+    weights: dict[tuple[str, ...], np.ndarray] = {}
+    per_seed: dict[str, list[np.ndarray]] = defaultdict(list)
+    for folds in seeds:
+        found = []
+        for run in folds:
             key = tuple(run.names)
-            if key not in rows:
-                rows[key] = generator.integers(0, len(run), len(run))
-            found.append(_metrics(run, rows[key]))
-        for name in names:
-            drawn[name].append(float(np.mean([one[name] for one in found])))
-    return {name: _score([one[name] for one in values], drawn[name]) for name in names}
+            if key not in weights:
+                weights[key] = draw_resamples(generator, resamples, len(run))
+            found.append(_evaluated(run, weights[key]))
+        for name in found[0]:
+            per_seed[name].append(np.mean([one[name] for one in found], axis=0))
+    # Rows of multiplicities: how often each seed is in each draw.
+    times = draw_resamples(generator, resamples, len(seeds))
+    return {name: (times * np.stack(rows, axis=1)).sum(1) / len(seeds) for name, rows in per_seed.items()}
 
 
 def _by_seed(runs: Sequence[RunResult]) -> list[list[Predictions]]:
@@ -163,22 +181,22 @@ def _by_seed(runs: Sequence[RunResult]) -> list[list[Predictions]]:
     return list(found.values())
 
 
-def _metrics(run: Predictions, rows: np.ndarray) -> dict[str, float]:
-    estimates = evaluate(run.outputs[rows], run.labels[rows], run.task, run.classes, n_bootstrap=0)
-    return {name: estimate.value for name, estimate in estimates.items()}
+def _evaluated(
+    run: Predictions, weights: Float[np.ndarray, "resamples n"]
+) -> dict[str, Float[np.ndarray, " resamples"]]:
+    return evaluate_resamples(weights, run.outputs, run.labels, run.task, run.classes)
 
 
-def _score(values: list[float], drawn: list[float]) -> Score:
+def _score(values: list[float], drawn: list[np.ndarray]) -> Score:
     several = len(values) > 1
-    known = np.array([value for value in drawn if np.isfinite(value)])
-    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    low, high = percentile_interval(drawn)
     return Score(
         values=tuple(values),
         mean=float(np.mean(values)),
         sd=float(np.std(values, ddof=1)) if several else float("nan"),
         spread=float(max(values) - min(values)) if several else float("nan"),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
     )
 
 
