@@ -37,7 +37,7 @@ def folder_parts(folder: Path) -> dict[str | None, dict[str, PathOrPaths]]:
     Raises:
         UserError: If the folder holds no data set.
     """
-    parts: dict[str | None, Path] = {}
+    parts: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.is_dir() and path.name.lower() in PART_NAMES:
             part = normalise_part(path.name, str(folder))
