@@ -12,11 +12,15 @@ from genomics.gene_labels import CODING, CODON, LabelArray, LabelScheme
 from seqmamba.errors import UserError
 from seqmamba.ops.numba_math import kernel
 
-BREACH = 10.0
+BREACH = 40.0
 """What a step that the grammar does not foresee costs, in nats: the end of a gene under another one, say."""
 
-EDGE = 5.0
-"""What the first and the last base of a gene cost each, in nats: about one base in 150 is one of them."""
+EDGE = 20.0
+"""What the first and the last base of a gene cost each, in nats.
+
+Both are far above what the frequencies of genes would say. Neighbouring bases of a model's answer repeat one
+piece of evidence, and a sum of log-probabilities counts it for each of them.
+"""
 
 _CODING_CLASSES = len(CODING.classes)
 

@@ -58,6 +58,8 @@ def evaluate_segmentation(
     ``coding_sensitivity``, ``coding_specificity`` and ``coding_precision`` (which Burset & Guigó 1996,
     doi:10.1006/geno.1996.0298, call specificity).
 
+    ``decoded_accuracy`` and ``decoded_mcc`` are those of the labels that make up genes.
+
     Of the genes: ``gene_<criterion>_f1`` for every one of `GENE_CRITERIA`, and sensitivity and precision for
     ``exact``. Segments of the true labels are the true genes, so ends that lie under another gene are those
     of its visible part. Genes that touch an unknown base or an end of the stretch do not count, nor does
@@ -75,14 +77,16 @@ def evaluate_segmentation(
     Raises:
         UserError: If no base counts.
     """
-    tables = np.concatenate([_tables(each, len(scheme.classes)) for each in stretches])
+    k = len(scheme.classes)
+    tables = np.concatenate([_tables(each.truth, each.likeliest, k) for each in stretches])
+    decoded = np.concatenate([_tables(each.truth, each.decoded, k) for each in stretches])
     counts = np.concatenate([count_genes(each.truth, each.decoded) for each in stretches])
     if not tables.any():
         raise UserError("segmentation metrics: expected at least one base with a known label, got none")
     blocks = len(tables)
-    values = _metrics(np.ones((1, blocks)), tables, counts, scheme)
+    values = _metrics(np.ones((1, blocks)), tables, decoded, counts, scheme)
     rng = np.random.default_rng(seed)
-    drawn = _metrics(draw_resamples(rng, n_bootstrap, blocks), tables, counts, scheme)
+    drawn = _metrics(draw_resamples(rng, n_bootstrap, blocks), tables, decoded, counts, scheme)
     return {
         name: Estimate(float(row[0]), *percentile_interval([drawn[name]])) for name, row in values.items()
     }
@@ -140,24 +144,29 @@ def _agrees(criterion: str, true: Segment, found: Segment, shared: int) -> bool:
     return left if (criterion == "start") == (true.strand == "+") else right
 
 
-def _tables(each: Decided, classes: int) -> Float[np.ndarray, "blocks classes classes"]:
+def _tables(
+    truth: LabelArray, decision: LabelArray, classes: int
+) -> Float[np.ndarray, "blocks classes classes"]:
     """Count (truth, decision) pairs in every block."""
-    known = np.flatnonzero(each.truth != UNKNOWN)
-    truth, decision = (labels[known].astype(np.int64) for labels in (each.truth, each.likeliest))
-    blocks = -(-len(each.truth) // BLOCK)
-    cells = (known // BLOCK * classes + truth) * classes + decision
+    known = np.flatnonzero(truth != UNKNOWN)
+    blocks = -(-len(truth) // BLOCK)
+    true, decided = truth[known].astype(np.int64), decision[known].astype(np.int64)
+    cells = (known // BLOCK * classes + true) * classes + decided
     return np.bincount(cells, minlength=blocks * classes**2).reshape(-1, classes, classes).astype(np.float64)
 
 
 def _metrics(
     weights: Float[np.ndarray, "resamples blocks"],
     tables: Float[np.ndarray, "blocks classes classes"],
+    decoded: Float[np.ndarray, "blocks classes classes"],
     counts: Counts,
     scheme: LabelScheme,
 ) -> dict[str, Float[np.ndarray, " resamples"]]:
     confusion = np.tensordot(weights, tables, axes=1)
     of_class = f1_scores(confusion)
     metrics = confusion_metrics(confusion)
+    after = confusion_metrics(np.tensordot(weights, decoded, axes=1))
+    metrics |= {f"decoded_{name}": after[name] for name in ("accuracy", "mcc")}
     with np.errstate(invalid="ignore", divide="ignore"):
         present = ~np.isnan(of_class)
         metrics["f1"] = np.nansum(of_class, axis=1) / present.sum(1)

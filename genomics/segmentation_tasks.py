@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -18,7 +19,7 @@ from genomics.datasets.segments import Region
 from genomics.equivariance import reverse_complement_some
 from genomics.finetuning import InitConfig, build_model
 from genomics.gene_decoding import BREACH, EDGE, Segment, grammar, likeliest_labels, segments
-from genomics.gene_labels import UNKNOWN, reverse_complement_labels
+from genomics.gene_labels import UNKNOWN, LabelArray, reverse_complement_labels
 from genomics.metrics import confusion_metrics
 from genomics.segmentation import SegmentationModel, SegmentationModelConfig
 from genomics.segmentation_metrics import Decided, evaluate_segmentation
@@ -31,7 +32,10 @@ from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
 
-SHOWN = ("accuracy", "mcc", "coding_sensitivity", "coding_specificity", "gene_exact_f1", "gene_overlap_f1")
+SHOWN = (
+    *("accuracy", "mcc", "coding_sensitivity", "coding_specificity"),
+    *("decoded_accuracy", "decoded_mcc", "gene_exact_f1", "gene_overlap_f1"),
+)
 PREDICTED_GENES = "predictions.gff3"
 
 
@@ -90,6 +94,7 @@ class SegmentationTask(Task):
         self.init_from = init_from
         self.register_buffer("class_weights", None, persistent=False)
         self._confusion: Tensor | None = None
+        self._regions: list[Region] = []
         self._log_probabilities: dict[int, np.ndarray] = {}
         self._start = 0.0
 
@@ -159,21 +164,67 @@ class SegmentationTask(Task):
         """Make room for the log-probabilities of the test regions: two bytes a class and base.
 
         Raises:
-            UserError: On several devices, where each would see, and report on, a part of the test set only.
+            UserError: On several devices, where each would see, and report on, a part of the regions only.
         """
+        self._start_pass("test")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Keep a batch's log-probabilities of the bases that count."""
+        self._keep(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Decode the genes, write them and the results to the run folder, and print what was found."""
+        stretches: dict[tuple[str, bool], list[Decided]] = defaultdict(list)
+        genes: list[tuple[str, int, list[Segment]]] = []
+        for region, likeliest, decoded in self._decided():
+            truth = region.chromosome.labels[region.start : region.end]
+            stretches[region.genome, region.unseen].append(Decided(truth, likeliest, decoded))
+            genes.append((region.chromosome.name, region.start, segments(decoded)))
+        groups = []
+        for (genome, unseen), parts in stretches.items():
+            metrics = evaluate_segmentation(
+                parts,
+                self.model.scheme,
+                n_bootstrap=self.evaluation_config.bootstrap,
+                seed=self._seed or 0,
+            )
+            bases = sum(int((part.truth != UNKNOWN).sum()) for part in parts)
+            groups.append(Group(genome, unseen, bases, metrics))
+        folder = RunFolder.of(self.trainer)
+        write_gff3(folder.path / PREDICTED_GENES, genes)
+        self._write(folder, tuple(groups))
+        _print(groups)
+
+    def on_predict_epoch_start(self) -> None:
+        """Start as a test pass does, on whole genomes."""
+        self._start_pass("whole")
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Keep a batch's log-probabilities; return what they belong to, see `SegmentDataModule`."""
+        self._keep(batch)
+        return batch["place"]
+
+    def on_predict_epoch_end(self) -> None:
+        """Write the genes of all sequences to the run folder."""
+        path = RunFolder.of(self.trainer).path / PREDICTED_GENES
+        found = ((r.chromosome.name, r.start, segments(decoded)) for r, _, decoded in self._decided())
+        print(f"{write_gff3(path, found):,} coding segments: {path}")
+
+    def _start_pass(self, part: str) -> None:
         if self.trainer.world_size > 1:
             raise UserError(
                 f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
             )
         self._start = time.monotonic()
-        k = len(self.model.scheme.classes)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._regions = data.regions[part]
+        classes = len(self.model.scheme.classes)
         self._log_probabilities = {
-            number: np.full((len(region), k), np.nan, dtype=np.float16)
+            number: np.full((len(region), classes), np.nan, dtype=np.float16)
             for number, region in enumerate(self._regions)
         }
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Keep a batch's log-probabilities of the bases that count."""
+    def _keep(self, batch: dict[str, Tensor]) -> None:
         slices = [
             logits.log_softmax(-1).half().cpu().numpy()
             for _, logits in self.model.logit_slices(batch["tokens"], batch.get("lengths"))
@@ -182,28 +233,12 @@ class SegmentationTask(Task):
         for row, (which, first, last, start) in zip(scores, batch["place"].tolist(), strict=True):
             self._log_probabilities[which][first:last] = row[first - start : last - start]
 
-    def on_test_epoch_end(self) -> None:
-        """Decode the genes, write them and the results to the run folder, and print what was found."""
-        scheme, config = self.model.scheme, self.evaluation_config
-        cost = grammar(scheme, config.breach, config.edge)
-        stretches: dict[tuple[str, bool], list[Decided]] = defaultdict(list)
-        genes: list[tuple[str, int, list[Segment]]] = []
+    def _decided(self) -> Iterator[tuple[Region, LabelArray, LabelArray]]:
+        """Yield every region, its likeliest classes, and its labels that make up genes."""
+        cost = grammar(self.model.scheme, self.evaluation_config.breach, self.evaluation_config.edge)
         for number, region in enumerate(self._regions):
             scores = self._log_probabilities.pop(number)
-            decoded = likeliest_labels(scores, cost)
-            truth = region.chromosome.labels[region.start : region.end]
-            likeliest = scores.argmax(1).astype(np.int8)
-            stretches[region.genome, region.unseen].append(Decided(truth, likeliest, decoded))
-            genes.append((region.chromosome.name, region.start, segments(decoded)))
-        groups = []
-        for (genome, unseen), parts in stretches.items():
-            metrics = evaluate_segmentation(parts, scheme, n_bootstrap=config.bootstrap, seed=self._seed or 0)
-            bases = sum(int((part.truth != UNKNOWN).sum()) for part in parts)
-            groups.append(Group(genome, unseen, bases, metrics))
-        folder = RunFolder.of(self.trainer)
-        write_gff3(folder.path / PREDICTED_GENES, genes)
-        self._write(folder, tuple(groups))
-        _print(groups)
+            yield region, scores.argmax(1).astype(np.int8), likeliest_labels(scores, cost)
 
     def _write(self, folder: RunFolder, groups: tuple[Group, ...]) -> None:
         windows = self.trainer.datamodule.windows  # type: ignore[attr-defined]
@@ -223,11 +258,6 @@ class SegmentationTask(Task):
         if folder.results.exists():  # of the same training: `fit` removes that of an earlier one
             results = results.merged(SegmentationResults.load(folder.results))
         results.save(folder.results)
-
-    @property
-    def _regions(self) -> list[Region]:
-        regions: list[Region] = self.trainer.datamodule.regions["test"]  # type: ignore[attr-defined]
-        return regions
 
     @property
     def _seed(self) -> int | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from genomics.alphabet import PAD
 from genomics.annotations import LabelledChromosome, read_labelled
@@ -157,8 +156,10 @@ class SegmentDataModule(L.LightningDataModule):
         if self.regions:
             return
         regions: dict[str, list[Region]] = {part: [] for part in PARTS}
+        whole: list[Region] = []
         for genome, paths in self.genomes.items():
             chromosomes = {c.name: c for c in read_labelled(paths, self.scheme)}
+            whole += [Region(genome, c, 0, len(c.tokens)) for c in chromosomes.values()]
             parts = self.split.regions({name: len(c.tokens) for name, c in chromosomes.items()})
             for part, spans in parts.items():
                 regions[part] += [Region(genome, chromosomes[s.chrom], s.start, s.end) for s in spans]
@@ -170,10 +171,10 @@ class SegmentDataModule(L.LightningDataModule):
                     "least twice as many bases as both",
                 )
         for genome, paths in self.unseen.items():
-            regions["test"] += [
-                Region(genome, c, 0, len(c.tokens), unseen=True) for c in read_labelled(paths, self.scheme)
-            ]
-        self.regions = regions
+            found = [Region(genome, c, 0, len(c.tokens), True) for c in read_labelled(paths, self.scheme)]
+            regions["test"] += found
+            whole += found
+        self.regions = {**regions, "whole": whole}
 
     def class_counts(self) -> np.ndarray:
         """Count the bases of every class in the training regions."""
@@ -197,14 +198,17 @@ class SegmentDataModule(L.LightningDataModule):
         """Return the windows that cover the test regions and the unseen genomes."""
         return self._covering("test")
 
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return the windows that cover all genomes whole."""
+        return self._covering("whole")
+
     def _covering(self, part: str) -> DataLoader[Batch]:
         windows = CoveringWindows(self.regions[part], self.windows.tiling)
-        size = self.windows.windows_per_batch
-        batches = [list(range(i, min(i + size, len(windows)))) for i in range(0, len(windows), size)]
+        batches = BatchSampler(SequentialSampler(windows), self.windows.windows_per_batch, drop_last=False)
         return self._loader(windows, batches, 0)
 
     @staticmethod
-    def _loader(windows: Dataset[Batch], batches: Any, num_workers: int) -> DataLoader[Batch]:
+    def _loader(windows: Dataset[Batch], batches: Sampler[list[int]], num_workers: int) -> DataLoader[Batch]:
         return DataLoader(
             windows,
             batch_sampler=batches,

@@ -44,6 +44,12 @@ def test_metrics_of_bases_are_those_of_scikit_learn() -> None:
     decided = np.concatenate([part.likeliest for part in parts])[truth != UNKNOWN]
     truth = truth[truth != UNKNOWN]
     found = evaluate_segmentation(parts, CODING, n_bootstrap=0)
+    mixed = [Decided(part.truth, np.zeros_like(part.truth), part.decoded) for part in parts]
+    decoded = evaluate_segmentation(mixed, CODING, n_bootstrap=0)
+    assert decoded["accuracy"].value == pytest.approx((truth == 0).mean())
+    for name in ("accuracy", "mcc"):
+        assert decoded[f"decoded_{name}"].value == found[f"decoded_{name}"].value
+        assert found[f"decoded_{name}"].value == pytest.approx(found[name].value)
     expected = {
         "accuracy": accuracy_score(truth, decided),
         "balanced_accuracy": balanced_accuracy_score(truth, decided),

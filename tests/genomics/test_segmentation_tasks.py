@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from annotated_genomes import planted, write_genbank
 
 import seqmamba
+from genomics.annotations import read_labelled
 from genomics.datasets.segments import SegmentDataModule
 from genomics.features import read_gff3
 from genomics.gene_decoding import grammar, likeliest_labels, segments
@@ -122,6 +124,26 @@ def test_predicted_genes_can_be_read_again(run: Path) -> None:
     if expected:
         found = [(f.start, f.end, f.strand, f.phase) for f in read_gff3(run / "predictions.gff3")]
         assert found[-len(expected) :] == expected
+
+
+def test_genes_of_whole_genomes(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    words = ["--config", str(run.parent / "config.yaml"), "--config", "_trainer/cpu", "--run", str(copy)]
+    assert main(["predict", *words, "--model.init_args.evaluation.edge", "0.0", "--traceback"]) == 0
+    assert (copy / "results.json").read_bytes() == (run / "results.json").read_bytes()
+    lines = (copy / "predictions.gff3").read_text().splitlines()[1:]
+    model = seqmamba.from_pretrained(copy / "pretrained")
+    data = yaml.safe_load((copy / "config.yaml").read_text())["data"]["init_args"]
+    expected = 0
+    for path in (data["genomes"]["one"], data["unseen"]["other"]):
+        (chromosome,) = read_labelled(path, CODING)
+        tokens = torch.from_numpy(chromosome.tokens.astype(np.int64))
+        with torch.inference_mode():
+            rows = [model(tokens[None, i : i + 128])[0] for i in range(0, len(tokens), 128)]
+        scores = torch.cat(rows).log_softmax(-1).half().numpy()
+        expected += len(segments(likeliest_labels(scores, grammar(CODING, edge=0))))
+    assert len(lines) == expected
 
 
 def test_what_was_logged(run: Path) -> None:
