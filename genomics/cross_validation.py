@@ -1,6 +1,6 @@
 """Many runs on one benchmark: seeds, folds and protocols, each in a folder of its own, resumable, summed up.
 
-    OUT/runs/<model>/<protocol>[_folds5]_seed1[_fold0]/    a run folder: predictions.tsv, results.json, ...
+    OUT/runs/<model>/<protocol>[_validation][_folds5]_seed1[_fold0]/   a run folder: results.json, ...
     OUT/table.md, OUT/table.json                           everything that OUT/runs holds
 
 A finished run is never trained again, an unfinished one goes on from its last epoch.
@@ -45,6 +45,7 @@ class BenchPlan:
         seeds: The seeds of each.
         folds: Number of folds, each with every seed; 0 tests on the official test part.
         clean: See `DivisionConfig`.
+        tested: See `DivisionConfig`.
         configs: Recipes whose settings replace the defaults of ``mamba``, the last one winning.
         overrides: ``--key value`` words for all of them.
 
@@ -62,6 +63,7 @@ class BenchPlan:
     seeds: tuple[int, ...] = (1,)
     folds: int = 0
     clean: str = "copies"
+    tested: str = "test"
     configs: tuple[str, ...] = ()
     overrides: tuple[str, ...] = field(default=())
 
@@ -88,13 +90,15 @@ class BenchPlan:
         for protocol in self.protocols:
             for seed in self.seeds:
                 for fold in range(max(self.folds, 1)):
-                    name = f"{protocol}_seed{seed}"
+                    name = f"{protocol}_validation_seed{seed}"
+                    if self.tested == "test":
+                        name = f"{protocol}_seed{seed}"
                     if self.folds:
                         name = f"{protocol}_folds{self.folds}_seed{seed}_fold{fold}"
                     yield name, self._division(protocol, seed, fold)
 
     def _division(self, protocol: ProtocolName, seed: int, fold: int) -> DivisionConfig:
-        return DivisionConfig(protocol, seed, self.folds, fold, self.clean)  # type: ignore[arg-type]
+        return DivisionConfig(protocol, seed, self.folds, fold, self.clean, self.tested)  # type: ignore[arg-type]
 
 
 def run_plan(plan: BenchPlan, *, overwrite: bool = False) -> str:
@@ -192,6 +196,7 @@ def finished_runs(benchmark: Benchmark, output: Path) -> Iterator[RunResult]:
             seed=division.seed,
             folds=division.folds,
             fold=division.fold,
+            tested_on=division.tested,
             parameters=results.model.parameters,
             predictions=predictions,
             quirks=_quirks(results, division),

@@ -42,6 +42,10 @@ QUIRKS = {
 
 _LEVEL = {"train": 0, "validation": 1, "test": 2}
 _TENTH = 0.1
+_OFFICIAL = {
+    "test": "The official split.",
+    "validation": "The official validation part is tested on; the test part is left out.",
+}
 _THREE_PARTS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
 
@@ -57,6 +61,9 @@ class DivisionConfig:
         fold: The fold to test on, from 0.
         clean: What the sound protocol removes from training: ``copies`` of held-out sequences, reverse
             complements included, or everything that overlaps or resembles one (``similar``).
+        tested: The official part to test on. ``validation`` leaves the test part out altogether, tests on the
+            validation part and draws another one from training: for comparing models before the test part is
+            looked at once.
 
     Raises:
         UserError: If a value is out of range.
@@ -67,6 +74,7 @@ class DivisionConfig:
     folds: int = 0
     fold: int = 0
     clean: Literal["copies", "similar"] = "copies"
+    tested: Literal["test", "validation"] = "test"
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -75,6 +83,10 @@ class DivisionConfig:
             )
         if self.clean not in ("copies", "similar"):
             raise UserError(f"division.clean: expected copies or similar, got {self.clean!r}")
+        if self.tested not in ("test", "validation"):
+            raise UserError(f"division.tested: expected test or validation, got {self.tested!r}")
+        if self.tested == "validation" and self.folds:
+            raise UserError("division.tested: folds leave the test part out anyway; expected test with folds")
         if self.seed < 0:
             raise UserError(f"division.seed: expected 0 or more, got {self.seed}")
         if self.folds < 0 or self.folds == 1:
@@ -118,6 +130,8 @@ def divide(records: LabelledSequences, benchmark: Benchmark, config: DivisionCon
     """
     if config.folds:
         records = _without_test(records)
+    elif config.tested == "validation":
+        records = _tested_on_validation(records, benchmark)
     division = (
         _as_the_paper(records, benchmark, config) if config.protocol == "paper" else _soundly(records, config)
     )
@@ -170,6 +184,18 @@ def _without_test(records: LabelledSequences) -> LabelledSequences:
     return replace(records, split=None)
 
 
+def _tested_on_validation(records: LabelledSequences, benchmark: Benchmark) -> LabelledSequences:
+    """Let the validation part stand in for the test part."""
+    if records.split is None or not (records.split == "validation").any():
+        raise UserError(
+            f"division.tested: {benchmark.name} has no official validation part",
+            hint="cross-validate with folds, which leave the test part out as well",
+        )
+    records = records.select(records.split != "test")
+    assert records.split is not None
+    return replace(records, split=np.where(records.split == "validation", "test", "train").astype("<U10"))
+
+
 def _as_the_paper(records: LabelledSequences, benchmark: Benchmark, config: DivisionConfig) -> Division:
     quirks, seed, folds = ["uncleaned"], config.seed, config.folds
     if folds:
@@ -185,7 +211,7 @@ def _as_the_paper(records: LabelledSequences, benchmark: Benchmark, config: Divi
         said = "70 / 10 / 20 % drawn at random within classes."
     else:
         parts = records.split.astype("<U10")
-        said = "The official split."
+        said = _OFFICIAL[config.tested]
     if not (parts == "validation").any():
         train = np.flatnonzero(parts == "train")
         parts[train[draw_tenth(len(train), benchmark.paper.validation, seed)]] = "validation"
@@ -213,7 +239,7 @@ def _soundly(records: LabelledSequences, config: DivisionConfig) -> Division:
         kept = parts != ""
         return Division(records.select(kept), parts[kept], said, ())
     else:
-        said = "The official split."
+        said = _OFFICIAL[config.tested]
     assert records.split is not None
     if config.clean == "similar":
         given_away, what = giveaways(records, records.split), "overlap, copy or resemble a held-out one"

@@ -33,6 +33,7 @@ class RunResult:
         seed: Its seed.
         folds: Number of folds; 0 for the official test part.
         fold: The fold tested on.
+        tested_on: The official part tested on; without meaning where there are folds.
         parameters: Number of trainable parameters; 0 where that says nothing.
         predictions: Labels and outputs of the test part.
         quirks: Names of `genomics.protocols.QUIRKS` that apply.
@@ -45,6 +46,7 @@ class RunResult:
     seed: int
     folds: int
     fold: int
+    tested_on: str
     parameters: int
     predictions: Predictions
     quirks: tuple[str, ...]
@@ -80,7 +82,8 @@ class SummaryRow:
         model: What was trained.
         parameters: Number of trainable parameters; 0 where that says nothing.
         protocol: ``paper`` or ``sound``.
-        folds: Number of folds; 0 for the official test part.
+        folds: Number of folds; 0 for an official part.
+        tested_on: The official part tested on.
         runs: Names of the runs.
         tested: Sequences in each run's test part.
         scores: Metric name to score, the benchmark's own metric first.
@@ -92,6 +95,7 @@ class SummaryRow:
     parameters: int
     protocol: str
     folds: int
+    tested_on: str
     runs: tuple[str, ...]
     tested: tuple[int, ...]
     scores: Mapping[str, Score]
@@ -100,29 +104,30 @@ class SummaryRow:
 
 
 def summarise(benchmark: Benchmark, results: Sequence[RunResult], seed: int = 0) -> list[SummaryRow]:
-    """Summarise runs: one row for each model, protocol and number of folds.
+    """Summarise runs: one row for each model, protocol, number of folds and part tested on.
 
     Args:
         benchmark: The benchmark that all ran on.
         results: The runs.
         seed: Seed of the resampling.
     """
-    groups: dict[tuple[str, str, int], list[RunResult]] = defaultdict(list)
+    groups: dict[tuple[str, str, int, str], list[RunResult]] = defaultdict(list)
     for result in sorted(results, key=lambda result: (result.seed, result.fold)):
-        groups[result.model, result.protocol, result.folds].append(result)
+        groups[result.model, result.protocol, result.folds, result.tested_on].append(result)
     return [
         SummaryRow(
             model=model,
             parameters=runs[0].parameters,
             protocol=protocol,
             folds=folds,
+            tested_on=tested_on,
             runs=tuple(run.name for run in runs),
             tested=tuple(len(run.predictions) for run in runs),
             scores=score_runs(_by_seed(runs), benchmark.metric, seed=seed),
             explanation=runs[0].explanation,
             quirks=tuple(name for name in QUIRKS if any(name in run.quirks for run in runs)),
         )
-        for (model, protocol, folds), runs in sorted(groups.items())
+        for (model, protocol, folds, tested_on), runs in sorted(groups.items())
     ]
 
 
@@ -229,7 +234,7 @@ def table_as_markdown(benchmark: Benchmark, rows: Sequence[SummaryRow]) -> str:
         runs = f"{len(row.runs)}" if not row.folds else f"{row.folds} folds x {seeds}"
         size = f"{row.parameters:,}" if row.parameters else ""
         lines.append(
-            f"| {row.model} | {size} | {row.protocol} | {runs} | {_range(row.tested)} | {score.mean:.4f} "
+            f"| {row.model} | {size} | {row.protocol} | {runs} | {_tested(row)} | {score.mean:.4f} "
             f"| {score.low:.4f} to {score.high:.4f} | {_cell(score.sd)} | {_cell(score.spread)} |"
         )
     lines += ["", *_other_metrics(benchmark, rows), "", "## Protocols", ""]
@@ -264,9 +269,10 @@ def _published(numbers: Sequence[PublishedNumber], metric: str) -> list[str]:
     return [*lines, "", *(f"{place}. {source}" for source, place in sources.items())]
 
 
-def _range(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+def _tested(row: SummaryRow) -> str:
+    low, high = min(row.tested), max(row.tested)
+    counts = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{counts} (validation)" if row.tested_on == "validation" else counts
 
 
 def _cell(value: float) -> str:

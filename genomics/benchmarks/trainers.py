@@ -45,7 +45,7 @@ class Trainer(Protocol):
 
 
 def default_recipe(benchmark: Benchmark, division: DivisionConfig) -> dict[str, Any]:
-    """Return the settings of a run that recipes may replace: the paper's training, and a model of about 1M.
+    """Return the settings of a run that recipes may replace: the paper's training, and a small model.
 
     Under the sound protocol the loss on the validation part picks the epoch, under the paper's its metric
     does (where the paper picks by F1, the correlation coefficient: it orders epochs alike).

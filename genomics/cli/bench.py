@@ -57,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the sound protocol keeps out of training: copies of held-out sequences (default), or "
         "all that resembles one",
     )
+    runs.add_argument(
+        "--on",
+        choices=("test", "validation"),
+        default="test",
+        help="official part to test on; validation leaves the test part out, to compare models before it is "
+        "looked at (default: test)",
+    )
     runs.add_argument("--overwrite", action="store_true", help="train again runs of other settings")
     model = parser.add_argument_group("model")
     model.add_argument(
@@ -103,6 +110,7 @@ def run(args: argparse.Namespace) -> int | None:
         protocols=_PROTOCOLS[args.protocol],
         folds=args.folds,
         clean=args.clean,
+        tested=args.on,
         configs=tuple(args.config),
         overrides=tuple(word for assignment in args.set for word in _override(assignment)),
     )

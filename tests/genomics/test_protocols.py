@@ -147,6 +147,21 @@ def test_folds_cover_everything_but_the_official_test_part_once(
     assert sorted(tested) == sorted({f"seq{i}" for i in range(60)} - official)
 
 
+@pytest.mark.parametrize("protocol", ["paper", "sound"])
+def test_models_can_be_compared_without_the_test_part(protocol: str) -> None:
+    letters = sequences(60)
+    letters[0] = letters[45]  # training copies validation
+    letters[1] = letters[55]  # and test, which is not there
+    records = records_of(["train"] * 40 + ["validation"] * 10 + ["test"] * 10, letters)
+    parts = divided(records, GUE, protocol, tested="validation")
+    assert parts["test"] == {f"seq{i}" for i in range(40, 50)}
+    rest = parts["train"] | parts["validation"]
+    assert parts["validation"]
+    assert {f"seq{i}" for i in range(40)} - rest == ({"seq0"} if protocol == "sound" else set())
+    with pytest.raises(UserError, match="has no official validation part"):
+        divided(records_of(["train"] * 40 + ["test"] * 10), GB, protocol, tested="validation")
+
+
 def test_sound_folds_keep_families_together() -> None:
     rng = np.random.default_rng(2)
     letters = [mutate(rng, family, 1) for family in sequences(20) for _ in range(3)]
@@ -166,7 +181,16 @@ def test_copies_of_held_out_by_part() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"protocol": "new"}, {"folds": 1}, {"folds": 3, "fold": 3}, {"fold": 1}, {"seed": -1}, {"clean": "x"}],
+    [
+        {"protocol": "new"},
+        {"folds": 1},
+        {"folds": 3, "fold": 3},
+        {"fold": 1},
+        {"seed": -1},
+        {"clean": "x"},
+        {"tested": "x"},
+        {"tested": "validation", "folds": 3},
+    ],
 )
 def test_what_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"division\."):

@@ -27,7 +27,15 @@ def predictions(right: float, n: int = 200, seed: int = 0, prefix: str = "s") ->
 
 
 def result(name: str, answers: Predictions, **options: object) -> RunResult:
-    values = {"model": "mamba", "protocol": "sound", "seed": 1, "folds": 0, "fold": 0, "parameters": 12_345}
+    values = {
+        "model": "mamba",
+        "protocol": "sound",
+        "seed": 1,
+        "folds": 0,
+        "fold": 0,
+        "tested_on": "test",
+        "parameters": 12_345,
+    }
     values |= {"quirks": (), "explanation": "The official split."}
     return RunResult(name=name, predictions=answers, **(values | options))  # type: ignore[arg-type]
 
@@ -75,6 +83,7 @@ def test_rows_are_made_of_what_belongs_together() -> None:
         result("sound_seed1", predictions(0.8, seed=1)),
         result("paper_seed1", predictions(0.8), protocol="paper", quirks=("uncleaned", "range_reported")),
         result("sound_seed1", predictions(0.7), model="kmer", parameters=0),
+        result("sound_validation_seed1", predictions(0.8, n=90, prefix="v"), tested_on="validation"),
         result("sound_folds2_seed1_fold0", predictions(0.8, prefix="a", n=100), folds=2),
         result("sound_folds2_seed1_fold1", predictions(0.8, prefix="b", n=98), folds=2, fold=1),
     ]
@@ -83,10 +92,12 @@ def test_rows_are_made_of_what_belongs_together() -> None:
         ("kmer", "sound", 0, ("sound_seed1",)),
         ("mamba", "paper", 0, ("paper_seed1",)),
         ("mamba", "sound", 0, ("sound_seed1", "sound_seed2")),
+        ("mamba", "sound", 0, ("sound_validation_seed1",)),
         ("mamba", "sound", 2, ("sound_folds2_seed1_fold0", "sound_folds2_seed1_fold1")),
     ]
     assert next(iter(rows[0].scores)) == "mcc"
     text = table_as_markdown(BENCHMARK, rows)
+    assert "| sound | 1 | 90 (validation) |" in text
     assert "| mamba | 12,345 | sound | 2 folds x 1 | 98 to 100 |" in text
     assert "| DNABERT-2 | 117M | 0.5266 | 1 |" in text
     assert text.count("copies of test sequences, on either strand, stay in training") == 1

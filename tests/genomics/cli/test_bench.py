@@ -58,7 +58,9 @@ def test_both_protocols_over_seeds_and_a_simple_model_beside(
 ) -> None:
     assert bench(folder, "--protocol", "both", *TWO_STEPS) == 0
     assert bench(folder, "--model", "length_gc", "--seeds", "2") == 0
+    assert bench(folder, "--model", "length_gc", "--label", "validated", "--on", "validation") == 0
     rows = {(row["model"], row["protocol"]): row for row in table(folder)["rows"]}
+    assert rows.pop(("validated", "sound"))["runs"] == ["sound_validation_seed42"]
     assert set(rows) == {("mamba", "paper"), ("mamba", "sound"), ("length_gc", "sound")}
     assert rows["mamba", "paper"]["runs"] == ["paper_seed42"]  # the paper's
     assert rows["length_gc", "sound"]["runs"] == ["sound_seed1", "sound_seed42"]
@@ -177,6 +179,7 @@ def test_a_recipe_replaces_the_default_model_but_not_the_run(folder: Path) -> No
         "folds": 2,
         "fold": 1,
         "clean": "copies",
+        "tested": "test",
     }
 
 
