@@ -144,6 +144,24 @@ def test_another_vocabulary_is_asked_for_the_same_bases(tmp_path: Path) -> None:
     assert torch.allclose(guesses.nll, expected, rtol=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", [MASKED, replace(NEXT, strand="conjoin")])
+def test_a_gpu_guesses_what_a_cpu_guesses(config: PretrainingConfig) -> None:
+    config = replace(config, backbone=replace(config.backbone, scan_impl="auto"))
+    model, ask = objectives(config)
+    batch = windows(rows=8, length=300)
+    here = ask.ask(batch, training=True)
+    model.cuda()
+    moved = {
+        name: value.cuda() if isinstance(value, torch.Tensor) else value for name, value in batch.items()
+    }
+    there = ask.ask(moved, training=True)  # type: ignore[arg-type]
+    assert torch.equal(here.asked, there.asked.cpu())
+    assert torch.equal(here.truth, there.truth.cpu())
+    assert torch.allclose(here.nll, there.nll.cpu(), rtol=1e-3, atol=1e-3)
+    assert torch.allclose(count_guesses(here, 1), count_guesses(there, 1).cpu(), rtol=1e-3, atol=2)
+
+
 def test_scores_are_counted_by_base_case_and_genome() -> None:
     truth = torch.tensor([[A, C, G, T], [A, A, N, T]])
     guesses = Guesses(
