@@ -73,7 +73,7 @@ def integrated_gradients(
 ) -> tuple[Float[Tensor, "batch length"], Float[Tensor, " batch"]]:
     """Score every base by its share of what tells the sequence from one of unknown bases.
 
-    The gradient is integrated along the straight line from a sequence of N, a quarter of each base, to the
+    The gradient is integrated along the straight line from a sequence of N, as the model reads it, to the
     sequence (Sundararajan et al. 2017, "Axiomatic attribution for deep networks", equation 1), by the
     Gauss-Legendre rule. The scores of a sequence sum to what the explained output gains on the way
     (completeness). Memory does not depend on the number of steps, each one forward and one backward pass.

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genomics.alphabet import VOCAB_SIZE
+from genomics.alphabet import N
 from genomics.attribution import NUCLEOTIDES, explained_output, target_indices
 from genomics.models import SequenceModel
 
@@ -18,9 +18,9 @@ from genomics.models import SequenceModel
 class OneHotModule(nn.Module):
     """A sequence model over one-hot bases that answers with log-odds, or values for regression.
 
-    What a position lacks to a sum of one is spread evenly over the four bases, so an all-zero position is an
-    N. A gradient with respect to the input is therefore centred over the bases, as `gradient_x_input` has it,
-    and adds up exactly with the input.
+    What a position lacks to a sum of one is filled with N as the model reads it, so an all-zero position is
+    an N. Where N is a quarter of each base (every model with a convolution in front), a gradient with respect
+    to the input is therefore centred over the bases, as `gradient_x_input` has it.
 
     Args:
         model: The model; it is put into evaluation mode with this module.
@@ -49,11 +49,11 @@ class OneHotModule(nn.Module):
             Log-odds of each class against all others (multi-label: against its absence), or the values of the
             targets in their units.
         """
-        missing = 1 - one_hot.sum(dim=1, keepdim=True)
-        bases = (one_hot + missing / len(NUCLEOTIDES)).transpose(1, 2)
-        weights = bases.new_zeros(*bases.shape[:2], VOCAB_SIZE)
-        weights[..., list(NUCLEOTIDES)] = bases
-        logits = self.model.forward_embedded(weights.to(self.model.token_weights.dtype))
+        table = self.model.token_weights
+        bases = one_hot.transpose(1, 2).to(table.dtype)
+        missing = 1 - bases.sum(dim=-1, keepdim=True)
+        weights = bases @ table[list(NUCLEOTIDES)] + missing * table[N]
+        logits = self.model.forward_embedded(weights)
         columns = [
             explained_output(self.model, logits, target_indices(self.model, logits, number))
             for number in self.targets

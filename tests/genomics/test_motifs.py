@@ -7,14 +7,16 @@ import pytest
 import torch
 from motif_model import MOTIF, MotifModel, small_config
 from torch import Tensor
-from track_cases import classifier
+from track_cases import BOTH_WAYS, classifier
 
 import genomics.motifs
 from genomics.alphabet import N, encode
 from genomics.attribution import gradient_x_input, integrated_gradients
+from genomics.models import SequenceModel, SequenceModelConfig
 from genomics.motifs import ablate_stretch, marginalize_motifs, one_hot_bases
 from genomics.mutagenesis import in_silico_mutagenesis
 from genomics.one_hot_module import OneHotModule
+from genomics.vocabulary import PLANT_CADUCEUS, Vocabulary
 from seqmamba.errors import UserError
 
 
@@ -22,8 +24,18 @@ def backgrounds(n: int = 12, length: int = 60) -> Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(7, 11, (n, length)))
 
 
-def test_the_module_answers_as_the_model_does_and_nothing_is_an_n() -> None:
-    model = classifier(classes=("a", "b", "c"))
+def with_embedding(vocabulary: Vocabulary | None, classes: tuple[str, ...]) -> SequenceModel:
+    """A model with a convolution in front, or with the embedding of a language model."""
+    torch.manual_seed(0)
+    config = SequenceModelConfig(
+        BOTH_WAYS, classes=classes, stem_width=3, embedding=vocabulary, pooling="mean"
+    )
+    return SequenceModel(config).eval()
+
+
+@pytest.mark.parametrize("vocabulary", [None, PLANT_CADUCEUS])
+def test_the_module_answers_as_the_model_does_and_nothing_is_an_n(vocabulary: Vocabulary | None) -> None:
+    model = with_embedding(vocabulary, ("a", "b", "c"))
     tokens = backgrounds(5, 40)
     tokens[1, 7:12] = N
     module = OneHotModule(model)
@@ -40,6 +52,20 @@ def test_the_module_answers_as_the_model_does_and_nothing_is_an_n() -> None:
         torch.testing.assert_close(OneHotModule(model, 1)(inputs), own[:, 1:2])
     with pytest.raises(UserError, match="target: expected an index"):
         OneHotModule(model, 3)
+
+
+@pytest.mark.parametrize("vocabulary", [None, PLANT_CADUCEUS])
+def test_integrated_gradients_begin_at_n_as_the_model_reads_it(vocabulary: Vocabulary | None) -> None:
+    model = with_embedding(vocabulary, ("no", "yes"))
+    tokens = backgrounds(3, 40)
+    tokens[1, 7:12] = N
+    scores, miss = integrated_gradients(model, tokens, None, 1, steps=64)
+    assert (scores[1, 7:12] == 0).all()
+    with torch.no_grad():
+        logits, unknown = model(tokens), model(torch.full_like(tokens, N))
+    gained = (logits[:, 1] - logits[:, 0]) - (unknown[:, 1] - unknown[:, 0])
+    torch.testing.assert_close(scores.sum(1) - gained, miss, atol=1e-4, rtol=1e-4)
+    assert (miss.abs() < 1e-3 * scores.abs().sum(1)).all()
 
 
 def test_the_gradient_times_the_input_is_the_centred_one() -> None:
