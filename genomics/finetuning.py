@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from genomics.inference import load_any_model
 from genomics.language_reader import LanguageReader
 from genomics.masked_model import MaskedModel
+from genomics.models import SequenceModel
+from genomics.position_models import PositionModel
 from genomics.vocabulary import CADUCEUS, Vocabulary
 from seqmamba.backbones import Backbone, BackboneConfig, LanguageModel, MultiScaleConfig
 from seqmamba.backbones.weights import load_weights
@@ -71,6 +73,7 @@ class Encoder:
         backbone: Options of its backbone.
         embedding: Ids of its embedding; None if a convolution stands in front of the backbone.
         stem_width: Width of that convolution.
+        frames: In how many frames the backbone reads: 3 if it is used to codons.
         weights: Of ``stem`` and ``backbone``, by the names of `SequenceModel`.
     """
 
@@ -78,6 +81,7 @@ class Encoder:
     backbone: BackboneConfig | MultiScaleConfig
     embedding: Vocabulary | None
     stem_width: int
+    frames: int
     weights: dict[str, Tensor]
 
     def adapt(self, config: Config) -> Config:
@@ -90,9 +94,11 @@ class Encoder:
             UserError: If such a model cannot have them.
         """
         wanted: Any = config
-        if getattr(wanted, "frames", 1) != 1:
+        frames = getattr(wanted, "frames", 1)
+        if frames != self.frames:
+            reads = "bases" if self.frames == 1 else "codons"
             raise UserError(
-                f"frames: expected 1, got {wanted.frames}: the model in {self.where} reads bases, not codons"
+                f"frames: expected {self.frames}, got {frames}: the model in {self.where} reads {reads}"
             )
         backbone = self.backbone
         if isinstance(backbone, BackboneConfig) and isinstance(wanted.backbone, BackboneConfig):
@@ -129,10 +135,12 @@ def read_encoder(where: str) -> Encoder:
         rows = model.embedding.num_embeddings
         complement = (*CADUCEUS.complement[:rows], *range(CADUCEUS.size, rows))
         return _of_language_model(where, model, replace(CADUCEUS, complement=complement), weights)
-    stem = _submodule(model, "stem", where)
-    weights |= {f"stem.{name}": tensor for name, tensor in stem.state_dict().items()}
+    if not isinstance(model, SequenceModel | PositionModel):
+        raise _not_for_bases(model, where)
+    weights |= {f"stem.{name}": tensor for name, tensor in model.stem.state_dict().items()}
     config: Any = model.config
-    return Encoder(where, config.backbone, config.embedding, config.stem_width, weights)
+    frames = getattr(config, "frames", 1)
+    return Encoder(where, config.backbone, config.embedding, config.stem_width, frames, weights)
 
 
 def _of_language_model(
@@ -141,16 +149,20 @@ def _of_language_model(
     if vocabulary.bases is None:
         raise UserError(f"init_from: the model in {where} does not say which of its token ids are bases")
     weights["stem.embedding.weight"] = model.embedding.weight.detach()
-    return Encoder(where, model.config.backbone, vocabulary, 1, weights)
+    return Encoder(where, model.config.backbone, vocabulary, 1, 1, weights)
 
 
 def _submodule(model: nn.Module, name: str, where: str) -> nn.Module:
     part = getattr(model, name, None)
     if not isinstance(part, nn.Module):
-        raise UserError(
-            f"init_from: the model in {where} is a {type(model).__name__}, expected one that reads DNA"
-        )
+        raise _not_for_bases(model, where)
     return part
+
+
+def _not_for_bases(model: nn.Module, where: str) -> UserError:
+    return UserError(
+        f"init_from: the model in {where} is a {type(model).__name__}, expected one that reads DNA"
+    )
 
 
 def build_model(build: Callable[[Any], Model], config: Any, init: InitConfig | None, lr: float) -> Model:
@@ -188,8 +200,9 @@ def build_model(build: Callable[[Any], Model], config: Any, init: InitConfig | N
 def set_trained_part(model: nn.Module, init: InitConfig, lr: float) -> None:
     """Freeze what is to be frozen, add low-rank updates, and mark the layers with their rates.
 
-    The rates follow Clark et al. 2020 (ELECTRA, arXiv:2003.10555, appendix A.2), as ``_max_lr``. The norm
-    behind the last block counts with the head.
+    The rates fall from layer to layer by one factor (discriminative fine-tuning: Howard & Ruder 2018,
+    arXiv:1801.06146, section 3.2), and become ``_max_lr``. The norm behind the last block counts with the
+    head.
 
     Args:
         model: With ``stem``, ``backbone`` and a head.

@@ -66,7 +66,7 @@ OPTIONS: dict[str, tuple[str, type | tuple[str, ...], str]] = {
 """Short names of common settings: option -> recipe key, type or choices, help."""
 
 _METAVARS = {int: "N", float: "X", str: "FOLDER"}
-_OF_THE_BACKBONE = ("--d-model", "--layers", "--d-state", "--stem-width", "--frames")
+_OF_THE_BACKBONE = ("--d-model", "--layers", "--d-state", "--stem-width")
 _OF_THE_PRETRAINED = ("--lr-decay", "--lora-rank", "--freeze")
 _MAY_BE_ZERO = ("--seed",)
 

@@ -130,6 +130,15 @@ def test_another_task_s_model_gives_its_stem_too(tmp_path: Path) -> None:
     assert torch.equal(model.embed(tokens(), LENGTHS), other.eval().embed(tokens(), LENGTHS))
 
 
+def test_a_model_of_codons_begins_one_of_codons(tmp_path: Path) -> None:
+    codons = SequenceModel(replace(TASK, backbone=BACKBONE, frames=3))
+    folder = saved(codons, tmp_path / "codons")
+    model = begun(folder, replace(TASK, frames=3))
+    assert torch.equal(model.embed(tokens(), LENGTHS), codons.eval().embed(tokens(), LENGTHS))
+    with pytest.raises(UserError, match=r"frames: expected 3, got 1: the model in .* reads codons"):
+        begun(folder)
+
+
 def test_a_fine_tuned_model_is_saved_and_loaded(tmp_path: Path) -> None:
     model = begun(masked(tmp_path, vocabulary=PLANT_CADUCEUS))
     model.save_pretrained(tmp_path / "tuned")

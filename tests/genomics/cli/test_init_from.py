@@ -90,7 +90,7 @@ def test_a_run_with_low_rank_updates_is_resumed(
     ("options", "message"),
     [
         (["--d-model", "8"], "--d-model: not used with --init-from"),
-        (["--set", "model.init_args.model.frames=3"], "frames: expected 1, got 3"),
+        (["--frames", "3"], "frames: expected 1, got 3"),
         (["--lora-rank", "300"], "expected a rank below the width of some projection, got 300"),
     ],
 )
