@@ -49,6 +49,7 @@ class Benchmark:
         metric: Metric of the papers, a name of `genomics.metrics.METRICS`.
         paper: The paper's settings.
         on_genome: Whether the reader takes a genome.
+        release: Where the files are, for a release that no recipe fetches.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Benchmark:
     metric: str
     paper: PaperSettings = field(repr=False)
     on_genome: bool = False
+    release: str = ""
 
     @property
     def family(self) -> str:
@@ -83,9 +85,10 @@ class Benchmark:
         """
         place = data_dir() / self.family if source is None else expand(source)
         if not place.exists():
+            how = f"seqmamba recipes prepare genomics/{self.family}, or --source PATH"
             raise UserError(
                 f"{place}: there is no copy of {self.family}",
-                hint=f"seqmamba recipes prepare genomics/{self.family}, or --source PATH",
+                hint=f"get it from {self.release} and give --source PATH" if self.release else how,
             )
         one_file = _headers_file(place, self.task)
         if one_file is not None:

@@ -238,7 +238,14 @@ _PAPER = PaperSettings(
 )
 
 BENCHMARKS = tuple(
-    Benchmark(f"long_range/{task}", partial(read_regions, length=2048), "auroc", _PAPER, on_genome=True)
+    Benchmark(
+        f"long_range/{task}",
+        partial(read_regions, length=2048),
+        "auroc",
+        _PAPER,
+        on_genome=True,
+        release="huggingface.co/datasets/InstaDeepAI/genomics-long-range-benchmark",
+    )
     for task in REGION_TASKS
 )
 """The tasks that are sequences with one label: promoters and enhancers, in windows of 2,048 bases."""

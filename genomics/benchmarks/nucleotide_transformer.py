@@ -121,8 +121,19 @@ def _paper(task: str) -> PaperSettings:
     )
 
 
+_REPOSITORIES = {
+    "nucleotide_transformer": "nucleotide_transformer_downstream_tasks",
+    "nucleotide_transformer_revised": "nucleotide_transformer_downstream_tasks_revised",
+}
+
 BENCHMARKS = tuple(
-    Benchmark(f"{family}/{task}", read_nucleotide_transformer, metric, _paper(task))
+    Benchmark(
+        f"{family}/{task}",
+        read_nucleotide_transformer,
+        metric,
+        _paper(task),
+        release=f"huggingface.co/datasets/InstaDeepAI/{_REPOSITORIES[family]}",
+    )
     for family, marks in (
         ("nucleotide_transformer", _MARKS),
         ("nucleotide_transformer_revised", _REVISED_MARKS),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from genomics.benchmarks import BENCHMARKS
 from recipes.catalogue import PRESETS, RECIPES, Recipe
 from recipes.file_sets import FileSet
 from recipes.prepared import Preparation
@@ -96,3 +97,9 @@ def test_presets_only_set_the_trainer() -> None:
     presets = {path.stem: yaml.safe_load(path.read_text()) for path in PRESETS.glob("*.yaml")}
     assert set(presets) == {"cpu", "gpu"}
     assert all(set(preset) == {"trainer"} for preset in presets.values())
+
+
+def test_every_benchmark_family_is_fetched_by_a_recipe_or_says_where_it_is() -> None:
+    recipes = {recipe.name.rpartition("/")[2] for recipe in RECIPES}
+    for benchmark in BENCHMARKS.values():
+        assert (benchmark.family in recipes) != bool(benchmark.release), benchmark.name

@@ -286,6 +286,9 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError, match="there is no copy of gue") as caught:
         find_benchmark("gue/mouse4").read()
     assert "recipes prepare genomics/gue" in (caught.value.hint or "")
+    with pytest.raises(UserError, match="there is no copy of nucleotide_transformer") as caught:
+        find_benchmark("nucleotide_transformer/H3").read()
+    assert "huggingface.co/datasets/InstaDeepAI/" in (caught.value.hint or "")
     for name in ("gue/mouse4", "nucleotide_transformer/H3", "genomic_benchmarks/demo_human_or_worm"):
         with pytest.raises(UserError, match="has neither"):
             find_benchmark(name).read(tmp_path)
