@@ -21,6 +21,7 @@ FEATURES             Location/Qualifiers
                      /organism="Toy"
      CDS             3..11
                      /gene="abc"
+                     /codon_start=2
                      /product="first"
      CDS             complement(<21..29)
                      /gene="def"
@@ -49,6 +50,9 @@ def test_genbank(tmp_path: Path, packed: bool) -> None:
     assert first.qualifiers["gene"] == "abc"
     assert (second.parts, second.strand, second.partial) == (((20, 29),), "-", True)
     assert third.parts == ((0, 2), (54, 60))  # across the origin
+    assert third.in_order == ((54, 60), (0, 2))
+    assert (first.in_order, second.in_order) == (((2, 11),), ((20, 29),))
+    assert (first.phase, second.phase) == (1, None)
     mask = covered([first, third], 60)
     assert np.flatnonzero(mask).tolist() == [*range(11), *range(54, 60)]
 
@@ -116,6 +120,22 @@ def test_gff3_counts_from_zero(tmp_path: Path) -> None:
     assert (gene.chrom, gene.kind, gene.parts, gene.strand) == ("chr1", "gene", ((2, 11),), "+")
     assert gene.qualifiers == {"ID": "g1", "Name": "a;b", "Alias": "x;y"}
     assert (cds.parts, cds.strand) == (((0, 1),), ".")
+    assert (gene.phase, cds.phase) == (None, 0)
+    assert (gene.partial, cds.partial) == (False, False)
+
+
+def test_parts_in_the_order_of_reading(tmp_path: Path) -> None:
+    """GenBank writes complement(join(...)) from left to right; it is read from right to left."""
+    content = GENBANK.replace(b"complement(<21..29)", b"complement(join(21..29,35..40))")
+    content = content.replace(b"join(55..60,1..2)", b"complement(join(55..60,1..2))")
+    (record,) = read_genbank(write(tmp_path / "x.gbk", content))
+    _, _, spliced, origin = record.features
+    assert (spliced.parts, spliced.in_order, spliced.order) == (
+        *(((20, 29), (34, 40)), ((34, 40), (20, 29))),
+        None,
+    )
+    assert origin.in_order == ((0, 2), (54, 60))
+    assert origin.strand == "-"
 
 
 @pytest.mark.parametrize(
@@ -126,6 +146,7 @@ def test_gff3_counts_from_zero(tmp_path: Path) -> None:
         (b"chr1\ts\tgene\t0\t2\t.\t+\t.\tID=1\n", ":1: expected 1 <= start <= end, got 0"),
         (b"chr1\ts\tgene\t3\t2\t.\t+\t.\tID=1\n", ":1: expected 1 <= start <= end"),
         (b"chr1\ts\tgene\t1\t2\t.\tplus\t.\tID=1\n", ":1: strand"),
+        (b"chr1\ts\tCDS\t1\t2\t.\t+\t3\tID=1\n", ":1: phase must be 0, 1, 2 or ., got '3'"),
         (b"##gff-version 3\n", "holds no GFF3 feature"),
     ],
 )

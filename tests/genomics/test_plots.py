@@ -65,3 +65,19 @@ def test_a_large_scatter_is_thinned() -> None:
 def test_learning_curves_of_any_length(points: int) -> None:
     line = plots.Line("training", np.arange(points, dtype=np.float64) + 1, np.linspace(1, 0, points))
     assert "training" in _texts(plots.learning_curves([line], ylabel="loss", best_epoch=1.0))
+
+
+def test_a_metric_against_context_has_a_line_a_name_and_its_intervals() -> None:
+    lines = {
+        "held out": {1_048_576: Estimate(0.95, 0.94, 0.96), 8_192: Estimate(0.9, 0.88, 0.91)},
+        "unseen": {8_192: Estimate(0.7, np.nan, np.nan)},
+    }
+    figure = plots.against_context(lines, ylabel="accuracy")
+    assert {"8.19 kb", "1.05 Mb", "held out", "unseen"} <= set(_texts(figure))
+    (axes,) = figure.axes
+    (held_out, unseen) = axes.containers
+    assert held_out[0].get_ydata().tolist() == [0.9, 0.95]  # from the shortest context on
+    low, high = (segment[:, 1] for segment in held_out[2][0].get_segments())
+    np.testing.assert_allclose([low, high], [[0.88, 0.91], [0.94, 0.96]])
+    assert unseen[0].get_ydata().tolist() == [0.7]
+    assert axes.get_xscale() == "log"

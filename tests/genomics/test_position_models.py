@@ -86,6 +86,13 @@ def test_the_loss_is_that_of_the_logits_whatever_the_slices(strand: str) -> None
     torch.testing.assert_close(parts, logits)
 
 
+@pytest.mark.parametrize("name", ["bidirectional", "causal", "multi-scale"])
+def test_it_compiles_as_one_graph(name: str) -> None:
+    model = segmenter(BACKBONES[name])
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(tokens_of()), model(tokens_of()))
+
+
 def test_conjoined_training_reads_one_strand() -> None:
     model = segmenter().train()
     given, other = model.strands(tokens_of())
