@@ -86,7 +86,14 @@ def test_the_loss_is_that_of_the_logits_whatever_the_slices(strand: str) -> None
     torch.testing.assert_close(parts, logits)
 
 
-@pytest.mark.parametrize("name", ["bidirectional", "causal", "multi-scale"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bidirectional",
+        pytest.param("causal", marks=pytest.mark.slow),
+        pytest.param("multi-scale", marks=pytest.mark.slow),
+    ],
+)
 def test_it_compiles_as_one_graph(name: str) -> None:
     model = segmenter(BACKBONES[name])
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
