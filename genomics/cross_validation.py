@@ -23,6 +23,7 @@ from genomics.predictions import Predictions
 from genomics.protocols import DivisionConfig, ProtocolName
 from genomics.results import Results, to_json
 from seqmamba.atomic import atomic_path
+from seqmamba.cli.recipes import find_config
 from seqmamba.errors import UserError
 from seqmamba.training.run_folder import RunFolder
 
@@ -120,7 +121,10 @@ def run_plan(plan: BenchPlan, *, overwrite: bool = False) -> str:
     for number, (name, division) in enumerate(runs, start=1):
         folder = RunFolder(plan.output / "runs" / plan.name / name)
         print(f"[{number}/{len(runs)}] {plan.name}, {name}", file=sys.stderr)
-        _run_one(plan, trainer, folder, division, overwrite)
+        try:
+            _run_one(plan, trainer, folder, division, overwrite)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on where this one stopped") from None
         write_table(benchmark, plan.output)
     return (plan.output / "table.md").read_text(encoding="utf-8")
 
@@ -149,14 +153,22 @@ def _run_one(
 
 def _record(plan: BenchPlan, division: DivisionConfig) -> dict[str, Any]:
     """Return all that decides the result of a run; a copy of the data may lie elsewhere the next time."""
-    paths = [Path(config).expanduser() for config in plan.configs]
     return {
         "benchmark": plan.benchmark,
         "model": plan.model,
         "division": asdict(division),
-        "configs": [path.read_text("utf-8") if path.is_file() else str(path) for path in paths],
+        "configs": [_content(config) for config in plan.configs],
         "overrides": list(plan.overrides),
     }
+
+
+def _content(config: str) -> str:
+    """Return the text of a recipe, given as a file or by its name."""
+    path = Path(config).expanduser()
+    found = path if path.is_file() else find_config(config)
+    if found is None:
+        raise UserError(f"--config {config}: there is no such file or recipe", hint="`seqmamba recipes ls`")
+    return found.read_text("utf-8")
 
 
 def write_table(benchmark: Benchmark, output: Path) -> None:

@@ -19,7 +19,7 @@ class PaperSettings:
     """How the paper that a number is compared with trained and reported; see `genomics.protocols`.
 
     Attributes:
-        source: The paper and its section.
+        source: The paper, and which of these settings are not its own.
         validation: ``given``; ``tenth``, as torch's ``random_split`` draws it from the training file; or
             ``sklearn_tenth``, as ``train_test_split`` does.
         seeds: Its seeds.

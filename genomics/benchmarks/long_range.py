@@ -234,7 +234,7 @@ def _one_based(row: Row, name: str) -> int:
 
 
 _PAPER = PaperSettings(
-    "Genomics long-range benchmark (Trop et al. 2024): large fine-tuned models; these are Caduceus' settings"
+    "Genomics long-range benchmark (Trop et al. 2024): split and metric; the training is ours"
 )
 
 BENCHMARKS = tuple(

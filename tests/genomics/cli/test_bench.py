@@ -89,7 +89,7 @@ def test_finished_runs_stay_and_interrupted_ones_go_on(
     words = ("--model", "length_gc", "--folds", "3")
     assert bench(folder, *words) == 130
     assert len(table(folder)["rows"][0]["runs"]) == 2
-    capsys.readouterr()
+    assert "the same command goes on where this one stopped" in capsys.readouterr().err
     monkeypatch.setitem(TRAINERS, "length_gc", length_gc)
     before = (folder / "out/runs/length_gc/sound_folds3_seed42_fold0/results.json").stat().st_mtime_ns
     assert bench(folder, *words) == 0
@@ -206,6 +206,7 @@ def test_without_a_name_it_lists(capsys: pytest.CaptureFixture[str]) -> None:
             "--genome: expected one FASTA file or CLASS=FASTA",
         ),
         (["gue/mouse4", "-o", "x", "--set", "a"], "--set a: expected KEY=VALUE"),
+        (["gue/mouse4", "-o", "x", "--config", "mine"], "--config mine: there is no such file or recipe"),
     ],
 )
 def test_what_is_refused(
