@@ -12,6 +12,7 @@ import yaml
 from annotated_genomes import planted, write_genbank
 
 import seqmamba
+from genomics.alphabet import decode
 from genomics.annotations import read_labelled
 from genomics.datasets.segments import SegmentDataModule
 from genomics.features import read_gff3
@@ -144,6 +145,26 @@ def test_genes_of_whole_genomes(run: Path, tmp_path: Path) -> None:
         scores = torch.cat(rows).log_softmax(-1).half().numpy()
         expected += len(segments(likeliest_labels(scores, grammar(CODING, edge=0))))
     assert len(lines) == expected
+
+
+def test_a_run_is_tracked_along_a_genome(run: Path, tmp_path: Path) -> None:
+    data = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]
+    (chromosome,) = read_labelled(data["unseen"]["other"], CODING)
+    (tmp_path / "x.fa").write_text(f">chr9\n{decode(chromosome.tokens)}\n")
+    words = ["genomics", "track", str(run), "--genome", str(tmp_path / "x.fa"), "--target", "cds-1"]
+    words += ["--window", "200", "--overlap", "0", "-o", str(tmp_path / "x.bedGraph"), "--traceback"]
+    assert main(words) == 0
+    values = np.full(len(chromosome.tokens), np.nan)
+    for line in (tmp_path / "x.bedGraph").read_text().splitlines():
+        if line.startswith("chr9"):
+            _, start, end, value = line.split("\t")
+            values[int(start) : int(end)] = float(value)
+    model = seqmamba.from_pretrained(run / "pretrained")
+    tokens = torch.from_numpy(chromosome.tokens.astype(np.int64))
+    with torch.inference_mode():
+        rows = [model.predict(tokens[None, i : i + 200])[0] for i in range(0, len(tokens), 200)]
+    expected = torch.cat(rows)[:, CODING.of("cds-1")].numpy()
+    np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_what_was_logged(run: Path) -> None:
