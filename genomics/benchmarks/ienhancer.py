@@ -52,7 +52,7 @@ def _examples(source: Path) -> Iterator[Example]:
 
 
 _PAPER = PaperSettings(
-    "iEnhancer-2L (Liu et al. 2016) and iEnhancer-EL (Liu et al. 2018): no network, no seeds"
+    "iEnhancer-2L (Liu et al. 2016), iEnhancer-EL (Liu et al. 2018): split and metric; the training is ours"
 )
 
 BENCHMARKS = (Benchmark("ienhancer2l/layer1", read_ienhancer, "accuracy", _PAPER),)

@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FASTA",
         help="genome of a release that is intervals; CLASS=FASTA where classes are on different ones",
     )
-    runs = parser.add_argument_group("runs")
+    _add_run_arguments(parser.add_argument_group("runs"))
+    _add_model_arguments(parser.add_argument_group("model"))
+
+
+def _add_run_arguments(runs: argparse._ArgumentGroup) -> None:
     runs.add_argument(
         "--protocol",
         choices=tuple(_PROTOCOLS),
@@ -65,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "looked at (default: test)",
     )
     runs.add_argument("--overwrite", action="store_true", help="train again runs of other settings")
-    model = parser.add_argument_group("model")
+
+
+def _add_model_arguments(model: argparse._ArgumentGroup) -> None:
     model.add_argument(
         "--model",
         choices=("mamba", "kmer", "cnn", "length_gc"),
