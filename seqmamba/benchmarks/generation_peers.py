@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -75,6 +76,8 @@ class TransformersSteps(_Greedy):
             except UserError as failure:
                 raise PeerUnavailable(f"has no such model: {failure.message}") from failure
             loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=weight.dtype)
+        if "cache" not in inspect.signature(loaded.forward).parameters:
+            raise PeerUnavailable("this version of transformers keeps its cache elsewhere")
         self._model = loaded.to(weight.device).eval()
         self._cache: Any = None
         self._tokens = prompt[:, -PROMPT:].expand(batch, -1).to(weight.device)

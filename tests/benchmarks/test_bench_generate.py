@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from seqmamba.backbones import BackboneConfig, MultiScaleConfig
 from seqmamba.benchmarks import generation
 from seqmamba.benchmarks.floors import Limits
 from seqmamba.benchmarks.generation import GenerationSettings, TransformersSteps, measure, start_decoder
+from seqmamba.cli import bench_generate
 from seqmamba.cli.main import main
 from seqmamba.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 SMALL = BackboneConfig(16, 2, d_state=4)
 
 
@@ -179,3 +182,14 @@ def test_a_graph_is_checked_and_timed_on_a_gpu():
     rows = list(measure(cuda, ["graph", "steps"]))
     assert [(row["name"], row["status"]) for row in rows] == [("graph", "ok")] * 2 + [("steps", "ok")] * 2
     assert all(row["peak_bytes"] >= row["weight_bytes"] for row in rows)
+
+
+_BLOCK = re.compile(r"<!-- generation ([\w.-]+) -->\n(.*?)\n<!-- /generation -->", re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "block"), _BLOCK.findall((ROOT / "README.md").read_text()), ids=lambda text: text[:30]
+)
+def test_the_readme_shows_a_kept_result(name, block):
+    document = json.loads((ROOT / "tests/benchmarks/results/generation" / name).read_text())
+    assert block == bench_generate.markdown(document), f"paste what `seqmamba bench table .../{name}` prints"
