@@ -11,7 +11,7 @@ import torch
 from torchmetrics.functional import classification as tc
 from torchmetrics.functional import regression as tr
 
-from genomics.metrics import METRICS, evaluate
+from genomics.metrics import METRICS, draw_resamples, evaluate, evaluate_resamples
 from seqmamba.errors import UserError
 
 
@@ -210,3 +210,16 @@ def test_two_thousand_sequences_take_less_than_five_seconds() -> None:
     started = time.process_time()
     evaluate(scores, labels, "classification", "abcde")
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_resample_is_worth_the_sequences_it_drew(k: int) -> None:
+    drawn, labels = probabilities(80, k)
+    names = [str(i) for i in range(k)]
+    weights = draw_resamples(np.random.default_rng(1), 5, len(labels))
+    found = evaluate_resamples(weights, drawn, labels, "classification", names)
+    for i, row in enumerate(weights.astype(int)):
+        rows = np.repeat(np.arange(len(labels)), row)
+        expected = evaluate(drawn[rows], labels[rows], "classification", names, n_bootstrap=0)
+        for name, estimate in expected.items():
+            assert found[name][i] == pytest.approx(estimate.value, abs=1e-12)
