@@ -18,6 +18,7 @@ MAIN = READMES[0].read_text()
 
 
 def command_lines(text: str) -> list[str]:
+    text = re.sub(r"[ \t]*\\\n\s*", " ", text)  # a command over several lines
     lines = re.findall(r"^(?:    )?(seqmamba [^`\n]+)$", text, flags=re.MULTILINE)
     return [re.split(r"\s{2,}|#", line)[0].strip() for line in lines]
 
