@@ -92,6 +92,48 @@ def evaluate_segmentation(
     }
 
 
+def right_by_block(stretches: Sequence[Decided]) -> list[tuple[int, int]]:
+    """Count in every block the bases whose likeliest class is right, and those that count."""
+    found = []
+    for each in stretches:
+        known = each.truth != UNKNOWN
+        starts = np.arange(0, len(known), BLOCK)
+        right = np.add.reduceat(known & (each.likeliest == each.truth), starts, dtype=np.int64)
+        found += list(
+            zip(right.tolist(), np.add.reduceat(known, starts, dtype=np.int64).tolist(), strict=True)
+        )
+    return found
+
+
+def accuracy_gain(
+    one: Sequence[tuple[int, int]],
+    other: Sequence[tuple[int, int]],
+    *,
+    n_bootstrap: int = 10_000,
+    seed: int = 0,
+) -> Estimate:
+    """Return by how much the second of two passes over the same bases is more accurate, with its interval.
+
+    Both are resampled by the same blocks, so what makes a block easy or hard for both does not count.
+
+    Args:
+        one: `right_by_block` of the first pass.
+        other: That of the second.
+        n_bootstrap: Number of resamples.
+        seed: Seed of the resampling.
+
+    Raises:
+        UserError: If the passes judged different bases.
+    """
+    first, second = np.array(one, dtype=np.float64), np.array(other, dtype=np.float64)
+    if first.shape != second.shape or (first[:, 1] != second[:, 1]).any():
+        raise UserError("accuracy gain: expected two passes over the same bases")
+    counts = np.stack((second[:, 0] - first[:, 0], first[:, 1]), axis=1)
+    gain, bases = counts.sum(0)
+    drawn = draw_resamples(np.random.default_rng(seed), n_bootstrap, len(counts)) @ counts
+    return Estimate(float(gain / bases), *percentile_interval([drawn[:, 0] / drawn[:, 1]]))
+
+
 def count_genes(truth: LabelArray, decoded: LabelArray) -> Counts:
     """Count genes in blocks: true ones, found ones, and those found by each of `GENE_CRITERIA`.
 

@@ -26,12 +26,14 @@ class Group:
         unseen: Whether no part of it trained.
         bases: Bases that count.
         metrics: With 95 % intervals.
+        right: See `right_by_block`; for `accuracy_gain`.
     """
 
     genome: str
     unseen: bool
     bases: int
     metrics: Mapping[str, Estimate]
+    right: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,13 @@ class SegmentationResults:
 
 def _evaluation(content: Mapping[str, Any]) -> Evaluation:
     groups = tuple(
-        Group(**{**group, "metrics": {name: Estimate(**value) for name, value in group["metrics"].items()}})
+        Group(
+            **{
+                **group,
+                "metrics": {name: Estimate(**value) for name, value in group["metrics"].items()},
+                "right": tuple((int(right), int(bases)) for right, bases in group["right"]),
+            }
+        )
         for group in content["groups"]
     )
     return Evaluation(**{**content, "groups": groups})

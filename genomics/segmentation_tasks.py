@@ -22,7 +22,7 @@ from genomics.gene_decoding import BREACH, EDGE, Segment, grammar, likeliest_lab
 from genomics.gene_labels import UNKNOWN, LabelArray, reverse_complement_labels
 from genomics.metrics import confusion_metrics
 from genomics.segmentation import SegmentationModel, SegmentationModelConfig
-from genomics.segmentation_metrics import Decided, evaluate_segmentation
+from genomics.segmentation_metrics import Decided, evaluate_segmentation, right_by_block
 from genomics.segmentation_results import Evaluation, Group, SegmentationResults, write_gff3
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
@@ -189,7 +189,7 @@ class SegmentationTask(Task):
                 seed=self._seed or 0,
             )
             bases = sum(int((part.truth != UNKNOWN).sum()) for part in parts)
-            groups.append(Group(genome, unseen, bases, metrics))
+            groups.append(Group(genome, unseen, bases, metrics, tuple(right_by_block(parts))))
         folder = RunFolder.of(self.trainer)
         write_gff3(folder.path / PREDICTED_GENES, genes)
         self._write(folder, tuple(groups))
@@ -256,7 +256,10 @@ class SegmentationTask(Task):
             evaluations=(Evaluation(windows.context, windows.overlap, seconds, groups),),
         )
         if folder.results.exists():  # of the same training: `fit` removes that of an earlier one
-            results = results.merged(SegmentationResults.load(folder.results))
+            try:
+                results = results.merged(SegmentationResults.load(folder.results))
+            except UserError as error:  # must not cost the pass that just ended
+                print(f"{error.message}; replaced")
         results.save(folder.results)
 
     @property

@@ -10,7 +10,13 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, m
 import genomics.segmentation_metrics as segmentation_metrics
 from genomics.gene_decoding import segments
 from genomics.gene_labels import CODING, UNKNOWN, complement_labels
-from genomics.segmentation_metrics import Decided, count_genes, evaluate_segmentation
+from genomics.segmentation_metrics import (
+    Decided,
+    accuracy_gain,
+    count_genes,
+    evaluate_segmentation,
+    right_by_block,
+)
 from seqmamba.errors import UserError
 
 
@@ -76,6 +82,35 @@ def test_intervals_come_from_blocks() -> None:
     assert found.value == 0.5
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.1)
     assert evaluate_segmentation(stretches, CODING, n_bootstrap=2000)["accuracy"] == found
+
+
+def test_a_gain_is_paired_by_blocks() -> None:
+    """Blocks differ much in how hard they are, and the second pass is a little better in each."""
+    rng = np.random.default_rng(0)
+    bases = np.full(50, 1000)
+    first = rng.integers(200, 900, 50)
+    second = first + rng.integers(5, 15, 50)
+    one, other = (list(zip(right.tolist(), bases.tolist(), strict=True)) for right in (first, second))
+    gain = accuracy_gain(one, other)
+    assert gain.value == pytest.approx((second - first).mean() / 1000)
+    assert gain.high - gain.low == pytest.approx(2 * 1.96 * (second - first).std() / 1000 / 50**0.5, rel=0.1)
+    back = accuracy_gain(other, one)
+    assert (back.low, back.high) == pytest.approx((-gain.high, -gain.low))
+    with pytest.raises(UserError, match="the same bases"):
+        accuracy_gain(one, other[1:])
+    with pytest.raises(UserError, match="the same bases"):
+        accuracy_gain(one, [(right, n + 1) for right, n in other])
+
+
+def test_right_bases_by_block() -> None:
+    parts = [random_decisions(0), random_decisions(1, 12_345)]
+    found = right_by_block(parts)
+    assert len(found) == 4 + 2
+    size = segmentation_metrics.BLOCK
+    truth, decided = parts[0].truth[size : 2 * size], parts[0].likeliest[size : 2 * size]
+    assert found[1] == ((truth == decided)[truth != UNKNOWN].sum(), (truth != UNKNOWN).sum())
+    accuracy = evaluate_segmentation(parts, CODING, n_bootstrap=0)["accuracy"].value
+    assert sum(r for r, _ in found) / sum(n for _, n in found) == pytest.approx(accuracy)
 
 
 def test_genes_by_criterion() -> None:

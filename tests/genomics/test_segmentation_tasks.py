@@ -127,6 +127,20 @@ def test_predicted_genes_can_be_read_again(run: Path) -> None:
         assert found[-len(expected) :] == expected
 
 
+def test_results_that_cannot_be_read_are_replaced(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "results.json").write_text("{}")
+    words = ["--config", str(run.parent / "config.yaml"), "--config", "_trainer/cpu", "--run", str(copy)]
+    assert main(["test", *words, "--traceback"]) == 0
+    assert "holds no results of gene segmentation ('evaluations'); replaced" in capsys.readouterr().out
+    (evaluation,) = SegmentationResults.load(copy / "results.json").evaluations
+    expected = SegmentationResults.load(run / "results.json").evaluations[0]
+    assert (evaluation.context, evaluation.groups) == (128, expected.groups)
+
+
 def test_genes_of_whole_genomes(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
@@ -172,13 +186,19 @@ def test_what_was_logged(run: Path) -> None:
     assert {"train/loss", "val/loss", "val/accuracy", "val/mcc"} <= set(header)
 
 
-def test_the_figure_of_accuracy_against_context(run: Path, tmp_path: Path) -> None:
-    lines = figure.collect([run], "accuracy")
+def test_the_figure_of_accuracy_against_context(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = figure.collect([run])
     assert {name: sorted(line) for name, line in lines.items()} == {
         "one (held out)": [128, 512],
         "other (unseen)": [128, 512],
     }
     figure.main([str(run), "-o", str(tmp_path / "x.svg")])
+    printed = capsys.readouterr().out.splitlines()
+    for line, (name, groups) in zip(printed, lines.items(), strict=True):
+        gain = groups[512].metrics["accuracy"].value - groups[128].metrics["accuracy"].value
+        assert line.startswith(f"{name}: 512 over 128 bases {gain:+.4f} (")
     drawn = (tmp_path / "x.svg").read_text()
     assert drawn.startswith("<?xml")
     with pytest.raises(SystemExit, match="--metric: expected one of accuracy"):

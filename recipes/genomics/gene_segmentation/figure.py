@@ -12,46 +12,84 @@ from pathlib import Path
 
 from genomics.metrics import Estimate
 from genomics.plots import against_context
-from genomics.segmentation_results import SegmentationResults
+from genomics.segmentation_metrics import accuracy_gain
+from genomics.segmentation_results import Group, SegmentationResults
 from seqmamba.errors import UserError
 from seqmamba.training.run_folder import RunFolder
 
 
-def collect(runs: Sequence[Path], metric: str) -> dict[str, dict[int, Estimate]]:
-    """Read a metric of every genome at every context from the runs' results.
+def collect(runs: Sequence[Path]) -> dict[str, dict[int, Group]]:
+    """Read what was found of every genome at every context from the runs' results.
 
     Where several runs have a context, the last one counts.
 
     Args:
         runs: Run folders.
-        metric: Its name in the results.
 
     Raises:
-        UserError: If a run has no results, or they lack the metric.
+        UserError: If a run has no results.
     """
-    lines: dict[str, dict[int, Estimate]] = defaultdict(dict)
+    lines: dict[str, dict[int, Group]] = defaultdict(dict)
     for run in runs:
         for evaluation in SegmentationResults.load(RunFolder(run).results).evaluations:
             for group in evaluation.groups:
-                if metric not in group.metrics:
-                    raise UserError(f"--metric: expected one of {', '.join(group.metrics)}, got {metric!r}")
                 place = "unseen" if group.unseen else "held out"
                 windows = f", overlap {evaluation.overlap:g}" if evaluation.overlap else ""
                 name = f"{group.genome.replace('_', ' ')} ({place}{windows})"
-                lines[name][evaluation.context] = group.metrics[metric]
+                lines[name][evaluation.context] = group
     return dict(lines)
 
 
+def values(lines: dict[str, dict[int, Group]], metric: str) -> dict[str, dict[int, Estimate]]:
+    """Pick a metric.
+
+    Args:
+        lines: Of `collect`.
+        metric: Its name in the results.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    for group in (group for line in lines.values() for group in line.values()):
+        if metric not in group.metrics:
+            raise UserError(f"--metric: expected one of {', '.join(group.metrics)}, got {metric!r}")
+    return {
+        name: {context: group.metrics[metric] for context, group in line.items()}
+        for name, line in lines.items()
+    }
+
+
+def gains(lines: dict[str, dict[int, Group]]) -> list[str]:
+    """Say by how much every context is more accurate than the shortest one, on the same bases.
+
+    Args:
+        lines: Of `collect`.
+
+    Raises:
+        UserError: If they were tested on different bases.
+    """
+    said = []
+    for name, line in lines.items():
+        shortest, *longer = sorted(line)
+        for context in longer:
+            gain = accuracy_gain(line[shortest].right, line[context].right)
+            interval = f"{gain.low:+.4f} to {gain.high:+.4f}"
+            said.append(f"{name}: {context:,} over {shortest:,} bases {gain.value:+.4f} ({interval})")
+    return said
+
+
 def main(words: Sequence[str] | None = None) -> None:
-    """Write the figure."""
+    """Write the figure; print the gains of accuracy with their 95 % intervals."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, tested")
     parser.add_argument("-o", "--output", type=Path, required=True, help="SVG, PNG or PDF file")
     parser.add_argument("--metric", default="accuracy", help="a name in results.json")
     args = parser.parse_args(words)
     try:
-        figure = against_context(collect(args.runs, args.metric), ylabel=args.metric.replace("_", " "))
+        lines = collect(args.runs)
+        figure = against_context(values(lines, args.metric), ylabel=args.metric.replace("_", " "))
         figure.savefig(args.output)
+        print("\n".join(gains(lines)))
     except UserError as error:
         raise SystemExit(f"error: {error.message}") from None
 
