@@ -15,8 +15,8 @@ from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
 from seqmamba.nn.options import require
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.rotary import rotary_angles, rotate
+from seqmamba.nn.short_convolution import convolve_causally
 from seqmamba.nn.state import AttentionState
-from seqmamba.ops import causal_conv1d
 
 # Beyond these lengths packed rows are cut by sequence, not masked. On a CPU both cost the same at 256. The
 # bound for GPUs is an estimate, not a measurement: there the host waits once, for many small calls.
@@ -122,16 +122,15 @@ class Attention(Mixer):
     ) -> tuple[Tensor, Tensor | None]:
         if self.conv1d is None:
             return x, None
-        result = causal_conv1d(
+        return convolve_causally(
+            self.conv1d,
             x,
-            self.conv1d.weight.squeeze(1),
-            self.conv1d.bias,
-            initial_state=None if state is None else state.conv,
-            return_final_state=return_state,
+            activation=None,
+            state=None if state is None else state.conv,
+            return_state=return_state,
             reset=reset,
             impl=self.impl,
         )
-        return (result, None) if isinstance(result, Tensor) else result
 
     def _heads(self, projected: Tensor, positions: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
         """Part queries, keys and values (batch, length, heads, head_dim), rotated if asked for."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from seqmamba.nn.both_ways import scan_both_ways
+from seqmamba.nn.both_ways import combine_directions, scan_both_ways
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
 from seqmamba.nn.selective import SelectiveSSM, split_channels
@@ -59,10 +58,7 @@ class BidirectionalMamba(Mixer):
             return self.out_proj(self._scan_both(inner, z, reset)), None
         y_forward, _ = self.mamba_fwd.scan(inner, z, reset=reset)
         y_reverse, _ = self.mamba_rev.scan(inner, z, reset=reset, reverse=True)
-        if self.combine == "concat":
-            y = torch.cat((y_forward, y_reverse), dim=-1)
-        else:
-            y = torch.lerp(y_reverse, y_forward, torch.sigmoid(gates[0]))
+        y = combine_directions(y_forward, y_reverse, self.combine, *gates)
         return self.out_proj(y), None
 
     def _scan_both(self, inner: Tensor, z: Tensor, reset: Tensor | None) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from seqmamba.nn.both_ways import combine_directions
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.dual import StateSpaceDual
 from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
@@ -62,10 +62,5 @@ class BidirectionalMamba2(Mixer):
         z, inner, delta, *gates = split_channels(self.in_proj(x), self.projected)
         y_forward, _ = self.mamba_fwd.scan(z, inner, delta, reset=reset)
         y_reverse, _ = self.mamba_rev.scan(z, inner, delta, reset=reset, reverse=True)
-        if self.combine == "add":
-            y = y_forward + y_reverse
-        elif self.combine == "concat":
-            y = torch.cat((y_forward, y_reverse), dim=-1)
-        else:
-            y = torch.lerp(y_reverse, y_forward, torch.sigmoid(gates[0]))
+        y = combine_directions(y_forward, y_reverse, self.combine, *gates)
         return self.out_proj(y), None

@@ -1,12 +1,14 @@
-"""Both directions of one sequence, added."""
+"""Both directions of one sequence, and how they meet."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from seqmamba.nn.config import Combine
 from seqmamba.nn.selective import ScanOperands
 from seqmamba.ops import bidirectional_scan, selective_scan
 
@@ -38,3 +40,24 @@ def scan_both_ways(
         y = selective_scan(u, delta, A, B, C, D, z, bias, delta_softplus=bias is not None, **options)
         ys.append(y)
     return ys[0] + ys[1]
+
+
+def combine_directions(
+    forward: Float[Tensor, "batch length dim"],
+    reverse: Float[Tensor, "batch length dim"],
+    combine: Combine,
+    gate: Float[Tensor, "batch length dim"] | None = None,
+) -> Float[Tensor, "batch length channels"]:
+    """Let two directions meet; see `BidirectionalMamba` for the three ways.
+
+    Args:
+        forward: Output from left to right.
+        reverse: Output from right to left.
+        combine: ``add``, ``concat`` or ``gate``.
+        gate: For ``gate``: before its sigmoid.
+    """
+    if combine == "add":
+        return forward + reverse
+    if combine == "concat" or gate is None:
+        return torch.cat((forward, reverse), dim=-1)
+    return torch.lerp(reverse, forward, torch.sigmoid(gate).to(forward.dtype))

@@ -15,8 +15,9 @@ from seqmamba.nn.initialisers import log_of_uniform_decay, log_uniform_delta_bia
 from seqmamba.nn.norm import RMSNorm
 from seqmamba.nn.options import require
 from seqmamba.nn.precision import at_least_float32
+from seqmamba.nn.short_convolution import convolve_causally
 from seqmamba.nn.state import Mamba2State
-from seqmamba.ops import causal_conv1d, causal_conv1d_step, ssd, ssd_state_step
+from seqmamba.ops import causal_conv1d_step, ssd, ssd_state_step
 from seqmamba.ops.decay import decay_rate
 
 SsdOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
@@ -84,7 +85,15 @@ class StateSpaceDual(nn.Module):
             y, state = self._step(z[:, 0], inner[:, 0], delta[:, 0], state)
             return y[:, None], state if return_state else None
         conv_state, scan_state = (None, None) if state is None else state
-        inner, conv_state = self._convolve(inner, conv_state, reverse, reset, return_state)
+        inner, conv_state = convolve_causally(
+            self.conv1d,
+            inner,
+            state=conv_state,
+            return_state=return_state,
+            reverse=reverse,
+            reset=reset,
+            impl=self.impl,
+        )
         result = ssd(
             *self._operands(decay_rate(self.A_log), z, inner, delta),
             delta_softplus=self.options.dt_limit is None,
@@ -126,27 +135,6 @@ class StateSpaceDual(nn.Module):
 
     def _normalise(self, y: Float[Tensor, "batch *length heads head_dim"]) -> Tensor:
         return self.norm(y.flatten(-2), dtype=y.dtype)
-
-    def _convolve(
-        self,
-        inner: Tensor,
-        state: Tensor | None,
-        reverse: bool,
-        reset: Tensor | None,
-        return_state: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        result = causal_conv1d(
-            inner,
-            self.conv1d.weight.squeeze(1),
-            self.conv1d.bias,
-            activation="silu",
-            initial_state=state,
-            return_final_state=return_state,
-            reverse=reverse,
-            reset=reset,
-            impl=self.impl,
-        )
-        return (result, None) if isinstance(result, Tensor) else result
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> Mamba2State:
         """Return the zero state.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seqmamba.errors import UserError
+from seqmamba.nn.both_ways import combine_directions
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.initialisers import protect
 from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
@@ -110,10 +111,9 @@ class Recurrent(Mixer):
     def _combine(self, x: Tensor, y: Tensor) -> Tensor:
         if self.combine == "concat":
             return y
+        gate = None if self.gate_proj is None else self.gate_proj(x)
         forward, reverse = y.chunk(2, dim=-1)
-        if self.gate_proj is None:
-            return forward + reverse
-        return torch.lerp(reverse, forward, torch.sigmoid(self.gate_proj(x)).to(y.dtype))
+        return combine_directions(forward, reverse, self.combine, gate)
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> Any:
         """Return the zero state.

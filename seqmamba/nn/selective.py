@@ -15,8 +15,9 @@ from seqmamba.nn.discretisation import bounded_step_size
 from seqmamba.nn.initialisers import initialise_delta_projection, protect, s4d_complex, s4d_real
 from seqmamba.nn.norm import RMSNorm, unit_rms
 from seqmamba.nn.precision import at_least_float32
+from seqmamba.nn.short_convolution import convolve_causally
 from seqmamba.nn.state import MambaState
-from seqmamba.ops import causal_conv1d, causal_conv1d_step, selective_scan, selective_state_step
+from seqmamba.ops import causal_conv1d_step, selective_scan, selective_state_step
 from seqmamba.ops.decay import decay_rate
 
 ScanOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
@@ -199,7 +200,15 @@ class SelectiveSSM(Selection):
         Returns:
             What `operands` returns, and the convolution's new state (``None`` unless asked for).
         """
-        u, conv_state = self._convolve(x, conv_state, reverse, reset, return_state)
+        u, conv_state = convolve_causally(
+            self.conv1d,
+            x,
+            state=conv_state,
+            return_state=return_state,
+            reverse=reverse,
+            reset=reset,
+            impl=self.impl,
+        )
         return self.operands(u), conv_state
 
     def _step(
@@ -215,27 +224,6 @@ class SelectiveSSM(Selection):
             state.scan, u, delta, A, B, C, D, z, bias, delta_softplus=bias is not None, A_is_log=real
         )
         return y, MambaState(conv_state, scan_state)
-
-    def _convolve(
-        self,
-        x: Tensor,
-        state: Tensor | None,
-        reverse: bool,
-        reset: Tensor | None,
-        return_state: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        result = causal_conv1d(
-            x,
-            self.conv1d.weight.squeeze(1),
-            self.conv1d.bias,
-            activation="silu",
-            initial_state=state,
-            return_final_state=return_state,
-            reverse=reverse,
-            reset=reset,
-            impl=self.impl,
-        )
-        return (result, None) if isinstance(result, Tensor) else result
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> MambaState:
         """Return the zero state.
