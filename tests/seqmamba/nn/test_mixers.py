@@ -125,7 +125,7 @@ def test_bidirectional_mixer_refuses_a_state():
 
 
 def test_unknown_mixer():
-    with pytest.raises(UserError, match="mixer: expected one of mamba, .*, got 'hyena'"):
+    with pytest.raises(UserError, match=r"mixer: expected one of mamba, .*, got 'hyena'"):
         build_mixer("hyena", MixerConfig(d_model=8))
 
 
