@@ -10,7 +10,6 @@ from typing import NamedTuple
 from genomics.alphabet import TokenArray, encode
 from genomics.fasta import Fasta, read_fasta
 from genomics.intervals import Interval, read_bed
-from seqmamba.errors import UserError
 
 
 class Item(NamedTuple):
@@ -18,7 +17,7 @@ class Item(NamedTuple):
 
     Attributes:
         name: Its id.
-        interval: Where it lies.
+        interval: Where it lies, under the genome's own name of the chromosome.
         fetch: Returns a stretch of it, given by two positions in it.
     """
 
@@ -54,16 +53,7 @@ def from_genome(genome: Fasta, bed: str | Path | None = None) -> Iterator[Item]:
             yield Item(name, whole, partial(_fetch, genome, whole))
         return
     for row in read_bed(bed):
-        interval = row.interval
-        try:
-            length = genome.length(interval.chrom)
-        except UserError as error:
-            raise UserError(f"{bed}:{row.line}: {error.message}", hint=error.hint) from None
-        if interval.end > length:
-            raise UserError(
-                f"{bed}:{row.line}: {interval} goes beyond the {length:,} bases there are",
-                hint="check that the genome build is the right one",
-            )
+        interval = genome.place(row.interval, f"{bed}:{row.line}")
         name = str(interval) if row.name in (None, ".") else row.name
         yield Item(name, interval, partial(_fetch, genome, interval))
 

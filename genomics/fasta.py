@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyfaidx
@@ -12,7 +12,7 @@ import pyfaidx
 from genomics.alphabet import LEGAL_LETTERS, TokenArray, encode, illegal_letter, reverse_complement
 from genomics.fasta_index import ensure_index
 from genomics.files import check_file, decode_text, read_lines
-from genomics.intervals import match_chrom
+from genomics.intervals import Interval, match_chrom
 from seqmamba.errors import UserError
 from seqmamba.paths import expand
 
@@ -133,6 +133,7 @@ class Fasta:
             )
         self._indexed, self._index_file, self._lengths = ensure_index(self.path, rewrap=read_fasta)
         self._identity = _identity(self._indexed)
+        self._aliases: dict[str, str] = {}  # comparing with all names of a draft genome takes its time
         self._reader: pyfaidx.Faidx | None = None
         self._reader_pid = -1
 
@@ -157,11 +158,34 @@ class Fasta:
         """
         if name in self._lengths:
             return name
-        found = match_chrom(name, self._lengths)
+        found = self._aliases.get(name) or match_chrom(name, self._lengths)
         if found is None:
             known = ", ".join(list(self._lengths)[:5]) + (", ..." if len(self._lengths) > 5 else "")
             raise UserError(f"{self.path}: has no sequence named {name!r}", hint=f"it has {known}")
+        self._aliases[name] = found
         return found
+
+    def place(self, interval: Interval, source: str) -> Interval:
+        """Return an interval of another file under this file's own name of the sequence.
+
+        Args:
+            interval: 0-based and half-open; the name of its sequence with or without ``chr``.
+            source: Where it stands, ``file:line``, for messages.
+
+        Raises:
+            UserError: If there is no such sequence, or the interval ends past its end.
+        """
+        try:
+            chrom = self.resolve(interval.chrom)
+        except UserError as error:
+            raise UserError(f"{source}: {error.message}", hint=error.hint) from None
+        length = self._lengths[chrom]
+        if interval.end > length:
+            raise UserError(
+                f"{source}: {interval} ends past the end of {chrom}, which has {length:,} bases",
+                hint="check that the intervals and the genome are of the same build",
+            )
+        return replace(interval, chrom=chrom)
 
     def fetch(self, name: str, start: int, end: int, strand: str = "+") -> TokenArray:
         """Read a stretch of a sequence.

@@ -6,13 +6,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from genomics.datasets.bed import place
 from genomics.datasets.records import PART_NAMES
 from genomics.fasta import Fasta
 from genomics.intervals import Interval, match_chrom, read_bed
+from genomics.stratify import PARTS
 from seqmamba.errors import UserError
-
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _from_bed(config: GenomeConfig, fasta: Fasta) -> list[tuple[str, Interval, s
         source = f"{config.split}:{row.line}"
         if row.name is None:
             raise UserError(f"{source}: expected the name of a part in column 4")
-        named.append((row.name, place(row, fasta, source), source))
+        named.append((row.name, fasta.place(row.interval, source), source))
     return named
 
 

@@ -172,21 +172,10 @@ def with_sequences(records: LabelledIntervals, genome: str | Path) -> LabelledSe
         UserError: With file and line, for an unknown chromosome or an end past its end.
     """
     fasta = Fasta(genome)
-    known: dict[str, str] = {}
     tokens = []
     for interval, source in zip(records.intervals, records.sources, strict=True):
-        if interval.chrom not in known:
-            try:
-                known[interval.chrom] = fasta.resolve(interval.chrom)
-            except UserError as error:
-                raise UserError(f"{source}: {error.message}", hint=error.hint) from None
-        chrom = known[interval.chrom]
-        if interval.end > fasta.length(chrom):
-            raise UserError(
-                f"{source}: {interval} ends past the end of {chrom}, which has {fasta.length(chrom)} bases",
-                hint="check that the intervals and the genome are of the same build",
-            )
-        tokens.append(fasta.fetch(chrom, interval.start, interval.end, interval.strand))
+        place = fasta.place(interval, source)
+        tokens.append(fasta.fetch(place.chrom, place.start, place.end, place.strand))
     words = (records.classes[label] for label in records.labels.tolist())
     return LabelledSequences(
         names=unique_names(unique_names(list(records.names), words), records.sources),

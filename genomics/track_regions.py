@@ -41,18 +41,9 @@ class Regions:
     def _read(self, bed: str | Path) -> dict[str, list[tuple[int, int]]]:
         found: dict[str, list[tuple[int, int]]] = {name: [] for name in self.stretches}
         for row in read_bed(bed):
-            try:
-                name = self._genome.resolve(row.interval.chrom)
-            except UserError as error:
-                raise UserError(f"{bed}:{row.line}: {error.message}", hint=error.hint) from None
-            if row.interval.end > self._genome.length(name):
-                raise UserError(
-                    f"{bed}:{row.line}: {row.interval} goes beyond the {self._genome.length(name):,} bases "
-                    f"of {name}",
-                    hint="check that the genome build is the right one",
-                )
-            if name in found:
-                found[name].append((row.interval.start, row.interval.end))
+            interval = self._genome.place(row.interval, f"{bed}:{row.line}")
+            if interval.chrom in found:
+                found[interval.chrom].append((interval.start, interval.end))
         chosen = {name: join(stretches) for name, stretches in found.items() if stretches}
         if not chosen:
             raise UserError(f"{bed}: has no interval on the chosen chromosomes")

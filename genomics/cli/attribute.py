@@ -108,8 +108,6 @@ def _inputs(
     args: argparse.Namespace, limit: int | None, *, sort: bool
 ) -> tuple[Iterator[Item], dict[str, int]]:
     """Return the sequences, for tracks in the order that those need, and the lengths of chromosomes."""
-    from dataclasses import replace
-
     from genomics.attribution_run import explained_part
     from genomics.embedding_inputs import from_fasta, from_genome
     from genomics.fasta import Fasta
@@ -133,11 +131,7 @@ def _inputs(
         left = len(where) - (start + last) if where.strand == "-" else start + first
         return where.chrom.encode(), where.start + left
 
-    named = (
-        item._replace(interval=replace(item.interval, chrom=genome.resolve(item.interval.chrom)))
-        for item in items
-    )
-    return iter(sorted(named, key=place)), {name: genome.length(name) for name in genome.names}
+    return iter(sorted(items, key=place)), {name: genome.length(name) for name in genome.names}
 
 
 def _drawn(results: Iterator[Explained], folder: Path, count: int, what: str) -> Iterator[Explained]:

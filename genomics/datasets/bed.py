@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ def from_bed(
     """
     fasta = Fasta(genome)
     rows, words, sources = _read(beds)
-    intervals = [place(row, fasta, source) for row, source in zip(rows, sources, strict=True)]
+    intervals = [fasta.place(row.interval, source) for row, source in zip(rows, sources, strict=True)]
     kept = _first_of_each(intervals, words)
     notes: tuple[str, ...] = ()
     if len(kept) < len(intervals):  # peak callers repeat a region for each of its summits
@@ -127,30 +126,6 @@ def classes_of_column_4(rows: list[BedRow], sources: list[str]) -> list[str]:
                 hint="give every row a class in column 4, or none of them",
             )
     return [str(name) for name in named]
-
-
-def place(row: BedRow, fasta: Fasta, source: str) -> Interval:
-    """Return the interval of a BED row under the genome's own chromosome name.
-
-    Args:
-        row: The row; BED is 0-based and half-open.
-        fasta: The genome.
-        source: Where the row stands, ``file:line``, for messages.
-
-    Raises:
-        UserError: If the genome has no such chromosome, or the row ends past its end.
-    """
-    interval = row.interval
-    try:
-        chrom = fasta.resolve(interval.chrom)
-    except UserError as error:
-        raise UserError(f"{source}: {error.message}", hint=error.hint) from None
-    if interval.end > fasta.length(chrom):
-        raise UserError(
-            f"{source}: {interval} ends past the end of {chrom}, which has {fasta.length(chrom)} bases",
-            hint="check that the intervals and the genome are of the same build",
-        )
-    return replace(interval, chrom=chrom)
 
 
 def _first_of_each(intervals: list[Interval], words: list[str]) -> list[int]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from genomics.datasets.records import PART_NAMES
 from genomics.intervals import match_chrom, read_bed
+from genomics.stratify import PARTS
 from genomics.tiling import Span
 from seqmamba.errors import UserError
-
-PARTS = ("train", "validation", "test")
-_NAMES = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation"} | {
-    "test": "test"
-}
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class RegionSplit:
     def _from_bed(bed: str, lengths: Mapping[str, int], found: dict[str, list[Span]]) -> None:
         for row in read_bed(bed):
             where, interval = f"{bed}:{row.line}", row.interval
-            part = _NAMES.get((row.name or "").lower())
+            part = PART_NAMES.get((row.name or "").lower())
             if part is None:
                 raise UserError(f"{where}: column 4 must be train, validation or test, got {row.name!r}")
             name = match_chrom(interval.chrom, lengths)

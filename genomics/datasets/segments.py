@@ -13,8 +13,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Sequent
 
 from genomics.alphabet import PAD
 from genomics.annotations import LabelledChromosome, read_labelled
-from genomics.datasets.regions import PARTS, RegionSplit
+from genomics.datasets.regions import RegionSplit
 from genomics.gene_labels import UNKNOWN, LabelScheme, find_scheme
+from genomics.stratify import PARTS
 from genomics.tiling import Span, Tiling
 from seqmamba.errors import UserError
 

@@ -398,7 +398,7 @@ def test_a_model_that_gives_nan_is_named(genome: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bed", "words"),
     [
-        ("chr2\t0\t701\n", "r.bed:1: chr2:0-701 goes beyond the 700 bases"),
+        ("chr2\t0\t701\n", "r.bed:1: chr2:0-701 ends past the end of chr2, which has 700 bases"),
         ("chr2\t0\t10\nchr7\t0\t10\n", "r.bed:2: .* has no sequence named 'chr7'"),
         ("chr10\t0\t10\n", "r.bed: has no interval on the chosen chromosomes"),
     ],

@@ -117,7 +117,7 @@ def test_mistakes_are_one_sentence(
 @pytest.mark.parametrize(
     ("bed", "said"),
     [
-        ("chr1\t0\t3001\n", ":1: chr1:0-3001 goes beyond the 3,000 bases"),
+        ("chr1\t0\t3001\n", ":1: chr1:0-3001 ends past the end of chr1, which has 3,000 bases"),
         ("chr1\t0\t30\nchr9\t0\t1\n", ":2: "),
         ("chr1\t5\t5\n", ":1: "),
         ("", "is empty"),
