@@ -27,6 +27,7 @@ from seqmamba.nn.state import (
     Mamba2State,
     MambaState,
     MixerState,
+    S4State,
     map_state,
 )
 from seqmamba.nn.vision import VisionMamba

@@ -80,33 +80,45 @@ def _scan_chunk(
 ) -> tuple[Tensor, Tensor]:
     """Scan one chunk from `state`; gives C . h (batch, chunk, dim) and the state after the last step."""
     dim = x.shape[2]
-    decay = torch.exp(dt[..., None] * A)
+    decay, inputs = torch.exp(dt[..., None] * A), (dt * x)[..., None] * spread_groups(B, dim, x.dtype)
     if keep is not None:
-        decay = torch.where(keep[:, :, None, None], decay, 0)
-    states = _prefix_scan(decay, (dt * x)[..., None] * spread_groups(B, dim, x.dtype), state, reverse)
+        # a step that is no number makes its state so by its input, but the decay of no step after a reset
+        decay = torch.where((keep[..., None] & dt.isfinite())[..., None], decay, 0)
+    states = _prefix_scan(decay, inputs, state, keep, reverse)
     return read_out(spread_groups(C, dim, x.dtype), states), states[:, 0 if reverse else -1]
 
 
-def _prefix_scan(decay: Tensor, states: Tensor, initial: Tensor, reverse: bool) -> Tensor:
+def _prefix_scan(
+    decay: Tensor, states: Tensor, initial: Tensor, keep: Tensor | None, reverse: bool
+) -> Tensor:
     """All h_t = decay_t h_{t-1} + states_t from h_{-1} = initial, by recursive doubling along axis 1.
 
     Hillis and Steele 1986, "Data parallel algorithms". After the pass with a given stride, position t holds
-    the sum over its last 2 stride steps, and `decay` the product of their decays.
+    the sum over its last 2 stride steps, `decay` the product of their decays, and `keep` (batch, length)
+    whether none of them starts anew: the decay is zero then, which NaN and infinity survive.
     """
     length, stride = states.shape[1], 1
     while stride < length:
         span = length - stride
         if reverse:
-            near, far = slice(0, span), slice(stride, length)
+            near, far, edge = slice(0, span), slice(stride, length), slice(span, length)
         else:
-            near, far = slice(stride, length), slice(0, span)
-        moved = states[:, near] + decay[:, near] * states[:, far]
-        product = decay[:, near] * decay[:, far]
-        edge = slice(span, length) if reverse else slice(0, stride)
-        pieces, products = [states[:, edge], moved], [decay[:, edge], product]
-        if reverse:
-            pieces.reverse()
-            products.reverse()
-        states, decay = torch.cat(pieces, dim=1), torch.cat(products, dim=1)
+            near, far, edge = slice(stride, length), slice(0, span), slice(0, stride)
+        earlier = states[:, far]
+        if keep is not None:
+            earlier = _cut(earlier, keep[:, near])
+            keep = _join(keep[:, edge], keep[:, near] & keep[:, far], reverse)
+        states = _join(states[:, edge], states[:, near] + decay[:, near] * earlier, reverse)
+        decay = _join(decay[:, edge], decay[:, near] * decay[:, far], reverse)
         stride *= 2
-    return states + decay * initial[:, None]
+    before = initial[:, None]
+    return states + decay * (before if keep is None else _cut(before, keep))
+
+
+def _cut(states: Tensor, keep: Tensor) -> Tensor:
+    return torch.where(keep[:, :, None, None], states, 0)
+
+
+def _join(edge: Tensor, rest: Tensor, reverse: bool) -> Tensor:
+    """Put the positions that a pass leaves alone, the first ones processed, back beside the rest."""
+    return torch.cat((rest, edge) if reverse else (edge, rest), dim=1)

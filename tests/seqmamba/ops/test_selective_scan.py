@@ -156,6 +156,34 @@ def test_packed_sequences_equal_separate_runs(impl: str, reverse: bool) -> None:
 
 @pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 @pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("garbage", [torch.nan, torch.inf])
+def test_a_reset_cuts_off_what_is_no_number(impl: str, reverse: bool, garbage: float) -> None:
+    """A state of NaN times a decay of zero is NaN: it must be dropped, in the gradients too."""
+    length, bad, good = 70, slice(33, 70), slice(0, 33)  # in a chunk and over its border
+    if not reverse:
+        bad, good = slice(0, 37), slice(37, 70)
+    arguments = {name: x.float() for name, x in scan_arguments(1, length, 5, 3).items()}
+    del arguments["initial_state"]
+    spoilt = {name: x.clone().requires_grad_() for name, x in arguments.items()}
+    with torch.no_grad():
+        for name in ("u", "delta", "B", "C", "z"):
+            spoilt[name][:, bad] = garbage
+    reset = torch.zeros(1, length, dtype=torch.bool)
+    reset[0, max(good.start, bad.start)] = True
+    options = {"delta_softplus": True, "reverse": reverse, "impl": impl}
+    y = selective_scan(**spoilt, reset=reset, **options)[:, good]
+    alone = {name: (x[:, good] if x.ndim == 3 else x).requires_grad_() for name, x in arguments.items()}
+    y_alone = selective_scan(**alone, **options)
+    torch.testing.assert_close(y, y_alone, rtol=1e-5, atol=1e-6)
+    sequences = ("u", "delta", "B", "C", "z")
+    actual = torch.autograd.grad(y.square().sum(), [spoilt[name] for name in sequences])
+    expected = torch.autograd.grad(y_alone.square().sum(), [alone[name] for name in sequences])
+    for got, wanted in zip(actual, expected, strict=True):
+        torch.testing.assert_close(got[:, good], wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+@pytest.mark.parametrize("reverse", [False, True])
 def test_a_cut_anywhere_equals_the_whole(impl: str, reverse: bool) -> None:
     length = 67
     arguments = {name: x.float() for name, x in scan_arguments(2, length, 5, 3).items()}
