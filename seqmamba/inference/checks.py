@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -218,13 +218,13 @@ def _drift(subject: Subject) -> Iterator[Check]:
         whole.feed(x)
         for part in x.split(_CUT, dim=1):
             cut.feed(part)
-        sizes.append(max(t.abs().max().item() for t in _tensors(whole.state)))
+        sizes.append(_largest(t.abs().max().item() for t in _tensors(whole.state)))
     quarter = max(len(sizes) // 4, 1)
-    growth = max(sizes[-quarter:]) / max(*sizes[:quarter], 1e-30)
+    growth = _largest(sizes[-quarter:]) / _largest([*sizes[:quarter], 1e-30])
     yield Check.of(
         names[0], growth, _GROWTH_LIMIT, f"largest state late over early, {subject.steps:,} positions"
     )
-    worst = max(
+    worst = _largest(
         ((a - b).abs().max() / a.abs().max().clamp(min=1.0)).item()
         for a, b in zip(_tensors(whole.state), _tensors(cut.state), strict=True)
     )
@@ -238,6 +238,11 @@ def _tensors(state: Any) -> list[Tensor]:
     """The values of a state: no positions and masks, nothing empty."""
     leaves = (leaf for leaf in _pytree.tree_leaves(state) if isinstance(leaf, Tensor) and leaf.numel())
     return [leaf for leaf in leaves if leaf.is_floating_point() or leaf.is_complex()]
+
+
+def _largest(numbers: Iterable[float]) -> float:
+    """The largest number, or NaN if there is one, which `max` overlooks behind another."""
+    return torch.tensor([*numbers], dtype=torch.float64).max().item()
 
 
 def _piece_lengths(length: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,8 +32,8 @@ class ModeReport:
 
     @property
     def worst(self) -> float:
-        """The larger of the two differences."""
-        return max(self.chunked, self.stepwise)
+        """The larger of the two differences, NaN if one is."""
+        return math.nan if math.isnan(self.stepwise) else max(self.chunked, self.stepwise)
 
 
 @torch.no_grad()

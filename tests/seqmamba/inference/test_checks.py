@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.backbones import Backbone, BackboneConfig, LanguageModel, LanguageModelConfig
@@ -96,6 +97,23 @@ def test_a_state_that_grows_fails():
             layer.mixer.x_proj.weight.abs_()
     found = outcomes(examine(backbone, steps=100_000))
     assert found["state growth"] == "fail"
+
+
+class LosesItsState(Backbone):
+    """Its outputs are sound, but the last tensor of its state is no number."""
+
+    def forward(self, x, *, state=None, **options):
+        result = super().forward(x, **options)
+        if not isinstance(result, tuple):
+            return result
+        y, state = result
+        leaves = tree_leaves(state)
+        return y, tree_map(lambda t: torch.full_like(t, torch.nan) if t is leaves[-1] else t, state)
+
+
+def test_a_state_that_is_no_number_fails():
+    found = outcomes(examine(LosesItsState(small())))
+    assert (found["state growth"], found["state drift"]) == ("fail", "fail")
 
 
 def test_the_training_length_of_the_model_counts():

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from seqmamba.backbones import Backbone, BackboneConfig
 from seqmamba.errors import UserError
-from seqmamba.inference import Stream, compare_modes, run_chunked, run_stepwise, run_whole
+from seqmamba.inference import ModeReport, Stream, compare_modes, run_chunked, run_stepwise, run_whole
 from seqmamba.nn import pack
 
 LENGTH = 40
@@ -123,3 +125,9 @@ def test_bidirectional_backbone_has_one_mode(sequence):
 def test_short_sequences():
     for length in (2, 3, 4, 5):
         assert compare_modes(make(), torch.randn(1, length, 16)).worst <= 1e-5
+
+
+def test_a_difference_that_is_no_number_is_the_worst():
+    assert math.isnan(ModeReport(chunked=0.0, stepwise=math.nan, scale=1.0).worst)
+    assert math.isnan(ModeReport(chunked=math.nan, stepwise=0.0, scale=1.0).worst)
+    assert ModeReport(chunked=2.0, stepwise=1.0, scale=1.0).worst == 2.0
