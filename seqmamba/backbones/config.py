@@ -25,8 +25,8 @@ class BackboneConfig(MixerConfig):
             ``shared_attention`` share one attention with an MLP of its own; see `SharedTransformer`.
         direction: ``causal`` sees the past only; ``bidirectional`` sees both sides.
         combine: How the two directions meet: ``add``, ``concat`` or ``gate``.
-        d_state: State size N of each channel.
-        d_conv: Width of the depthwise convolution, in steps.
+        d_state: State size N of each channel of Mamba; ``mamba2`` and ``s4`` have their own.
+        d_conv: Width of the depthwise convolution of Mamba and Mamba-2, in steps.
         expand: Inner channels as a multiple of ``d_model``.
         dt_rank: Rank of the projection that makes delta; ``None`` means ``ceil(d_model / 16)``.
         dt_min: Smallest step size delta at initialisation.

@@ -58,6 +58,7 @@ def combine_directions(
     """
     if combine == "add":
         return forward + reverse
-    if combine == "concat" or gate is None:
+    if combine == "concat":
         return torch.cat((forward, reverse), dim=-1)
+    assert gate is not None
     return torch.lerp(reverse, forward, torch.sigmoid(gate).to(forward.dtype))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from seqmamba.errors import UserError
 from seqmamba.nn.both_ways import scan_both_ways
 from seqmamba.nn.config import MixerConfig
-from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
+from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_added_directions, require_unit_rate
 from seqmamba.nn.norm import LayerNorm
 from seqmamba.nn.selective import Selection, split_channels
 from seqmamba.ops import cross_merge, cross_scan
@@ -31,16 +31,17 @@ class CrossScan(Mixer):
     through the convolution either.
 
     Args:
-        config: Sizes and initialisation; ``grid.width`` must be set.
+        config: Sizes and initialisation; ``grid.width`` must be set, and ``d_conv`` is not read.
 
     Raises:
-        UserError: If ``config.grid.width`` is not set.
+        UserError: If ``config.grid.width`` is not set, or ``config.combine`` is not ``add``.
     """
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
         if config.grid.width is None:
             raise UserError("grid.width: mixer cross_scan needs the number of the grid's columns, got None")
+        require_added_directions(config.combine, "cross_scan")
         self.width = config.grid.width
         self.impl = config.scan_impl
         dim = config.d_inner

@@ -75,6 +75,23 @@ def require_unit_rate(rate: float, mixer: str) -> None:
         )
 
 
+def require_added_directions(combine: str, mixer: str) -> None:
+    """Refuse other ways for two directions to meet in a mixer that has both in one operation.
+
+    Args:
+        combine: See `MixerConfig`.
+        mixer: Its name, for the message.
+
+    Raises:
+        UserError: If ``combine`` is not ``add``.
+    """
+    if combine != "add":
+        raise UserError(
+            f"combine: mixer {mixer} adds its directions in one operation, got {combine!r}",
+            hint='use combine="add"',
+        )
+
+
 def no_recurrent_state() -> UserError:
     """Return the error for a state asked of, or given to, a bidirectional layer."""
     return UserError(

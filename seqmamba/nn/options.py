@@ -144,7 +144,8 @@ class AttentionOptions:
     Args:
         n_heads: Query heads.
         n_kv_heads: Heads of keys and values, a divisor of ``n_heads``; ``None`` means ``n_heads``.
-        head_dim: Channels of a head; ``None`` means ``d_model / n_heads``.
+        head_dim: Channels of a head; ``None`` means the channels of the input (``d_model``, twice that in
+            ``shared_attention``) over ``n_heads``.
         rotary: Whether positions enter by rotation (Su et al. 2021, arXiv:2104.09864).
         rotary_dim: Channels of a head that rotate, the first ones; ``None`` means all.
         rope_theta: Base of the rotation's wavelengths.

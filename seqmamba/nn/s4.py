@@ -14,7 +14,7 @@ from seqmamba.errors import UserError
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.hippo import diagonal_system, legs_low_rank
 from seqmamba.nn.initialisers import log_uniform_log_delta, protect
-from seqmamba.nn.mixer import Mixer, no_recurrent_state
+from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_added_directions
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.state import S4State
 from seqmamba.nn.stepping import keep_derived
@@ -40,11 +40,8 @@ class S4(Mixer):
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
         self.bidirectional = config.direction == "bidirectional"
-        if self.bidirectional and config.combine != "add":
-            raise UserError(
-                f"combine: mixer s4 adds its directions in one convolution, got {config.combine!r}",
-                hint='use combine="add"',
-            )
+        if self.bidirectional:
+            require_added_directions(config.combine, "s4")
         if config.scan_impl == "numba":
             raise UserError(
                 "scan_impl: mixer s4 offers auto, chunked, reference, got 'numba'",

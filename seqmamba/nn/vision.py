@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seqmamba.nn.both_ways import scan_both_ways
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.initialisers import protect
-from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
+from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_added_directions, require_unit_rate
 from seqmamba.nn.selective import SelectiveSSM, split_channels
 
 
@@ -26,9 +26,13 @@ class VisionMamba(SelectiveSSM, Mixer):
 
     Args:
         config: Sizes and initialisation.
+
+    Raises:
+        UserError: If ``config.combine`` is not ``add``.
     """
 
     def __init__(self, config: MixerConfig) -> None:
+        require_added_directions(config.combine, "vision_mamba")
         super().__init__(config)
         self.in_proj = nn.Linear(config.d_model, 2 * config.d_inner, bias=config.bias)
         self.out_proj = nn.Linear(config.d_inner, config.d_model, bias=config.bias)

@@ -171,6 +171,7 @@ def test_mistakes_are_named() -> None:
             lambda: build_mixer("cross_scan", MixerConfig(DIM, grid=GridOptions(4))),
             "mixer 'cross_scan' offers bidirectional, got 'causal'",
         ),
+        (lambda: make(4, combine="concat"), "mixer cross_scan adds its directions in one .*, got 'concat'"),
     ):
         with pytest.raises(UserError, match=message):
             call()

@@ -79,3 +79,5 @@ def test_states_and_rates_are_refused() -> None:
         mixer(x, rate=0.5)
     with pytest.raises(UserError, match="mixer 'vision_mamba' offers bidirectional, got 'causal'"):
         build_mixer("vision_mamba", MixerConfig(6))
+    with pytest.raises(UserError, match=r"mixer vision_mamba adds its directions in one .*, got 'gate'"):
+        build_mixer("vision_mamba", MixerConfig(6, direction="bidirectional", combine="gate"))
