@@ -58,6 +58,9 @@ def lti_state_step(
     check_shape(_NAME, "system.drive", system.drive, channels)
     if system.transition.is_complex():
         check_shape(_NAME, "system.transition", system.transition, channels)
+    else:
+        dense = {"dim": u.shape[1], "2 state": 2 * C.shape[1], "2 state from": 2 * C.shape[1]}
+        check_shape(_NAME, "system.transition", system.transition, dense)
     if D is not None:
         check_shape(_NAME, "D", D, {"dim": u.shape[1]})
     check_complex(_NAME, {"state": state, "C": C, "system.drive": system.drive})

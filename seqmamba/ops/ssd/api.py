@@ -102,7 +102,8 @@ def ssd(
         return_final_state: Also return the state after the last processed step.
         reverse: Run from right to left: `initial_state` enters at the right end and the final state is that
             of t=0.
-        reset: True where a new packed sequence starts, for both directions as in `selective_scan`.
+        reset: True where a new packed sequence starts, for both directions as in `selective_scan`. All steps
+            must be finite, padding too: a product of matrices takes NaN and infinity across a reset.
         impl: "auto", "triton", "chunked" or "reference"; see `seqmamba.ops.explain`.
 
     Returns:

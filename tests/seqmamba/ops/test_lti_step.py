@@ -141,6 +141,11 @@ def test_a_transition_of_another_shape_is_named() -> None:
         UserError, match=r"system.transition must have shape \(dim=6, state=5\), got \(5, 5\)"
     ):
         run(arguments)
+    a = lti_arguments(2, 1, 6, 5, low_rank=True)
+    system = lti_discretise(a["delta"], a["A"], a["B"], P=a["P"])
+    wider = LtiSystem(torch.zeros(6, 12, 12, dtype=torch.float64), system.drive)
+    with pytest.raises(UserError, match=r"system.transition must have shape .*=10.*, got \(6, 12, 12\)"):
+        lti_state_step(a["initial_state"], a["u"][:, 0], wider, a["C"])
     with pytest.raises(UserError, match="activation must be None or \"gelu\", got 'silu'"):
         run(step_arguments(torch.float32, 2, 6, 5), activation="silu")
 

@@ -115,6 +115,21 @@ def test_packed_sequences_equal_separate_runs(impl: str, reverse: bool) -> None:
             torch.testing.assert_close(final, final_alone)
 
 
+@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_nothing_leaks_out_of_padding(impl: str, reverse: bool) -> None:
+    arguments = ssd_arguments(2, 40)
+    del arguments["initial_state"]
+    padded = {name: x.clone() for name, x in arguments.items()}
+    for name in ("x", "B", "C", "z"):
+        padded[name][:, 21:] = 1e30
+    padded["delta"][:, 21:] = 300.0
+    reset = (torch.arange(40) == 21).expand(2, -1)
+    options = {"delta_softplus": True, "reverse": reverse, "impl": impl}
+    y = ssd(**padded, reset=reset, chunk_size=16, **options)
+    torch.testing.assert_close(y[:, :21], ssd(**steps_of(arguments, slice(0, 21)), **options))
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_cut_anywhere_equals_the_whole(reverse: bool) -> None:
     arguments = ssd_arguments(length=67)
