@@ -12,8 +12,6 @@ from seqmamba.cli import bench_generate
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-
     from seqmamba.benchmarks.comparison import Settings
     from seqmamba.benchmarks.operators import Operator
     from seqmamba.benchmarks.results import Comparison
@@ -72,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.bench_verb == "table":
         return _print_tables(args.files)
     if args.bench_verb == "generate":
-        return bench_generate.run(args, _device(args.device))
+        return bench_generate.run(args)
     from seqmamba.benchmarks.comparison import compare
     from seqmamba.benchmarks.floors import measure_limits
     from seqmamba.benchmarks.machine import describe_run, load_average
@@ -118,8 +116,9 @@ def _settings(args: argparse.Namespace) -> Settings:
 
     from seqmamba.benchmarks.comparison import Settings
     from seqmamba.benchmarks.shapes import DEFAULT_STATE, Widths
+    from seqmamba.training.hardware import find_device
 
-    device = _device(args.device)
+    device = find_device(args.device)
     seconds = _SECONDS[device.type] if args.seconds is None else args.seconds
     if not seconds > 0:
         raise UserError(f"bench: --seconds must be positive, got {args.seconds}")
@@ -134,22 +133,6 @@ def _settings(args: argparse.Namespace) -> Settings:
         peers=args.peers,
         seconds=seconds,
     )
-
-
-def _device(name: str | None) -> torch.device:
-    """The device of that name, or a GPU if there is one."""
-    import torch
-
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as failure:
-        raise UserError(f"bench: --device takes cpu or cuda, got {name!r}") from failure
-    if device.type not in _DTYPES:
-        raise UserError(f"bench: --device takes cpu or cuda, got {name!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("bench: there is no GPU that this PyTorch can use", hint="seqmamba doctor says more")
-    return device
 
 
 def _widths_in_use(operator: str, settings: Settings) -> dict[str, int]:

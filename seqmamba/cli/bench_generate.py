@@ -43,12 +43,8 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-o", "--output", type=Path, metavar="FILE", help="write everything as JSON")
 
 
-def run(args: argparse.Namespace, device: torch.device) -> int:
+def run(args: argparse.Namespace) -> int:
     """Measure and print.
-
-    Args:
-        args: The options.
-        device: Where to run.
 
     Returns:
         0, or 1 if a result was wrong or one of our rows failed.
@@ -57,9 +53,10 @@ def run(args: argparse.Namespace, device: torch.device) -> int:
     from seqmamba.benchmarks.generation import PEERS, measure
     from seqmamba.benchmarks.machine import describe_run, load_average
     from seqmamba.benchmarks.results import SCHEMA, write
-    from seqmamba.training.hardware import limit_threads
+    from seqmamba.training.hardware import find_device, limit_threads
 
     limit_threads()
+    device = find_device(args.device)
     settings = _settings(args, device)
     model = {"d_model": args.d_model, "layers": args.layers, "mixer": args.mixer, "pool": args.pool}
     header = {

@@ -35,14 +35,15 @@ def run(args: argparse.Namespace) -> int:
     """
     import seqmamba
     from seqmamba.inference.checks import check_model
-    from seqmamba.training.hardware import limit_threads
+    from seqmamba.training.hardware import find_device, limit_threads
     from seqmamba.training.run_folder import RunFolder
 
     limit_threads()
+    device = find_device(args.device)
     pretrained = RunFolder(Path(args.model).expanduser()).pretrained
-    model = seqmamba.from_pretrained(pretrained if pretrained.is_dir() else args.model).to(args.device)
+    model = seqmamba.from_pretrained(pretrained if pretrained.is_dir() else args.model).to(device)
     size = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{args.model}: {type(model).__name__}, {size:,} parameters, on {args.device}", file=sys.stderr)
+    print(f"{args.model}: {type(model).__name__}, {size:,} parameters, on {device}", file=sys.stderr)
     found = []
     for check in check_model(model, length=args.length, steps=args.steps, seed=args.seed):
         found.append(check)

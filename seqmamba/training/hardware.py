@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from seqmamba.errors import UserError
+
 
 def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Return the number of CPU cores this process may use.
@@ -36,6 +38,28 @@ def limit_threads() -> int:
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(available_cores(), torch.get_num_threads()))
     return torch.get_num_threads()
+
+
+def find_device(name: str | None = None) -> torch.device:
+    """Return the device that ``--device`` names, or a GPU if there is one.
+
+    Args:
+        name: ``cpu``, ``cuda`` or ``cuda:N``; ``None`` leaves the choice to this function.
+
+    Raises:
+        UserError: If it is no such device, or there is none.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as failure:
+        raise UserError(f"--device takes cpu or cuda, got {name!r}") from failure
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device takes cpu or cuda, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UserError(f"--device {name}: PyTorch finds {found} GPUs here", hint="seqmamba doctor says more")
+    return device
 
 
 def describe_device(device: torch.device) -> str:

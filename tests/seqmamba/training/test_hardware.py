@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqmamba.training.hardware import available_cores, describe_device, limit_threads
+from seqmamba.errors import UserError
+from seqmamba.training.hardware import available_cores, describe_device, find_device, limit_threads
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,21 @@ def test_the_users_thread_count_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_cpu_has_a_description() -> None:
     assert "threads" in describe_device(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("abacus", "--device takes cpu or cuda, got 'abacus'"),
+        ("meta", "--device takes cpu or cuda, got 'meta'"),
+        ("cuda:99", "--device cuda:99: PyTorch finds .* GPUs here"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(name, message):
+    with pytest.raises(UserError, match=message):
+        find_device(name)
+
+
+def test_a_device_is_found():
+    assert find_device("cpu").type == "cpu"
+    assert find_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
