@@ -17,6 +17,7 @@ from genomics.alphabet import PAD, TokenArray, encode
 from genomics.fasta import FastaRecord, read_fasta
 from genomics.models import SequenceModel
 from genomics.predictions import Predictions
+from genomics.results import Results
 from seqmamba.atomic import atomic_path
 from seqmamba.backbones import from_pretrained
 from seqmamba.errors import UserError
@@ -67,6 +68,23 @@ def exported_model(folder: str | Path) -> Path:
             hint=f"finish its training: seqmamba genomics fit -o {path} --resume",
         )
     return exported if exported.is_dir() else path
+
+
+def usual_length(run: str | Path, model: nn.Module) -> int | None:
+    """Return the median length of a run's sequences, for a model that does not tell what it is used to.
+
+    Args:
+        run: The folder that the model came from.
+        model: The model.
+
+    Returns:
+        Bases; None for models that tell, for others than sequence models, and without results of a run.
+    """
+    results = RunFolder(Path(run).expanduser()).results
+    if not isinstance(model, SequenceModel) or model.config.max_length is not None or not results.is_file():
+        return None
+    median = Results.load(results).data.lengths.get("median")
+    return None if median is None else int(median)
 
 
 def predict_files(

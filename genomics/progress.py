@@ -1,4 +1,4 @@
-"""How far the reading of a genome is, on stderr."""
+"""How far a long piece of work is, on stderr."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ _SECONDS = 1.0
 
 
 class Progress:
-    """Counts bases; shows a line that changes where somebody is watching, and a last line everywhere.
+    """Counts units of work; shows a line that changes where somebody watches, and a last line everywhere.
 
     Args:
-        total: Bases there are to read; None if that is not known.
-        done: Those that were read before this process.
+        total: How many there are; None if that is not known.
+        done: Those that were done before this process.
+        unit: What is counted.
     """
 
-    def __init__(self, total: int | None, done: int = 0) -> None:
+    def __init__(self, total: int | None, done: int = 0, *, unit: str = "bases") -> None:
         self._total = total
-        self._before = self._bases = done
+        self._unit = unit
+        self._before = self._done = done
         self._start = self._last = time.monotonic()
 
-    def advance(self, bases: int) -> None:
-        """Count some more bases."""
-        self._bases += bases
+    def advance(self, done: int) -> None:
+        """Count some more."""
+        self._done += done
         now = time.monotonic()
         if sys.stderr.isatty() and now - self._last > _SECONDS:
             self._last = now
@@ -35,10 +37,11 @@ class Progress:
         print(f"{clear}{self._text()}", file=sys.stderr)
 
     def _text(self) -> str:
-        rate = (self._bases - self._before) / max(time.monotonic() - self._start, 1e-9)
+        rate = (self._done - self._before) / max(time.monotonic() - self._start, 1e-9)
+        speed = f"{rate:,.0f} {self._unit}/s"
         if self._total is None:
-            return f"{self._bases:,} bases, {rate:,.0f} bases/s"
-        share = 100 * self._bases / max(1, self._total)
-        text = f"{self._bases:,} of {self._total:,} bases ({share:.1f} %), {rate:,.0f} bases/s"
-        left = self._total - self._bases
+            return f"{self._done:,} {self._unit}, {speed}"
+        share = 100 * self._done / max(1, self._total)
+        text = f"{self._done:,} of {self._total:,} {self._unit} ({share:.1f} %), {speed}"
+        left = self._total - self._done
         return f"{text}, {left / rate / 60:.0f} min left" if left and rate else text

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-from rich.text import Text
 from torch import nn
 
 from genomics.fasta import Fasta
+from genomics.model_identity import fingerprint
 from genomics.models import SequenceModel
+from genomics.progress import Progress
 from genomics.resumable import ResumableFile
 from genomics.variant_results import AddedFields, Results
 from genomics.variant_scores import DEFAULT_WINDOW, Strands, VariantScorer
@@ -116,7 +112,7 @@ def score_variants(
     settings = {
         "input": _identity(source.path),
         "genome": _identity(genome.path),
-        "model": model_digest(model),
+        "model": fingerprint(model),
         "device": describe_device(device).partition(" (")[0],
         "window": window,
         "scores": [field.id for field in fields.scores],
@@ -159,15 +155,15 @@ def _write(
     summary = Summary.from_dict(file.notes)
     if not file.size:
         file.write(writer.header, 0, summary.as_dict())
-    with _progress() as progress:
-        task = progress.add_task("", total=total, completed=file.records)
-        for chunk in _chunks(islice(source.variants(), file.records, None), rows):
-            lines = []
-            for variant, results in zip(chunk, _score(chunk, windows, scorer), strict=True):
-                lines.append(writer.lines(variant, results))
-                summary.add(variant, results)
-            file.write(b"".join(lines), len(chunk), summary.as_dict())
-            progress.advance(task, len(chunk))
+    progress = Progress(total, file.records, unit="variants")
+    for chunk in _chunks(islice(source.variants(), file.records, None), rows):
+        lines = []
+        for variant, results in zip(chunk, _score(chunk, windows, scorer), strict=True):
+            lines.append(writer.lines(variant, results))
+            summary.add(variant, results)
+        file.write(b"".join(lines), len(chunk), summary.as_dict())
+        progress.advance(len(chunk))
+    progress.finish()
     return summary
 
 
@@ -224,30 +220,3 @@ def _writer(
 def _identity(path: Path) -> str:
     status = path.stat()
     return f"{path.name} ({status.st_size} bytes, changed at {status.st_mtime_ns})"
-
-
-def model_digest(model: nn.Module) -> str:
-    """Return a hash of a model's weights and buffers, whatever device they are on.
-
-    Args:
-        model: Any model.
-    """
-    digest = hashlib.sha256(repr(model.config).encode() if hasattr(model, "config") else b"")
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-class _Rate(ProgressColumn):
-    """Rows a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f} variants/s")
-
-
-def _progress() -> Progress:
-    """Return a line of progress on stderr, silent where nobody watches."""
-    columns = (BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    quiet = not sys.stderr.isatty()
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet)

@@ -31,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="OUT",
-        help="file to write: .bw, .bedgraph[.gz], .npz or .tsv; overlapping sequences are averaged in tracks",
+        help="file to write: .bw, .bedgraph[.gz], .npz or .tsv (positions count from 0); overlapping "
+        "sequences are averaged in tracks",
     )
     parser.add_argument(
         "--method",

@@ -29,10 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--level",
         default="sequence",
         choices=("sequence", "window", "base"),
-        help="what one vector stands for (default: %(default)s)",
+        help="what one vector stands for; of a sequence longer than the window, the mean of its windows "
+        "(default: %(default)s)",
     )
-    parser.add_argument("--window", type=int, metavar="N", help="bases that the model reads at once")
-    parser.add_argument("--step", type=int, metavar="N", help="bases from one window to the next")
+    parser.add_argument(
+        "--window",
+        type=int,
+        metavar="N",
+        help="bases that the model reads at once (default: the longest sequence of its training; else for "
+        "--level window their median; else 65536)",
+    )
+    parser.add_argument(
+        "--step",
+        type=int,
+        metavar="N",
+        help="bases from one window to the next (default: the window; for bases three quarters of it)",
+    )
     parser.add_argument(
         "--layer",
         type=int,
@@ -55,10 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int | None:
     """Write the embeddings."""
     import sys
+    from dataclasses import replace
 
     from genomics.embedding_files import require_format
     from genomics.embeddings import EmbeddingConfig, Embeddings
-    from genomics.inference import load_any_model
+    from genomics.inference import load_any_model, usual_length
     from seqmamba.training.hardware import limit_threads
 
     limit_threads()
@@ -73,7 +86,10 @@ def run(args: argparse.Namespace) -> int | None:
         batch_bases=args.batch_bases,
     )
     items, source = _input(args)
-    embeddings = Embeddings(load_any_model(args.model, args.device), config)
+    model = load_any_model(args.model, args.device)
+    if config.window is None and config.level == "window":
+        config = replace(config, window=usual_length(args.model, model))
+    embeddings = Embeddings(model, config)
     rows = embeddings.write(items, args.output, source=source, resume=args.resume, overwrite=args.overwrite)
     what = "is complete already" if rows is None else f"{rows:,} rows of {embeddings.dim:,} numbers"
     print(f"{args.output}: {what}", file=sys.stderr)

@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--window",
         type=int,
         metavar="N",
-        help="bases around a variant (default: what the model was trained on, else 1024)",
+        help="bases around a variant (default: the longest sequence of the training, else their median, else "
+        "1024)",
     )
     parser.add_argument(
         "--strands",
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int | None:
     """Write the scores, whole or not at all, and say on stderr what was left out."""
     from genomics.fasta import Fasta
-    from genomics.inference import load_any_model
+    from genomics.inference import load_any_model, usual_length
     from genomics.variant_run import ScoringConfig, score_variants
     from genomics.variant_tables import VariantTable
     from genomics.vcf import Vcf
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int | None:
     model = load_any_model(args.model, args.device)
     config = ScoringConfig(
         scores=None if args.scores is None else tuple(args.scores),
-        window=args.window,
+        window=usual_length(args.model, model) if args.window is None else args.window,
         strands=args.strands,
         batch_bases=args.batch_bases,
         prefix=args.prefix,

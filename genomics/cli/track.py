@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import nn
 
 HELP = "predict along a whole genome, to bigWig, bedGraph or BED"
 
@@ -28,19 +24,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--window",
         type=int,
         metavar="N",
-        help="bases that the model reads at once (default: of its training)",
+        help="bases that the model reads at once (default: the longest sequence of its training, else their "
+        "median; without any, 8192, or for causal language models all in front)",
     )
     parser.add_argument(
-        "--overlap", type=int, metavar="N", help="bases that windows share, for values of every base or bin"
+        "--overlap",
+        type=int,
+        metavar="N",
+        help="bases that windows share, for values of every base or bin (default: a quarter of the window)",
     )
-    parser.add_argument("--step", type=int, metavar="N", help="bases between windows, for one value a window")
+    parser.add_argument(
+        "--step",
+        type=int,
+        metavar="N",
+        help="bases from one window to the next, for one value a window (default: a quarter of the window)",
+    )
     parser.add_argument("--bin", type=int, metavar="N", help="average the values over bins of N bases")
     parser.add_argument(
         "--target", action="append", metavar="NAME", help="value to write (repeatable; default: all)"
     )
     parser.add_argument("--chroms", nargs="+", metavar="NAME", help="chromosomes to read (default: all)")
     parser.add_argument("--regions", metavar="BED", help="write the values of these intervals only")
-    parser.add_argument("--threshold", type=float, metavar="X", help="least value of a call in BED")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="least value of a call in BED (default: 0.5 for probabilities)",
+    )
     parser.add_argument(
         "--max-n",
         type=float,
@@ -69,7 +79,7 @@ def run(args: argparse.Namespace) -> int | None:
     import sys
 
     from genomics.fasta import Fasta
-    from genomics.inference import load_any_model
+    from genomics.inference import load_any_model, usual_length
     from genomics.track_files import track_format
     from genomics.track_outputs import write_track
     from genomics.track_regions import Regions
@@ -82,7 +92,7 @@ def run(args: argparse.Namespace) -> int | None:
     regions = Regions(genome, args.chroms, args.regions)
     model = load_any_model(args.model, args.device)
     config = TrackConfig(
-        window=_usual_length(args.model, model) if args.window is None else args.window,
+        window=usual_length(args.model, model) if args.window is None else args.window,
         overlap=args.overlap,
         step=args.step,
         max_n=args.max_n,
@@ -96,16 +106,3 @@ def run(args: argparse.Namespace) -> int | None:
     )
     print("\n".join(map(str, files)), file=sys.stderr)
     return 0
-
-
-def _usual_length(run: str, model: nn.Module) -> int | None:
-    """Return the median length of a run's training sequences, for a model of them that does not tell it."""
-    from genomics.models import SequenceModel
-    from genomics.results import Results
-    from seqmamba.training.run_folder import RunFolder
-
-    results = RunFolder(Path(run).expanduser()).results
-    if not isinstance(model, SequenceModel) or model.config.max_length is not None or not results.is_file():
-        return None
-    median = Results.load(results).data.lengths.get("median")
-    return None if median is None else int(median)

@@ -41,8 +41,9 @@ def test_a_vcf_comes_back_with_scores(
 ) -> None:
     output = tmp_path / "new folder" / "out.vcf.gz"
     assert main(words(inputs, "masked", output)) == 0
-    err = capsys.readouterr().err.splitlines()
-    assert len(err) == 4  # no progress where nobody watches
+    speed, *err = capsys.readouterr().err.splitlines()
+    assert re.match(rf"{ROWS} of {ROWS} variants \(100\.0 %\), [\d,]+ variants/s$", speed)
+    assert len(err) == 4  # no line that changes where nobody watches
     assert re.match(rf"scored \d+ of \d+ alleles in {ROWS} rows$", err[0])
     assert re.match(r"REF differs from .*g\.fa in \d of 240 rows \(\d\.\d%\), first at .*in\.vcf:\d+", err[1])
     assert "has no sequence 'chrUn_7'" in err[2]
@@ -202,7 +203,7 @@ def test_progress_is_shown_where_somebody_watches(
     monkeypatch.setenv("TERM", "xterm")
     assert main(words(inputs, "masked", tmp_path / "out.vcf", "--batch-bases", "64")) == 0
     assert "variants/s" in terminal.getvalue()
-    assert f"{ROWS}/{ROWS}" in terminal.getvalue()
+    assert f"{ROWS} of {ROWS} variants (100.0 %)" in terminal.getvalue()
 
 
 def test_memory_does_not_grow_with_the_file(inputs: Path, tmp_path: Path) -> None:

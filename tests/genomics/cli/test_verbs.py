@@ -230,3 +230,22 @@ def _weights(checkpoint: Path) -> dict[str, np.ndarray]:
     from seqmamba.training.checkpoints import read_checkpoint
 
     return {name: value.numpy() for name, value in read_checkpoint(checkpoint)["state_dict"].items()}
+
+
+def test_windows_are_as_long_as_the_sequences_of_training(run: Path, tmp_path: Path) -> None:
+    genome = "".join(np.random.default_rng(0).choice(list("ACGT"), 400))
+    (tmp_path / "g.fa").write_text(f">chr1\n{genome}\n")
+    alt = "A" if genome[199] != "A" else "C"
+    (tmp_path / "v.tsv").write_text(f"chrom\tpos\tref\talt\nchr1\t200\t{genome[199]}\t{alt}\n")
+    length = int(Results.load(run / "results.json").data.lengths["median"])
+    values = []
+    for name, window in (("usual", []), ("same", ["--window", str(length)]), ("wider", ["--window", "300"])):
+        given = [str(run), "--genome", str(tmp_path / "g.fa"), "--tsv", str(tmp_path / "v.tsv"), *window]
+        output = tmp_path / f"{name}.tsv"
+        assert main(["genomics", "score-variants", *given, "-o", str(output)]) == 0
+        values.append(_rows(output)[1])
+    assert values[0] == values[1] != values[2]
+    output = tmp_path / "windows.npz"
+    whole = [str(run), "--genome", str(tmp_path / "g.fa"), "--level", "window", "-o", str(output)]
+    assert main(["genomics", "embed", *whole]) == 0
+    assert set(np.diff(np.load(output)["start"])) == {length}
