@@ -57,8 +57,10 @@ def in_silico_mutagenesis(
             if last <= start:
                 continue
             one, row_target = tokens[row : row + 1, :true_length], chosen[row : row + 1]
-            original = explained_output(model, model(one), row_target)
             all_places, all_letters = _substitutions(one[0], start, last)
+            if not len(all_places):  # nothing but N
+                continue
+            original = explained_output(model, model(one), row_target)
             for places, letters in zip(
                 all_places.split(batch_size), all_letters.split(batch_size), strict=True
             ):
@@ -78,7 +80,7 @@ def base_importance(effects: Float[Tensor, "batch window 4"]) -> Float[Tensor, "
     Returns:
         Minus the mean effect of the three substitutions.
     """
-    return -effects.sum(dim=-1) / (len(NUCLEOTIDES) - 1)
+    return 0 - effects.sum(dim=-1) / (len(NUCLEOTIDES) - 1)  # of an unknown base 0 and not -0
 
 
 def _substitutions(

@@ -73,6 +73,14 @@ def test_gradient_equals_finite_differences(task: str, target: int) -> None:
     assert scores[5].abs() < 1e-6  # N says nothing
 
 
+def test_unknown_bases_have_no_mutants() -> None:
+    torch.manual_seed(0)
+    model = SequenceModel(small_config()).eval()
+    effects = in_silico_mutagenesis(model, _tokens("NNNN"), None, 1)
+    assert not effects.any()
+    assert not base_importance(effects).signbit().any()
+
+
 def test_mutagenesis_equals_scoring_the_mutant() -> None:
     torch.manual_seed(0)
     model = SequenceModel(small_config()).eval()
