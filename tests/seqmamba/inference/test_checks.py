@@ -8,9 +8,17 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from genomics.models import SequenceModel, SequenceModelConfig
-from seqmamba.backbones import Backbone, BackboneConfig, LanguageModel, LanguageModelConfig
+from seqmamba.backbones import (
+    Backbone,
+    BackboneConfig,
+    LanguageModel,
+    LanguageModelConfig,
+    MultiScaleBackbone,
+    MultiScaleConfig,
+)
 from seqmamba.errors import UserError
 from seqmamba.inference.checks import Check, check_model
+from seqmamba.nn import AttentionOptions
 
 NAMES = [
     "chunks = whole",
@@ -114,6 +122,21 @@ class LosesItsState(Backbone):
 def test_a_state_that_is_no_number_fails():
     found = outcomes(examine(LosesItsState(small())))
     assert (found["state growth"], found["state drift"]) == ("fail", "fail")
+
+
+@pytest.mark.parametrize(("window", "outcome"), [(None, "skip"), (8, "pass")])
+def test_a_state_that_holds_every_position_is_not_watched(window, outcome):
+    torch.manual_seed(0)
+    attention = AttentionOptions(n_heads=2, window=window)
+    found = outcomes(examine(Backbone(small(mixer=("mamba", "attention"), attention=attention))))
+    assert (found["state growth"], found["state drift"]) == (outcome, outcome)
+    assert found["steps = whole"] == "pass"
+
+
+def test_the_state_of_a_multi_scale_model_is_watched():
+    torch.manual_seed(0)
+    found = outcomes(examine(MultiScaleBackbone(MultiScaleConfig(small(), pool=(2, 2)))))
+    assert (found["state growth"], found["state drift"]) == ("pass", "pass")
 
 
 def test_the_training_length_of_the_model_counts():
