@@ -128,6 +128,10 @@ class S4(Mixer):
         self._steps = None  # parameters move to other memory, or back to where others were
         return super()._apply(fn, recurse)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the kept system out of copies and files: it views parameters, which PyTorch refuses to save."""
+        return {**self.__dict__, "_steps": None}
+
     def _finish(self, y: Tensor) -> Tensor:
         return self._gate(F.gelu(y))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import subprocess
 import sys
 
@@ -223,6 +224,17 @@ def test_steps_derive_from_the_weights_once(form: str, monkeypatch: pytest.Monke
         for name in ("_complex", "lti_discretise", "at_least_float32"):
             monkeypatch.setattr(s4_module, name, None)
         assert torch.equal(mixer(x, state=S4State(torch.zeros_like(state.hidden)))[0], expected)
+
+
+def test_what_is_kept_for_steps_does_not_go_into_copies_and_files() -> None:
+    mixer, x = make().eval(), torch.randn(1, 1, 6, dtype=torch.float64)
+    with torch.no_grad():
+        expected, _ = mixer(x, state=mixer.init_state(1))
+        file = io.BytesIO()
+        torch.save(mixer, file)
+        file.seek(0)
+        for other in (copy.deepcopy(mixer), torch.load(file, weights_only=False)):
+            torch.testing.assert_close(other(x, state=other.init_state(1))[0], expected)
 
 
 @pytest.mark.parametrize("direction", ["causal", "bidirectional"])
