@@ -14,6 +14,7 @@ from genomics.equivariance import mirror, reverse_complement_tokens
 from genomics.language_reader import LanguageReader, require_finite
 from genomics.masked_model import MaskedModel
 from genomics.models import SequenceModel
+from genomics.position_models import PositionModel
 from seqmamba.backbones import Backbone, LanguageModel
 from seqmamba.errors import UserError
 from seqmamba.nn.block import stream_behind
@@ -40,7 +41,7 @@ class Embedder:
     along the given one; so does any other model on request.
 
     Args:
-        model: A `SequenceModel`, `MaskedModel`, `LanguageModel` over DNA or `FeatureModel`.
+        model: A `SequenceModel`, `PositionModel`, `MaskedModel`, `LanguageModel` over DNA or `FeatureModel`.
         layer: 0 for what enters the first layer, k for the residual stream behind the k-th; negative numbers
             count from the last one. None means what the head sees.
         both_strands: Whether to average both strands of a model that reads one.
@@ -61,6 +62,8 @@ class Embedder:
         if isinstance(model, SequenceModel):
             self.window = model.config.max_length
             self._alike = both_strands or model.config.strand in ("conjoin", "equivariant")
+        elif isinstance(model, PositionModel):
+            self._alike = both_strands or model.averages_strands
         elif isinstance(model, MaskedModel | LanguageModel):
             self._reader = LanguageReader(model, headless=True)
             self.causal = self._reader.causal and not both_strands
@@ -135,6 +138,8 @@ class Embedder:
             return model.backbone(model.stem(one_hot), reset=reset)
         if isinstance(model, LanguageModel):
             return model.backbone(model.embedding(self._reader.ids[tokens]), reset=reset)
+        if isinstance(model, PositionModel):
+            return model.hidden(tokens, lengths)
         own = self._reader.ids[tokens] if isinstance(model, MaskedModel) else tokens
         return model.features(own, lengths)
 

@@ -53,6 +53,7 @@ class SegmentationModel(PositionModel):
     config: SegmentationModelConfig
 
     track_bin = 1
+    track_probability = True
 
     def __init__(self, config: SegmentationModelConfig) -> None:
         super().__init__(config)

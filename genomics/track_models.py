@@ -30,7 +30,7 @@ class TrackModel(Protocol):
         track_bin: Bases a bin; 1 for a value a base.
 
     A model whose targets belong to a strand also has ``track_complement``: for every target, the one that has
-    its place when the other strand is read.
+    its place when the other strand is read. One of probabilities has ``track_probability = True``.
     """
 
     track_targets: tuple[str, ...]
@@ -134,6 +134,7 @@ class HeadPredictor(Predictor):
         self.targets = tuple(model.track_targets)
         self.window = getattr(getattr(model, "config", None), "max_length", None)
         self.unit = model.track_bin
+        self.probability = getattr(model, "track_probability", False)
         self._both = both_strands
 
     def __call__(self, tokens: Tensor, lengths: Tensor, starts: Tensor) -> Tensor:

@@ -29,11 +29,12 @@ from track_cases import (
 
 import genomics.embedding_files
 import genomics.embeddings
+from genomics.allele_models import PairedAlleleModel, PairedAlleleModelConfig
 from genomics.embedding_inputs import Item, from_fasta, from_genome
 from genomics.embedding_models import Embedder
 from genomics.embeddings import EmbeddingConfig, Embeddings
 from genomics.fasta import Fasta
-from genomics.models import SequenceModel, SequenceModelConfig
+from genomics.models import SequenceModel, SequenceModelConfig, Strand
 from seqmamba.backbones import Backbone, LanguageModel, LanguageModelConfig, MultiScaleConfig
 from seqmamba.errors import UserError
 
@@ -93,6 +94,18 @@ MODELS = {
     "causal": causal,
     "headless": lambda: LanguageModel(LanguageModelConfig(CAUSAL, vocab_size=12, head=False)).eval(),
 }
+
+
+@pytest.mark.parametrize("strand", ["forward", "conjoin"])
+def test_models_with_values_for_positions(strand: Strand, fasta: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = PairedAlleleModel(PairedAlleleModelConfig(BOTH_WAYS, strand=strand)).eval()
+    found = embed(model, from_fasta(fasta), tmp_path / "o.npz")["embedding"]
+    with torch.no_grad():
+        expected = [model.features(tokens_of(letters))[0].numpy() for letters in SEQUENCES.values()]
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-5)
+    bases = embed(model, from_fasta(fasta), tmp_path / "b.npz", level="base")["embedding"]
+    np.testing.assert_allclose(bases[: len(SEQUENCES["s0"])].mean(axis=0), found[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", MODELS)

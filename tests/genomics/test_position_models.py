@@ -142,6 +142,7 @@ class TestTracks:
         tokens, lengths = tokens_of(), torch.tensor([40, 40])
         values = predictor(model)(tokens, lengths, torch.zeros(2, dtype=torch.int64))
         assert predictor(model).targets == GENES.classes
+        assert predictor(model).probability
         torch.testing.assert_close(values, model(tokens).softmax(-1))
         torch.testing.assert_close(values.sum(-1), torch.ones(2, 40))
 
@@ -161,6 +162,7 @@ class TestTracks:
         model = BinnedTrackModel(config).eval()
         assert isinstance(model, TrackModel)
         values = predictor(model)(tokens_of(), torch.tensor([40, 40]), torch.zeros(2, dtype=torch.int64))
+        assert not predictor(model).probability
         assert values.shape == (2, 5, 2)
         assert model.symmetry_error(2, 35) < 1e-5
         targets = torch.rand(2, 5, 2)
