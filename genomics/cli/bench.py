@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genomics.cli.fit import override
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> int | None:
         clean=args.clean,
         tested=args.on,
         configs=tuple(args.config),
-        overrides=tuple(word for assignment in args.set for word in _override(assignment)),
+        overrides=tuple(word for assignment in args.set for word in override(assignment)),
     )
     print(run_plan(with_seeds(plan, args.seeds), overwrite=args.overwrite), end="")
     return 0
@@ -130,10 +131,3 @@ def _list() -> None:
     width = max(map(len, BENCHMARKS))
     for name, benchmark in BENCHMARKS.items():
         print(f"{name:{width}}  {benchmark.metric}")
-
-
-def _override(assignment: str) -> list[str]:
-    key, separator, value = assignment.partition("=")
-    if not separator or not key:
-        raise UserError(f"--set {assignment}: expected KEY=VALUE")
-    return [f"--{key}", value]

@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int | None:
     if args.dry_run:
         print(f"\n{_yaml(recipe)}", end="")
         return 0
-    options = [word for assignment in args.set for word in _override(assignment)]
+    options = [word for assignment in args.set for word in override(assignment)]
     if args.overwrite:
         options += ["--overwrite", "true"]
     # Training copies the recipe to RUN/config.yaml once it is known to work; a refused one leaves no folder.
@@ -218,7 +218,12 @@ def _train(folder: RunFolder, options: list[str]) -> int:
     return 0
 
 
-def _override(assignment: str) -> list[str]:
+def override(assignment: str) -> list[str]:
+    """Turn the value of ``--set`` into the words that the training of recipes takes.
+
+    Raises:
+        UserError: If it is no ``KEY=VALUE``.
+    """
     key, separator, value = assignment.partition("=")
     if not separator or not key:
         raise UserError(f"--set {assignment}: expected KEY=VALUE")
