@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from seqmamba.inference.decoding import Decoder, Generation, TokenBlock
-from seqmamba.inference.model import TokenModel, evaluation_mode, require_tokens
+from seqmamba.inference.model import TokenModel, evaluation_mode, require_language_model, require_tokens
 from seqmamba.inference.prefill import DEFAULT_CHUNK, prefill
 from seqmamba.inference.sampling import SamplingConfig
 from seqmamba.inference.stopping import StopRule
@@ -41,8 +41,9 @@ def begin(
 
     Raises:
         UserError: If the prompt is empty or not of the model's tokens, its rows do not fit ``batch_size``, or
-            the model is bidirectional.
+            the model is bidirectional or gives no logits.
     """
+    require_language_model(model)
     require(batch_size is None or is_whole(batch_size), "batch_size", "a whole number >= 1", batch_size)
     require_whole("first_row", first_row, 0)
     device = next(model.parameters()).device

@@ -76,6 +76,22 @@ def evaluation_mode(model: CausalModel) -> Iterator[None]:
             module.training = True
 
 
+def require_language_model(model: TokenModel) -> None:
+    """Refuse what gives no logits of tokens.
+
+    Args:
+        model: What is to generate.
+
+    Raises:
+        UserError: If it reads no tokens, or has no head.
+    """
+    kind, config = type(model).__name__, getattr(model, "config", None)
+    if not hasattr(config, "vocab_size"):
+        raise UserError(f"model: expected a language model, got a {kind}, which reads no tokens")
+    if not getattr(config, "head", True):
+        raise UserError(f"model: expected a language model with a head, got a {kind} without one")
+
+
 def require_tokens(model: TokenModel, tokens: torch.Tensor, name: str) -> None:
     """Refuse token ids that a model does not know; on a GPU they would end the process's use of it.
 

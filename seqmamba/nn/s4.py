@@ -129,7 +129,7 @@ class S4(Mixer):
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the kept system out of copies and files: it views parameters, which PyTorch refuses to save."""
+        """Leave the kept system out of copies and files: PyTorch cannot save its views of parameters."""
         return {**self.__dict__, "_steps": None}
 
     def _finish(self, y: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from causal_models import BACKBONES, GROWING, VOCABULARY, language_model, prompt
 from torch.utils._pytree import tree_leaves
 
-from seqmamba.backbones import BackboneConfig
+from seqmamba.backbones import Backbone, BackboneConfig, LanguageModel, LanguageModelConfig
 from seqmamba.errors import UserError
 from seqmamba.inference import (
     Decoder,
@@ -313,6 +313,15 @@ def test_more_arguments_out_of_range():
         generate_blocks(model, begin(model), n_tokens=0)  # at the call, not at the first block
     with pytest.raises(UserError, match="n_tokens: expected a whole number >= 1, got 0"):
         Decoder(model, begin(model)).advance(0)
+
+
+def test_what_gives_no_logits_generates_nothing():
+    stack = BackboneConfig(d_model=8, n_layers=1)
+    with pytest.raises(UserError, match="model: expected a language model, got a Backbone"):
+        generate(Backbone(stack), n_tokens=2)
+    headless = LanguageModel(LanguageModelConfig(stack, vocab_size=5, head=False))
+    with pytest.raises(UserError, match="model: expected a language model with a head"):
+        generate(headless, n_tokens=2)
 
 
 def test_a_bidirectional_model_generates_nothing():
