@@ -1,7 +1,7 @@
 """Files of attributions: npz, a table, bigWig and bedGraph; and whether the strands agree.
 
-Everything is written as a stream: memory depends on the longest sequence. Coordinates are 0-based and
-half-open.
+Everything is written as a stream: memory depends on the longest sequence, and a few numbers and the name of
+each are kept. Coordinates are 0-based and half-open.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class MotifEffect(NamedTuple):
     """What happened to the explained output (see `genomics.attribution`).
 
     Attributes:
-        mean: Mean change over the sequences, with its 95 % interval.
+        mean: Mean change over the sequences, with the 95 % interval of the normal approximation.
         changes: Change of each sequence.
     """
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from genomics.interval_sets import LabelledIntervals
 from genomics.kmers import base_codes, kmer_counts
 from genomics.leaks import places_of
-from genomics.metrics import Estimate, confusion_metrics
+from genomics.metrics import Estimate, confusion_metrics, percentile_interval
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences
@@ -179,12 +179,9 @@ def _score(
     tables = np.concatenate([confusion[None], drawn]).reshape(-1, k, k).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         mcc = confusion_metrics(tables)["mcc"]
-    defined = mcc[1:][np.isfinite(mcc[1:])]
-    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
     return (
         float(mcc[0]),
-        float(low),
-        float(high),
+        *percentile_interval([mcc[1:]]),
         float((truth == decided).mean()),
         float((truth == constant).mean()),
     )

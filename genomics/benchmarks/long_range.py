@@ -50,10 +50,6 @@ _REGION: Columns = {
     "label": ("label",),
     "split": ("split",),
 }
-DISTANCE_BUCKETS = ((0.0, 30_000.0), (30_000.0, 100_000.0), (100_000.0, float("inf")))
-"""Distance to the nearest transcription start in bases, [from, to), by which the papers report eQTLs.
-
-The papers' code counts both ends of a bucket in, so that 30,000 is in two of them."""
 
 
 @dataclass(frozen=True, slots=True)

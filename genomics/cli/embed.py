@@ -104,10 +104,10 @@ def _input(args: argparse.Namespace) -> tuple[Iterator[Item], list[Path]]:
     from genomics.fasta import Fasta
     from genomics.files import check_file
 
-    if bool(args.fasta) == bool(args.genome):
-        raise UserError("expected FASTA files or --genome, one of the two")
     if args.bed and not args.genome:
         raise UserError("--bed: needs --genome, the genome that its intervals are from")
+    if bool(args.fasta) == bool(args.genome):
+        raise UserError("expected FASTA files or --genome, one of the two")
     if args.fasta:
         source = [check_file(path) for path in args.fasta]
         return chain.from_iterable(map(from_fasta, source)), source

@@ -41,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bin", type=int, metavar="N", help="average the values over bins of N bases")
     parser.add_argument(
-        "--target", action="append", metavar="NAME", help="value to write (repeatable; default: all)"
+        "--target",
+        action="append",
+        metavar="NAME",
+        help="value to write (repeatable; default: all, but of language models log_likelihood alone)",
     )
     parser.add_argument("--chroms", nargs="+", metavar="NAME", help="chromosomes to read (default: all)")
     parser.add_argument("--regions", metavar="BED", help="write the values of these intervals only")
