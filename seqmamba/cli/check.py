@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seqmamba.inference.checks import Check
@@ -51,11 +52,19 @@ def run(args: argparse.Namespace) -> int:
             print(_line(check), flush=True)
     failed = [check for check in found if check.outcome == "fail"]
     if args.json:
-        content = {"model": args.model, "ok": not failed, "checks": [asdict(check) for check in found]}
+        content = {"model": args.model, "ok": not failed, "checks": [_plain(check) for check in found]}
         print(json.dumps(content, indent=2))
     for check in failed:
         print(f"error: {check.name}: {check.measured:.3g} is above {check.limit:.3g}", file=sys.stderr)
     return int(bool(failed))
+
+
+def _plain(check: Check) -> dict[str, Any]:
+    """The check as JSON, which has no word for a number that is none."""
+    content = asdict(check)
+    if check.measured is not None and not math.isfinite(check.measured):
+        content["measured"] = str(check.measured)
+    return content
 
 
 def _line(check: Check) -> str:

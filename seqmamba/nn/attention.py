@@ -42,6 +42,8 @@ class Attention(Mixer):
             convolve.
     """
 
+    state_type = AttentionState
+
     def __init__(self, config: MixerConfig, d_input: int | None = None) -> None:
         super().__init__()
         options, d_input = config.attention, d_input or config.d_model

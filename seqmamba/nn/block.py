@@ -69,6 +69,7 @@ class Block(nn.Module):
             The residual stream in the dtype of ``x``, and the mixer's new state; with ``defer`` the residual
             stream, the branch that is missing in it, and the state.
         """
+        self.mixer.require_own_state(state)
         dtype = norm_dtype(x)
         normed, x = (self.norm(x, dtype=dtype), x) if branch is None else self.norm(x, branch, dtype=dtype)
         y, state = self.mixer(normed, reset=reset, state=state, return_state=return_state, rate=rate)

@@ -20,6 +20,8 @@ class Mamba(SelectiveSSM, Mixer):
         config: Sizes and initialisation.
     """
 
+    state_type = MambaState
+
     def __init__(self, config: MixerConfig) -> None:
         super().__init__(config)
         self.in_proj = nn.Linear(config.d_model, 2 * config.d_inner, bias=config.bias)

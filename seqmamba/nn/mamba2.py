@@ -25,6 +25,8 @@ class Mamba2(StateSpaceDual, Mixer):
         UserError: If the sizes of ``config.mamba2`` do not fit ``d_model``.
     """
 
+    state_type = Mamba2State
+
     def __init__(self, config: MixerConfig) -> None:
         super().__init__(config)
         self.in_proj = nn.Linear(config.d_model, sum(self.projected), bias=config.bias)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +21,23 @@ class Mixer(nn.Module, ABC):
     """
 
     out_proj: nn.Linear
+    state_type: ClassVar[type | None] = None
+    """The named tuple that a causal layer carries."""
+
+    def require_own_state(self, state: Any) -> None:
+        """Refuse the state of another kind of layer.
+
+        Args:
+            state: As `forward` takes it.
+
+        Raises:
+            UserError: If it is not a `state_type`; a layer without one refuses every state by itself.
+        """
+        if state is not None and self.state_type is not None and not isinstance(state, self.state_type):
+            raise UserError(
+                f"state: expected a {self.state_type.__name__} for {type(self).__name__}, "
+                f"got {type(state).__name__}"
+            )
 
     @abstractmethod
     def forward(

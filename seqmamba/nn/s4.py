@@ -37,6 +37,8 @@ class S4(Mixer):
             ``scan_impl`` is none of this layer's.
     """
 
+    state_type = S4State
+
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
         self.bidirectional = config.direction == "bidirectional"

@@ -62,6 +62,7 @@ class SharedTransformer(nn.Module):
             return_state: See `Mixer.forward`.
             rate: See `Mixer.forward`.
         """
+        self.mixer.require_own_state(state)
         dtype = norm_dtype(x)
         both = self.norm(torch.cat((x, stack_input), dim=-1), dtype=dtype)
         y, new_state = self.mixer(both, reset=reset, state=state, return_state=return_state, rate=rate)

@@ -397,3 +397,10 @@ def test_gpu_modes_agree(pattern, attention):
     finally:
         torch.backends.cudnn.allow_tf32 = before
     assert report.worst <= 1e-4
+
+
+def test_the_state_of_another_kind_of_layer_is_refused():
+    hybrid = Backbone(BackboneConfig(16, 2, mixer=("mamba", "gru")))
+    turned = Backbone(BackboneConfig(16, 2, mixer=("gru", "mamba")))
+    with pytest.raises(UserError, match="state: expected a MambaState for Mamba, got GRUState"):
+        hybrid(torch.randn(1, 3, 16), state=turned.init_state(1))
