@@ -20,6 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="file to write: .bw, .bedGraph[.gz], .bed[.gz] or .narrowPeak[.gz]; one a target",
     )
+    _add_windows(parser)
+    _add_values(parser)
+    parser.add_argument(
+        "--batch-bases", type=int, default=65_536, metavar="N", help="bases in a batch (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished track")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def _add_windows(parser: argparse.ArgumentParser) -> None:
+    """Add what says how the genome is cut."""
     parser.add_argument(
         "--window",
         type=int,
@@ -39,6 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="bases from one window to the next, for one value a window (default: a quarter of the window)",
     )
+    parser.add_argument(
+        "--max-n",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="leave out windows with a larger share of N (default: %(default)s)",
+    )
+
+
+def _add_values(parser: argparse.ArgumentParser) -> None:
+    """Add what says which values are made and written."""
     parser.add_argument("--bin", type=int, metavar="N", help="average the values over bins of N bases")
     parser.add_argument(
         "--target",
@@ -55,13 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="least value of a call in BED (default: 0.5 for probabilities)",
     )
     parser.add_argument(
-        "--max-n",
-        type=float,
-        default=0.5,
-        metavar="SHARE",
-        help="leave out windows with a larger share of N (default: %(default)s)",
-    )
-    parser.add_argument(
         "--mask-every",
         type=int,
         default=8,
@@ -69,12 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="masked models: hide every K-th base, in K passes; 0 hides none (default: %(default)s)",
     )
     parser.add_argument("--both-strands", action="store_true", help="average the readings of both strands")
-    parser.add_argument(
-        "--batch-bases", type=int, default=65_536, metavar="N", help="bases in a batch (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on with an unfinished track")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
 def run(args: argparse.Namespace) -> int | None:

@@ -192,7 +192,7 @@ def test_intervals_of_a_genome_on_both_strands(tmp_path: Path) -> None:
             level=level,
             **({} if level == "sequence" else {"window": 9, "step": 9}),
         )
-        assert set(found["id"]) == {"first", "1:50-72(-)", "chr1:80-90"}
+        assert set(found["id"]) == {"first", "chr1:50-72(-)", "chr1:80-90"}
         assert set(found["strand"]) == {"+", "-", "."}
         if level == "sequence":
             assert found["start"].tolist() == [10, 50, 80]
