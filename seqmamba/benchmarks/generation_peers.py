@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,14 +39,14 @@ class GeneratedBlock:
     log_probs: Tensor
 
 
-class _Greedy:
+class _Greedy(ABC):
     """Takes the likeliest token of each step; a subclass says how a step gives logits."""
 
     _tokens: Tensor
 
+    @abstractmethod
     def _step(self, tokens: Tensor) -> Tensor:
         """Logits (batch, vocabulary) after tokens (batch, length)."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def advance(self, n_tokens: int) -> GeneratedBlock:
