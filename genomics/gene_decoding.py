@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from genomics.alphabet import TokenArray
+from genomics.codons import BACTERIAL, SHARED, WRONG_CODON, CodonCosts, codon_costs
 from genomics.gene_labels import CODING, CODON, LabelArray, LabelScheme
 from seqmamba.errors import UserError
 from seqmamba.ops.numba_math import kernel
@@ -42,7 +44,7 @@ class Segment(NamedTuple):
 
 
 def grammar(
-    scheme: LabelScheme, breach: float = BREACH, edge: float = EDGE
+    scheme: LabelScheme, breach: float = BREACH, edge: float = EDGE, shared: float | None = None
 ) -> Float[np.ndarray, "classes classes"]:
     """Return the cost of every step from a base's class to its right neighbour's.
 
@@ -54,6 +56,8 @@ def grammar(
         scheme: The classes.
         breach: The cost of a step that is not foreseen.
         edge: The cost of the first and of the last base of a gene.
+        shared: The cost of a step between two genes that share bases, see `genomics.codons.SHARED`; None
+            does not foresee it.
 
     Returns:
         Costs of (class, next class): 0 where foreseen, `edge` between background and anything else.
@@ -72,17 +76,51 @@ def grammar(
     for first, second in ((scheme.of(a), scheme.of(b)) for a, b in steps):
         price = edge if (first == 0) != (second == 0) else 0
         cost[first, second] = cost[swap[second], swap[first]] = price
+    if shared is not None:
+        for first, second in ((scheme.of(a), scheme.of(b)) for a, b in SHARED):
+            cost[first, second] = cost[swap[second], swap[first]] = shared
     return cost
 
 
+def decode_genes(
+    log_probabilities: Float[np.ndarray, "length classes"],
+    tokens: TokenArray,
+    scheme: LabelScheme,
+    *,
+    genetic_code: int | None = BACTERIAL,
+    edge: float = EDGE,
+) -> LabelArray:
+    """Return the likeliest labels that make up genes.
+
+    Args:
+        log_probabilities: Of every class at every base, any floating dtype.
+        tokens: The bases, ids of `genomics.alphabet`, uint8 (length,).
+        scheme: The classes.
+        genetic_code: NCBI's number of the code whose start and stop codons genes must have; None reads no
+            codons.
+        edge: The cost of the first and of the last base of a gene, in nats.
+
+    Raises:
+        UserError: As `likeliest_labels` and `codon_costs`.
+    """
+    if genetic_code is None:
+        return likeliest_labels(log_probabilities, grammar(scheme, edge=edge))
+    # with codons to hold on to, nothing but them may begin or end a gene, or a gene under another one
+    cost = grammar(scheme, WRONG_CODON, edge, shared=2 * edge)
+    return likeliest_labels(log_probabilities, cost, codon_costs(tokens, scheme, genetic_code))
+
+
 def likeliest_labels(
-    log_probabilities: Float[np.ndarray, "length classes"], cost: Float[np.ndarray, "classes classes"]
+    log_probabilities: Float[np.ndarray, "length classes"],
+    cost: Float[np.ndarray, "classes classes"],
+    codons: CodonCosts | None = None,
 ) -> LabelArray:
     """Return the labels of the largest sum of log-probabilities less the costs of steps (Viterbi 1967).
 
     Args:
         log_probabilities: Of every class at every base, any floating dtype.
         cost: Of the steps, see `grammar`; not negative.
+        codons: What the sequence says about them, see `genomics.codons`.
 
     Returns:
         int8 (length,). Of equally good labels those with the smaller classes, from the right.
@@ -93,7 +131,11 @@ def likeliest_labels(
     scores = np.asarray(log_probabilities)
     if scores.ndim != 2 or cost.shape != (scores.shape[1],) * 2 or len(scores) == 0:
         raise UserError(f"log_probabilities: expected (length >= 1, {len(cost)} classes), got {scores.shape}")
-    labels, finite = _viterbi(scores.astype(np.float32), cost.astype(np.float32))
+    if codons is None:
+        codons = CodonCosts(np.zeros(cost.shape, dtype=np.int8), np.zeros((len(scores), 1), dtype=np.float32))
+    if codons.kind.shape != cost.shape or len(codons.cost) != len(scores):
+        raise UserError(f"codons: expected costs of {len(scores)} bases, got {len(codons.cost)}")
+    labels, finite = _viterbi(scores.astype(np.float32), cost.astype(np.float32), codons.kind, codons.cost)
     if not finite:
         raise UserError("log_probabilities: expected numbers, got NaN")
     return labels
@@ -148,7 +190,9 @@ def overlaps(one: Sequence[Segment], other: Sequence[Segment]) -> list[tuple[int
 
 
 @kernel()
-def _viterbi(scores: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, bool]:
+def _viterbi(
+    scores: np.ndarray, cost: np.ndarray, kind: np.ndarray, extra: np.ndarray
+) -> tuple[np.ndarray, bool]:
     length, classes = scores.shape
     came_from = np.empty((length, classes), dtype=np.int8)
     best = scores[0].copy()
@@ -161,9 +205,9 @@ def _viterbi(scores: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, bool]:
         if t == 0:
             continue
         for k in range(classes):
-            winner, value = 0, best[0] - cost[0, k]
+            winner, value = 0, best[0] - cost[0, k] - extra[t, kind[0, k]]
             for j in range(1, classes):
-                candidate = best[j] - cost[j, k]
+                candidate = best[j] - cost[j, k] - extra[t, kind[j, k]]
                 if candidate > value:
                     winner, value = j, candidate
             came_from[t, k] = winner

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genomics.codons import BACTERIAL, stop_codons
 from genomics.datasets.segments import Region
 from genomics.equivariance import reverse_complement_some
 from genomics.finetuning import InitConfig, build_model
-from genomics.gene_decoding import BREACH, EDGE, Segment, grammar, likeliest_labels, segments
+from genomics.gene_decoding import EDGE, Segment, decode_genes, segments
 from genomics.gene_labels import UNKNOWN, LabelArray, reverse_complement_labels
 from genomics.metrics import confusion_metrics
 from genomics.segmentation import SegmentationModel, SegmentationModelConfig
@@ -45,18 +46,21 @@ class SegmentationEvaluation:
 
     Args:
         bootstrap: Resamples behind the 95 % intervals; 0 gives none.
-        breach: What a step against the grammar of genes costs, in nats; see `genomics.gene_decoding`.
-        edge: What the first and the last base of a gene cost.
+        edge: What the first and the last base of a gene cost, in nats; see `genomics.gene_decoding`.
+        genetic_code: NCBI's number of the code whose start and stop codons genes must have; None reads no
+            codons.
     """
 
     bootstrap: int = 1000
-    breach: float = BREACH
     edge: float = EDGE
+    genetic_code: int | None = BACTERIAL
 
     def __post_init__(self) -> None:
-        for name in ("bootstrap", "breach", "edge"):
+        for name in ("bootstrap", "edge"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"evaluation.{name}: expected zero or more, got {getattr(self, name)}")
+        if self.genetic_code is not None:
+            stop_codons(self.genetic_code)  # raises where there is none
 
 
 class SegmentationTask(Task):
@@ -235,10 +239,14 @@ class SegmentationTask(Task):
 
     def _decided(self) -> Iterator[tuple[Region, LabelArray, LabelArray]]:
         """Yield every region, its likeliest classes, and its labels that make up genes."""
-        cost = grammar(self.model.scheme, self.evaluation_config.breach, self.evaluation_config.edge)
+        config = self.evaluation_config
         for number, region in enumerate(self._regions):
             scores = self._log_probabilities.pop(number)
-            yield region, scores.argmax(1).astype(np.int8), likeliest_labels(scores, cost)
+            tokens = region.chromosome.tokens[region.start : region.end]
+            decoded = decode_genes(
+                scores, tokens, self.model.scheme, genetic_code=config.genetic_code, edge=config.edge
+            )
+            yield region, scores.argmax(1).astype(np.int8), decoded
 
     def _write(self, folder: RunFolder, groups: tuple[Group, ...]) -> None:
         windows = self.trainer.datamodule.windows  # type: ignore[attr-defined]

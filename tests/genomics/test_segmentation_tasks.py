@@ -16,7 +16,7 @@ from genomics.alphabet import decode
 from genomics.annotations import read_labelled
 from genomics.datasets.segments import SegmentDataModule
 from genomics.features import read_gff3
-from genomics.gene_decoding import grammar, likeliest_labels, segments
+from genomics.gene_decoding import decode_genes, segments
 from genomics.gene_labels import CODING, UNKNOWN
 from genomics.segmentation import SegmentationModel
 from genomics.segmentation_results import SegmentationResults, write_gff3
@@ -118,7 +118,8 @@ def test_predicted_genes_can_be_read_again(run: Path) -> None:
     tokens = torch.from_numpy(module.regions["test"][0].chromosome.tokens.astype(np.int64))
     with torch.inference_mode():
         rows = [model(tokens[None, i : i + 512])[0] for i in range(0, len(tokens), 512)]
-    decoded = likeliest_labels(torch.cat(rows).log_softmax(-1).half().numpy(), grammar(CODING))
+    scores = torch.cat(rows).log_softmax(-1).half().numpy()
+    decoded = decode_genes(scores, module.regions["test"][0].chromosome.tokens, CODING)
     expected = [(s.start, s.end, s.strand, s.phase) for s in segments(decoded)]
     lines = (run / "predictions.gff3").read_text().splitlines()
     assert lines[0] == "##gff-version 3"
@@ -157,7 +158,7 @@ def test_genes_of_whole_genomes(run: Path, tmp_path: Path) -> None:
         with torch.inference_mode():
             rows = [model(tokens[None, i : i + 128])[0] for i in range(0, len(tokens), 128)]
         scores = torch.cat(rows).log_softmax(-1).half().numpy()
-        expected += len(segments(likeliest_labels(scores, grammar(CODING, edge=0))))
+        expected += len(segments(decode_genes(scores, chromosome.tokens, CODING, edge=0)))
     assert len(lines) == expected
 
 
@@ -223,7 +224,7 @@ def test_names_in_gff3_are_escaped(tmp_path: Path) -> None:
     assert (feature.chrom, feature.start, feature.end, feature.strand) == (name, 101, 104, "+")
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "breach", "edge"])
+@pytest.mark.parametrize("name", ["bootstrap", "edge"])
 def test_refused_evaluations(name: str) -> None:
     options: dict[str, Any] = {name: -1}
     with pytest.raises(UserError, match=rf"evaluation\.{name}: expected zero or more, got -1"):
