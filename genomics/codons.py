@@ -110,7 +110,7 @@ def _forbidden(tokens: TokenArray, stops: tuple[str, ...]) -> Bool[np.ndarray, "
 
 def _kinds(scheme: LabelScheme) -> Int[np.ndarray, "classes classes"]:
     outside = [name for name in ("background", "utr+") if name in scheme.classes]
-    steps = [(place, "cds+0", "start") for place in outside]
+    steps: list[tuple[str, str, str]] = [(place, "cds+0", "start") for place in outside]
     steps += [("cds+2", place, "stop") for place in outside]
     steps += [
         ("cds+2", "cds+0", "go on"),

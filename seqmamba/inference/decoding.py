@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from seqmamba.errors import UserError
-from seqmamba.inference.graphs import GraphedSteps
+from seqmamba.inference.fused_steps import FusedSteps, fusion_obstacle
+from seqmamba.inference.graphs import GraphedSteps, contiguous_copy
 from seqmamba.inference.model import TokenModel, evaluation_mode, require_tokens, step_period
 from seqmamba.inference.philox import uniforms
 from seqmamba.inference.sampling import SamplingConfig, draw
@@ -17,6 +19,7 @@ from seqmamba.inference.stopping import StopRule
 from seqmamba.nn.options import require_whole
 from seqmamba.nn.state import describe_state, map_state, register_state, repeat_rows, select_rows
 from seqmamba.ops.draw import Draws
+from seqmamba.ops.in_place import updating_states_in_place
 
 _LONG = 16  # steps of a graph, at least: they share the casts of the weights and one update of the buffers
 
@@ -82,6 +85,7 @@ class TokenBlock(NamedTuple):
 class Decoder:
     """Draws tokens in constant memory: step by step, or on a GPU whole periods of steps as CUDA graphs.
 
+    Where `fusion_obstacle` has none, a step is one kernel and the drawing.
     The period is that of the model (`step_period`). There are two graphs, of several periods and of one.
     Steps short of a period, and those up to the next border of two, run without: the numbers are the same.
 
@@ -119,6 +123,7 @@ class Decoder:
         self._active: GraphedSteps[Generation] | None = None  # holds the state, if any does
         self._eager_state = start
         self._weights = _fingerprint(model)
+        self._fused = FusedSteps(model) if fusion_obstacle(model) is None else None  # of the graphs
 
     @property
     def graphed(self) -> bool:
@@ -161,6 +166,7 @@ class Decoder:
         if weights != self._weights:
             self._eager_state, self._active, self._graphs = self._state, None, {}
             self._weights = weights
+            self._fused = None if self._fused is None else FusedSteps(self.model)
 
     @property
     def _state(self) -> Generation:
@@ -195,30 +201,44 @@ class Decoder:
         if whole_periods and self._steady:
             return self._replay(numbers)
         before = self._state
-        draws, self._eager_state = self._decode(before, numbers)
+        draws, self._eager_state = self._step_by_step(before, numbers)
         self._active = None
         self._since_border = (self._since_border + n_steps) % self._period
         if whole_periods:
             self._steady = describe_state(before) == describe_state(self._eager_state)
         return draws
 
+    def _step_by_step(self, state: Generation, numbers: Tensor) -> tuple[Draws, Generation]:
+        """Take steps without a graph, by the same kernels: which steps a graph takes must not be seen."""
+        if self._fused is None:
+            return self._decode(state, numbers, None)
+        with updating_states_in_place():
+            return self._decode(map_state(contiguous_copy, state), numbers, FusedSteps(self.model))
+
     def _replay(self, numbers: Tensor) -> Draws:
         n_steps = numbers.shape[1]
         if n_steps not in self._graphs:
-            self._graphs[n_steps] = GraphedSteps(self._decode, self._state, in_place=True)
+            decode = partial(self._decode, fused=self._fused)
+            self._graphs[n_steps] = GraphedSteps(decode, self._state, in_place=True)
         steps = self._graphs[n_steps]
         if steps is not self._active:
             steps.load(self._state)
         self._active = steps
         return steps(numbers)
 
-    def _decode(self, state: Generation, numbers: Tensor) -> tuple[Draws, Generation]:
+    def _decode(
+        self, state: Generation, numbers: Tensor, fused: FusedSteps | None
+    ) -> tuple[Draws, Generation]:
         """Take as many steps as there are random numbers for each row."""
         model_state, tokens, rows, positions, done = state
         made = Draws.empty(*reversed(numbers.shape), device=numbers.device)  # a step's are contiguous
         for number, *step in zip(numbers.unbind(dim=1), *made, strict=True):
-            logits, model_state = self.model(tokens[:, None], state=model_state, return_state=True)
-            tokens = draw(logits[:, -1], number, self.sampling, out=Draws(*step)).tokens
+            taken = None if fused is None else fused.step(tokens, model_state)
+            if taken is None:
+                logits, model_state = self.model(tokens[:, None], state=model_state, return_state=True)
+                taken = logits[:, -1], model_state
+            logits, model_state = taken
+            tokens = draw(logits, number, self.sampling, out=Draws(*step)).tokens
             if self.stop.tokens:
                 tokens.masked_fill_(done, self.stop.pad)
                 done = done | (tokens[:, None] == self._stop_tokens).any(dim=-1)

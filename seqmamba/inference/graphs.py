@@ -103,7 +103,7 @@ class GraphedSteps(Generic[State]):
         return self._outputs
 
     def _capture(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
-        state, self._inputs = map_state(_contiguous_copy, self._state), map_state(torch.clone, inputs)
+        state, self._inputs = map_state(contiguous_copy, self._state), map_state(torch.clone, inputs)
         device = _device(state)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(device):
@@ -226,7 +226,7 @@ def _overwrite(buffers: Any, state: Any) -> None:
         torch._foreach_copy_(targets, sources)
 
 
-def _contiguous_copy(x: Tensor) -> Tensor:
+def contiguous_copy(x: Tensor) -> Tensor:
     """A copy that steps can change in place, whatever the order in memory of what they were given."""
     return x.clone(memory_format=torch.contiguous_format)
 

@@ -104,7 +104,7 @@ class S4(Mixer):
             return self._finish(y), None
         hidden = None if state is None else state.hidden
         if x.shape[1] == 1 and hidden is not None and reset is None:
-            system, C = self._recurrence(rate)
+            system, C = self.recurrence(rate)
             step, hidden = lti_state_step(hidden, x[:, 0], system, C, self.D, activation="gelu")
             return self._gate(step[:, None]), S4State(hidden) if return_state else None
         options: dict[str, Any] = {"rate": rate, "reset": reset, "initial_state": hidden, "impl": self.impl}
@@ -151,7 +151,7 @@ class S4(Mixer):
             "discretisation": self.discretisation,
         }
 
-    def _recurrence(self, rate: float) -> tuple[LtiSystem, Tensor]:
+    def recurrence(self, rate: float) -> tuple[LtiSystem, Tensor]:
         """The discrete system and C, kept from step to step where no gradient or trace needs their making.
 
         A CUDA graph reads those made before it, if something keeps them for the graph, or makes its own.

@@ -85,6 +85,8 @@ DEVICE float exp2_fast(float x) { return flush_subnormal(__builtin_exp2f(flush_s
 DEVICE float log2_fast(float x) { return flush_subnormal(__builtin_log2f(flush_subnormal(x))); }
 DEVICE float reciprocal_fast(float x) { return flush_subnormal(1.0f / flush_subnormal(x)); }
 DEVICE float fused_multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+DEVICE float erf_exact(float x) { return __builtin_erff(x); }
+DEVICE float reciprocal_root(float x) { return 1.0f / __builtin_sqrtf(x); }
 
 // The bytes arrive no earlier than the wait for them, so that a missing wait shows.
 template <int BYTES> DEVICE void copy_async(void* shared, const void* global, EMULATED_PLACE) {

@@ -83,6 +83,8 @@ DEVICE float reciprocal_fast(float x) {
   return y;
 }
 DEVICE float fused_multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+DEVICE float erf_exact(float x) { return erff(x); }
+DEVICE float reciprocal_root(float x) { return rsqrtf(x); }
 
 // Copies of BYTES (4, 8 or 16, both ends aligned to it) from device to shared memory behind the thread's back.
 template <int BYTES> DEVICE void copy_async(void* shared, const void* global) {

@@ -1,0 +1,221 @@
+"""One step of a language model, from a token to logits, as a program of one kernel.
+
+Run operator by operator, a step of a small model spends its time between kernels: some hundred of them, each
+of a microsecond or two. Here one kernel takes the whole step, `seqmamba.ops.token_step`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from seqmamba.backbones.isotropic import Backbone, BlockStack
+from seqmamba.backbones.language_model import LanguageModel
+from seqmamba.backbones.multiscale import MultiScaleBackbone, StageState
+from seqmamba.backbones.state import BackboneState
+from seqmamba.nn.block import Block
+from seqmamba.nn.mamba import Mamba
+from seqmamba.nn.mlp import GatedMLP
+from seqmamba.nn.norm import LayerNorm, RMSNorm
+from seqmamba.nn.resampling import DownPool, UpPool
+from seqmamba.nn.s4 import S4
+from seqmamba.nn.state import MambaState, S4State
+from seqmamba.ops.token_step.instructions import Finish, Norm, Program, Vector
+
+MOST_MATRIX_BYTES = 40 * 2**20
+"""Larger models spend their steps reading weights, which a few blocks do not do as fast as all of a GPU."""
+
+
+def program_obstacle(model: nn.Module) -> str | None:
+    """Say why the steps of a model are no program, or None if they are one.
+
+    Args:
+        model: Any model.
+    """
+    if type(model) is not LanguageModel or model.lm_head is None:
+        return "it is no language model"
+    if model.backbone.config.direction != "causal":
+        return "it is not causal"
+    matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Embedding)]
+    if {x.dtype for x in matrices} not in ({torch.float32}, {torch.bfloat16}):
+        return "its matrices are neither all float32 nor all bfloat16"
+    if sum(x.numel() * x.element_size() for x in matrices) > MOST_MATRIX_BYTES:
+        return f"its matrices have more than {MOST_MATRIX_BYTES >> 20} MiB"
+    # the step size's own projection is read number by number, the others four at a time
+    linears = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and "dt_proj" not in name]
+    if any(linear.in_features % 4 for linear in linears):
+        return "one of its widths is no multiple of 4"
+    return next(filter(None, map(_block_obstacle, _blocks(model.backbone))), None)
+
+
+def _blocks(backbone: nn.Module) -> list[nn.Module]:
+    return [layer for stack in backbone.modules() if isinstance(stack, BlockStack) for layer in stack.layers]
+
+
+def _block_obstacle(layer: nn.Module) -> str | None:
+    if not isinstance(layer, Block):
+        return f"it has a {type(layer).__name__}"
+    mixer = layer.mixer
+    if isinstance(mixer, S4):
+        if mixer.P is not None:
+            return "the transition of its s4 is no diagonal"
+    elif isinstance(mixer, Mamba):
+        if mixer.A_imag is not None or mixer.bc_norm != "none" or mixer.dt_limit is not None:
+            return "its mamba has a complex state, norms or bounds"
+        if mixer.impl != "auto":
+            return f"its mamba is to run by {mixer.impl}"
+    else:
+        return f"it has the mixer {type(mixer).__name__}"
+    if layer.mlp is not None and not isinstance(layer.mlp, GatedMLP):
+        return f"it has a {type(layer.mlp).__name__}"
+    if getattr(layer.norm, "groups", 1) != 1:
+        return "its norms have groups"
+    return None
+
+
+def write_program(model: LanguageModel, state: BackboneState) -> tuple[Program, BackboneState]:
+    """Write the program that takes one step of a model.
+
+    Args:
+        model: One without an obstacle.
+        state: Its state before the step, contiguous; the program changes its tensors.
+
+    Returns:
+        The program, and the state after the step: the same tensors with other whole numbers.
+    """
+    head = cast(nn.Linear, model.lm_head)
+    writer = _Writer(Program(head.weight.dtype))
+    backbone = model.backbone
+    hidden = writer.program.vector(backbone.config.d_model)
+    writer.program.embed(_plain(model.embedding.weight), hidden)
+    if isinstance(backbone, MultiScaleBackbone):
+        layers = writer.stage(backbone, 0, hidden, state.layers)
+    else:
+        writer.stack(cast(BlockStack, backbone), hidden, state.layers)
+        layers = state.layers
+    vocabulary = model.config.vocab_size
+    bias = None if head.bias is None else _single(head.bias[:vocabulary])
+    norm = _norm(cast(nn.Module, backbone.norm_f))
+    writer.program.product(_plain(head.weight)[:vocabulary], bias, hidden, None, norm=norm)
+    return writer.program, BackboneState(layers)
+
+
+class _Writer:
+    """Writes the parts of a model into a program."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._scratch: dict[tuple[str, int], Vector] = {}
+
+    def vector(self, role: str, length: int) -> Vector:
+        """Return the vector of a role; blocks of one width share theirs."""
+        if (role, length) not in self._scratch:
+            self._scratch[role, length] = self.program.vector(length)
+        return self._scratch[role, length]
+
+    def stage(
+        self, model: MultiScaleBackbone, index: int, hidden: Vector, states: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """Write what `MultiScaleBackbone` does for one position from this stage on; see its ``_stream``."""
+        if index == len(model.up):
+            self.stack(model.centre, hidden, states[0].layers)
+            return states
+        state, coarser = cast(StageState, states[0]), states[1:]
+        down, up = cast(DownPool, model.down_pools[index]), cast(UpPool, model.up_pools[index])
+        if model.down:
+            self.stack(cast(BlockStack, model.down[index]), hidden, state.down)
+        frame = self.program.vector(down.linear.in_features)
+        self.program.load_window(state.window, hidden, frame)
+        self.program.shift_window(state.window, frame)
+        # what comes back of the frame before; only then may the one that is now complete take its place
+        self.program.add_held(state.held, state.phase, hidden)
+        phase = (state.phase + 1) % down.factor
+        if phase == 0:
+            coarse = self.program.vector(down.linear.out_features)
+            self._linear(down.linear, frame, coarse)
+            coarser = self.stage(model, index + 1, coarse, coarser)
+            self._linear(up.linear, coarse, state.held)
+        self.stack(cast(BlockStack, model.up[index]), hidden, state.up)
+        return (state._replace(phase=phase), *coarser)
+
+    def stack(self, stack: BlockStack, hidden: Vector, states: tuple[Any, ...]) -> None:
+        """Write blocks on a residual stream."""
+        for layer, state in zip(stack.layers, states, strict=True):
+            block = cast(Block, layer)
+            if isinstance(block.mixer, S4):
+                self._s4(block.mixer, _norm(block.norm), hidden, state)
+            else:
+                self._mamba(cast(Mamba, block.mixer), _norm(block.norm), hidden, state)
+            if block.mlp is not None and block.norm2 is not None:
+                mlp = cast(GatedMLP, block.mlp)
+                inner = self.vector("inner", mlp.fc2.in_features)
+                self._linear(mlp.fc1, hidden, inner, norm=_norm(block.norm2), finish=Finish.SILU_GATE)
+                self._linear(mlp.fc2, inner, hidden, finish=Finish.ADD)
+
+    def _s4(self, mixer: S4, norm: Norm, hidden: Vector, state: S4State) -> None:
+        system, readout = mixer.recurrence(1.0)
+        y = self.vector("y", hidden.length)
+        self.program.lti_step(
+            _plain(system.transition),
+            _plain(system.drive),
+            _plain(readout),
+            _single(mixer.D),
+            state.hidden,
+            hidden,
+            y,
+            norm,
+        )
+        self._linear(mixer.out_proj, y, hidden, finish=Finish.GATE_ADD)
+
+    def _mamba(self, mixer: Mamba, norm: Norm, hidden: Vector, state: MambaState) -> None:
+        dim = len(mixer.D)
+        u, z, y = (self.vector(role, dim) for role in ("u", "z", "y"))
+        selection = self.vector("selection", mixer.x_proj.out_features)
+        self.program.convolved_product(
+            _plain(mixer.in_proj.weight),
+            _optional(mixer.in_proj.bias),
+            hidden,
+            u,
+            z,
+            norm=norm,
+            weight=_single(mixer.conv1d.weight.squeeze(1)),
+            weight_bias=_optional(mixer.conv1d.bias),
+            state=state.conv,
+        )
+        self._linear(mixer.x_proj, u, selection)
+        self.program.scan_step(
+            _single(mixer.A_log),
+            _single(mixer.D),
+            _plain(mixer.dt_proj.weight),
+            _single(cast(Tensor, mixer.dt_proj.bias)),
+            state.scan,
+            u,
+            selection,
+            z,
+            y,
+        )
+        self._linear(mixer.out_proj, y, hidden, finish=Finish.ADD)
+
+    def _linear(self, layer: nn.Linear, source: Vector, target: Vector | Tensor, **options: Any) -> None:
+        self.program.product(_plain(layer.weight), _optional(layer.bias), source, target, **options)
+
+
+def _norm(layer: nn.Module) -> Norm:
+    norm = cast(RMSNorm | LayerNorm, layer)
+    bias = norm.bias if isinstance(norm, LayerNorm) else None
+    return Norm(_single(norm.weight), _optional(bias), norm.eps)
+
+
+def _plain(x: Tensor) -> Tensor:
+    """A tensor as it lies in memory, without gradients and without a pending conjugation."""
+    return x.detach().resolve_conj().contiguous()
+
+
+def _single(x: Tensor) -> Tensor:
+    return _plain(x).float()
+
+
+def _optional(x: Tensor | None) -> Tensor | None:
+    return None if x is None else _single(x)

@@ -1,0 +1,1 @@
+"""One step of a whole model as one kernel that works through a program of instructions."""

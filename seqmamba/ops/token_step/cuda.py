@@ -1,0 +1,111 @@
+"""Running a program on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seqmamba.ops.cuda import runtime
+from seqmamba.ops.token_step.instructions import WORDS, Program
+
+SOURCE = Path(__file__).with_name("program.cu")
+CLUSTERS_CAPABILITY = (9, 0)
+"""The first that has clusters; before it a block works alone."""
+
+_LARGEST = 8  # blocks of a cluster that every such GPU can place, and rows that registers suffice for
+_BLOCKS = 128  # at a time, of about 132 multiprocessors
+_WARPS = 16
+_MOST_SHARED_BYTES = 200 * 1024
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a batch is spread over a GPU.
+
+    Attributes:
+        cluster: Blocks that work on the same rows.
+        rows: Rows that they share.
+        warps: Warps of a block.
+    """
+
+    cluster: int
+    rows: int
+    warps: int = _WARPS
+
+    @classmethod
+    def of(cls, batch: int, clusters: bool = True) -> Shape:
+        """Choose the fewest rows a cluster, then the most blocks a cluster, that run all at once.
+
+        Args:
+            batch: Sequences.
+            clusters: Whether the GPU has clusters.
+        """
+        widest = _LARGEST if clusters else 1
+        rows = 1
+        while rows < _LARGEST and -(-batch // rows) * widest > _BLOCKS:
+            rows *= 2
+        cluster = widest
+        while cluster > 1 and -(-batch // rows) * cluster > _BLOCKS:
+            cluster //= 2
+        return cls(cluster, rows)
+
+    def constants(self, program: Program) -> dict[str, int]:
+        """Return the constants of program.cu's compilation."""
+        weights = int(program.matrix_dtype == torch.bfloat16)
+        return {"CLUSTER": self.cluster, "ROWS": self.rows, "WEIGHTS": weights, "WARPS": self.warps}
+
+    def shared_bytes(self, program: Program) -> int:
+        """Return what a block needs of shared memory: vectors and instructions."""
+        return 4 * (program.row_floats * self.rows + len(program) * WORDS)
+
+    def grid(self, batch: int) -> tuple[int, int, int]:
+        """Return the number of blocks."""
+        return (-(-batch // self.rows) * self.cluster, 1, 1)
+
+
+class LoadedProgram:
+    """A program on a GPU, ready to run.
+
+    Args:
+        program: What to run. It and what it names stay alive with this.
+        batch: Sequences of its states.
+        device: An NVIDIA GPU.
+    """
+
+    def __init__(self, program: Program, batch: int, device: torch.device) -> None:
+        clusters = runtime.device_properties(device).capability >= CLUSTERS_CAPABILITY
+        self.program, self.batch = program, batch
+        self.shape = Shape.of(batch, clusters)
+        self._code: Tensor = program.encode(self.shape.rows).to(device)
+
+    def __call__(self, tokens: Tensor, logits: Tensor) -> None:
+        """Take the step; the states that the program names are changed.
+
+        Args:
+            tokens: int64 (batch,), contiguous.
+            logits: Float32 (batch, vocabulary), contiguous; written.
+        """
+        shape = self.shape
+        own = (self._code, len(self.program), self.batch, self.program.row_floats * shape.rows)
+        runtime.launch(
+            SOURCE,
+            "run_program",
+            shape.constants(self.program),
+            shape.grid(self.batch),
+            32 * shape.warps,
+            shape.shared_bytes(self.program),
+            (tokens, logits, *own),
+        )
+
+
+def fits(program: Program, batch: int) -> bool:
+    """Tell whether a multiprocessor has the shared memory for a program.
+
+    Args:
+        program: Any.
+        batch: Sequences.
+    """
+    return Shape.of(batch).shared_bytes(program) <= _MOST_SHARED_BYTES
