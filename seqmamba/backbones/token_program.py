@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from seqmamba.backbones.isotropic import Backbone, BlockStack
+from seqmamba.backbones.isotropic import BlockStack
 from seqmamba.backbones.language_model import LanguageModel
 from seqmamba.backbones.multiscale import MultiScaleBackbone, StageState
 from seqmamba.backbones.state import BackboneState
@@ -22,7 +22,8 @@ from seqmamba.nn.norm import LayerNorm, RMSNorm
 from seqmamba.nn.resampling import DownPool, UpPool
 from seqmamba.nn.s4 import S4
 from seqmamba.nn.state import MambaState, S4State
-from seqmamba.ops.token_step.instructions import Finish, Norm, Program, Vector
+from seqmamba.ops.token_step.instructions import Finish, Norm, Vector
+from seqmamba.ops.token_step.program import Program
 
 MOST_MATRIX_BYTES = 40 * 2**20
 """Larger models spend their steps reading weights, which a few blocks do not do as fast as all of a GPU."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from seqmamba.ops.cuda import runtime
-from seqmamba.ops.token_step.instructions import WORDS, Program
+from seqmamba.ops.token_step.instructions import WORDS
+from seqmamba.ops.token_step.program import Program
 
 SOURCE = Path(__file__).with_name("program.cu")
 CLUSTERS_CAPABILITY = (9, 0)

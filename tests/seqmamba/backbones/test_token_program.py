@@ -19,7 +19,7 @@ from seqmamba.nn import S4Options
 from seqmamba.nn.state import map_state
 from seqmamba.ops.cuda import runtime
 from seqmamba.ops.token_step.cuda import SOURCE, LoadedProgram, Shape
-from seqmamba.ops.token_step.instructions import Program
+from seqmamba.ops.token_step.program import Program
 
 VOCABULARY = 11
 SMALL = {"d_state": 4, "s4": S4Options(d_state=10)}
