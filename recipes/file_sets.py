@@ -38,6 +38,19 @@ class FileSet:
         )
 
 
+def released(module: str, version: int, base: str) -> FileSet:
+    """Describe the set of a recipe that keeps its files as released.
+
+    Args:
+        module: ``__file__`` of its ``prepare.py``; the folder of that has the name of the set and
+            ``files.sha256``.
+        version: See `FileSet`.
+        base: See `FileSet`.
+    """
+    folder = Path(module).parent
+    return FileSet(folder.name, version, base, read_digests(folder / "files.sha256"))
+
+
 def read_digests(path: Path) -> dict[str, str]:
     """Read a file that ``sha256sum`` writes and checks: a digest, two spaces and a path in each line.
 

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
-from recipes.file_sets import FileSet, prepare_files, read_digests
+from recipes.file_sets import prepare_files, released
 
 COMMIT = "605d8539830e16c85abe7826990958303ffc5e1c"
 
-PREPARATION = FileSet(
-    name="genomic_benchmarks",
+PREPARATION = released(
+    __file__,
     version=1,
     base=f"https://raw.githubusercontent.com/ML-Bioinfo-CEITEC/genomic_benchmarks/{COMMIT}/datasets/",
-    files=read_digests(Path(__file__).with_name("files.sha256")),
 )
 
-
-def prepare(cache: Path, source: Path | None = None) -> Path:
-    """Make the data set unless it is there.
-
-    Args:
-        cache: The data folder.
-        source: A folder with a copy of the release.
-
-    Returns:
-        The folder of the released files and ``manifest.json``.
-    """
-    return prepare_files(PREPARATION, cache, source)
+prepare = partial(prepare_files, PREPARATION)
