@@ -11,7 +11,7 @@ section 4.3.3 and appendix E.3.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,15 +25,42 @@ from seqmamba.paths import expand
 
 MAMMALS = ("human", "lemur", "mouse", "pig", "hippo")
 GREAT_APES = ("human", "chimpanzee", "gorilla", "orangutan", "bonobo")
-FORMS: Mapping[str, tuple[str, ...]] = {"mammals": MAMMALS, "great_apes": GREAT_APES}
-"""The two published forms: name -> species. Classes are numbered by sorted name."""
 
-VALIDATION = ("1", "3", "12", "13")
-TEST = ("5", "7", "9", "10", "11")
-"""Held-out chromosomes, of every species; all others train."""
+
+@dataclass(frozen=True)
+class SpeciesForm:
+    """Which species are told apart, and which chromosomes of each are held out.
+
+    Attributes:
+        species: Names of the species. Classes are numbered by sorted name.
+        validation: Chromosomes to validate on, of every species that has one of the name.
+        test: Chromosomes to test on; all others train.
+        chromosomes: Pattern of the names that count. Unplaced scaffolds (chrUn_..., chr1_..._random) are
+            in no published list.
+
+    Raises:
+        UserError: With fewer than two species.
+    """
+
+    species: tuple[str, ...]
+    validation: tuple[str, ...] = ("1", "3", "12", "13")
+    test: tuple[str, ...] = ("5", "7", "9", "10", "11")
+    chromosomes: str = "[0-9]+[AB]?|[XY]"
+
+    def __post_init__(self) -> None:
+        for name in ("species", "validation", "test"):  # YAML delivers lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(set(self.species)) < 2:
+            raise UserError(f"species: expected at least two, got {', '.join(self.species) or 'none'}")
+
+
+FORMS: Mapping[str, SpeciesForm] = {
+    "mammals": SpeciesForm(MAMMALS),
+    "great_apes": SpeciesForm(GREAT_APES),
+}
+"""The two published forms."""
 
 _ENDINGS = (".fna", ".fa", ".fna.gz", ".fa.gz")
-_NAME = re.compile(r"[0-9]+[AB]?|[XY]")
 _DRAWS = 1000
 
 
@@ -53,7 +80,7 @@ class SpeciesGenomes:
 
     Args:
         folder: Folder with one folder a species.
-        species: Names of the species, at least two.
+        form: The species, and what is held out.
         part: "train", "validation" or "test".
 
     Attributes:
@@ -63,11 +90,9 @@ class SpeciesGenomes:
         UserError: If a species has no folder, or no chromosome of the part.
     """
 
-    def __init__(self, folder: str | Path, species: Sequence[str], part: str) -> None:
-        if len(set(species)) < 2:
-            raise UserError(f"species: expected at least two, got {', '.join(species) or 'none'}")
-        self.species = tuple(sorted(set(species)))
-        self._chromosomes = [_chromosomes(expand(folder) / name, part) for name in self.species]
+    def __init__(self, folder: str | Path, form: SpeciesForm, part: str) -> None:
+        self.species = tuple(sorted(set(form.species)))
+        self._chromosomes = [_chromosomes(expand(folder) / name, form, part) for name in self.species]
 
     def draw(self, length: int, generator: np.random.Generator, species: int | None = None) -> Window:
         """Draw a window: species, chromosome and start uniformly; a chromosome that is shorter starts at 0.
@@ -134,7 +159,7 @@ class _Chromosome:
     length: int
 
 
-def _chromosomes(folder: Path, part: str) -> list[_Chromosome]:
+def _chromosomes(folder: Path, form: SpeciesForm, part: str) -> list[_Chromosome]:
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder", hint="expected one folder a species with chr1.fna, chr2.fna, ..."
@@ -146,17 +171,17 @@ def _chromosomes(folder: Path, part: str) -> list[_Chromosome]:
             for path in sorted(folder.glob(f"chr*{ending}"))
             if path.name.endswith(ending)
         }
-    named = {"validation": VALIDATION, "test": TEST}
-    held_out = {*VALIDATION, *TEST}
-    # Unplaced scaffolds (chrUn_..., chr1_..._random) are in no published list.
-    files = {name: path for name, path in files.items() if _NAME.fullmatch(name)}
+    named = {"validation": form.validation, "test": form.test}
+    held_out = {*form.validation, *form.test}
+    files = {name: path for name, path in files.items() if re.fullmatch(form.chromosomes, name)}
     wanted = [
         name for name in sorted(files) if (name in named[part] if part in named else name not in held_out)
     ]
     if not wanted:
         raise UserError(
             f"{folder}: has no chromosome for {part}",
-            hint=f"chromosomes {', '.join(VALIDATION)} validate, {', '.join(TEST)} test, the others train",
+            hint=f"chromosomes {', '.join(form.validation)} validate, {', '.join(form.test)} test, "
+            "the others train",
         )
     return [_first_record(files[name]) for name in wanted]
 

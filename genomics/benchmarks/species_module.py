@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from genomics.benchmarks.species import FORMS, SpeciesGenomes, Window
+from genomics.benchmarks.species import FORMS, SpeciesForm, SpeciesGenomes, Window
 from genomics.datasets.module import Batch, RecordsDataModule
 from genomics.datasets.records import LabelledSequences, TokenStore
 from genomics.leaks import LeakReport
@@ -29,7 +29,7 @@ class SpeciesDataModule(RecordsDataModule):
 
     Args:
         folder: Folder with one folder a species; see `genomics.benchmarks.species`.
-        form: ``mammals`` (HyenaDNA) or ``great_apes`` (Mamba).
+        form: ``mammals`` (HyenaDNA), ``great_apes`` (Mamba), or species of one's own and what is held out.
         length: Bases of a window.
         train_windows: Windows of a training epoch; Mamba's papers use 1,024 batches of 64.
         eval_windows: Windows to validate on, and as many to test on.
@@ -41,7 +41,7 @@ class SpeciesDataModule(RecordsDataModule):
     def __init__(
         self,
         folder: str,
-        form: str = "mammals",
+        form: str | SpeciesForm = "mammals",
         length: int = 1024,
         train_windows: int = 65_536,
         eval_windows: int = 1_000,
@@ -50,12 +50,14 @@ class SpeciesDataModule(RecordsDataModule):
         seed: int = 1,
     ) -> None:
         super().__init__(SplitConfig(by="column"), batch_size, num_workers, None, seed)
-        if form not in FORMS:
-            raise UserError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+        if isinstance(form, str):
+            if form not in FORMS:
+                raise UserError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+            form = FORMS[form]
         for name, value, least in (
             ("length", length, 1),
             ("train_windows", train_windows, batch_size),
-            ("eval_windows", eval_windows, len(FORMS[form])),
+            ("eval_windows", eval_windows, len(form.species)),
         ):
             if value < least:
                 raise UserError(f"{name}: expected at least {least}, got {value}")
@@ -71,7 +73,8 @@ class SpeciesDataModule(RecordsDataModule):
         self.assignment = self._records.split
         self.notes: list[str] = []
         self.explanation = (
-            "By chromosome: 1, 3, 12, 13 for validation, 5, 7, 9, 10, 11 for test, of each species."
+            f"By chromosome: {', '.join(self.form.validation)} for validation, {', '.join(self.form.test)} "
+            "for test, of each species."
         )
         # Parts are different chromosomes, and every window would have to be read to look for copies.
         self.leaks = LeakReport(counts={"affected": 0, "held_out": 2 * self.eval_windows})
@@ -88,14 +91,15 @@ class SpeciesDataModule(RecordsDataModule):
         )
 
     def _read(self) -> LabelledSequences:
-        species = FORMS[self.form]
-        self.genomes = SpeciesGenomes(self.folder, species, "train")
+        self.genomes = SpeciesGenomes(self.folder, self.form, "train")
         chosen: list[tuple[SpeciesGenomes, Window, str]] = [
             (self.genomes, window, "train")
-            for window in self.genomes.fixed_list(len(species), self.length, self.seed, most_unknown=1.0)
+            for window in self.genomes.fixed_list(
+                len(self.genomes.species), self.length, self.seed, most_unknown=1.0
+            )
         ]
         for number, part in enumerate(_HELD_OUT):
-            genomes = SpeciesGenomes(self.folder, species, part)
+            genomes = SpeciesGenomes(self.folder, self.form, part)
             # The list does not depend on the run's seed: every model is tested on the same windows.
             windows = genomes.fixed_list(self.eval_windows, self.length, seed=number)
             chosen += [(genomes, window, part) for window in windows]

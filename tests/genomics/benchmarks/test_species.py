@@ -11,7 +11,7 @@ from release_files import random_letters
 
 from genomics.alphabet import N, decode
 from genomics.benchmarks import SpeciesDataModule
-from genomics.benchmarks.species import GREAT_APES, SpeciesGenomes
+from genomics.benchmarks.species import GREAT_APES, SpeciesForm, SpeciesGenomes
 from seqmamba.errors import UserError
 
 NAMES = ("1", "5", "2", "X")  # validation, test, train, train
@@ -35,7 +35,7 @@ def letters_of(folder: Path, species: str, name: str) -> str:
 
 def test_windows_come_from_their_part_only(folder: Path) -> None:
     for part, names in (("train", ("2", "X")), ("validation", ("1",)), ("test", ("5",))):
-        genomes = SpeciesGenomes(folder, ("pig", "cow"), part)
+        genomes = SpeciesGenomes(folder, SpeciesForm(("pig", "cow")), part)
         assert genomes.species == ("cow", "pig")
         generator = np.random.default_rng(0)
         seen: Counter[tuple[str, str]] = Counter()
@@ -51,14 +51,14 @@ def test_windows_come_from_their_part_only(folder: Path) -> None:
 
 
 def test_the_last_window_of_a_chromosome_is_drawn_too(folder: Path) -> None:
-    genomes = SpeciesGenomes(folder, ("pig", "cow"), "test")
+    genomes = SpeciesGenomes(folder, SpeciesForm(("pig", "cow")), "test")
     generator = np.random.default_rng(0)
     starts = {genomes.draw(398, generator).start for _ in range(100)}
     assert starts == {0, 1, 2}
 
 
 def test_a_short_chromosome_is_padded_with_n_on_the_left(folder: Path) -> None:
-    genomes = SpeciesGenomes(folder, ("pig", "cow"), "test")
+    genomes = SpeciesGenomes(folder, SpeciesForm(("pig", "cow")), "test")
     window = genomes.draw(500, np.random.default_rng(0))
     tokens = genomes.fetch(window, 500)
     assert (tokens[:100] == N).all()
@@ -69,7 +69,7 @@ def test_the_fixed_list_is_fixed_balanced_and_known(folder: Path) -> None:
     (folder / "pig" / "chr5.fna").write_text(
         ">chr5\n" + "N" * 300 + letters_of(folder, "pig", "5")[:100] + "\n"
     )
-    genomes = SpeciesGenomes(folder, ("pig", "cow"), "test")
+    genomes = SpeciesGenomes(folder, SpeciesForm(("pig", "cow")), "test")
     windows = genomes.fixed_list(20, 50, seed=3)
     assert windows == genomes.fixed_list(20, 50, seed=3)
     assert windows != genomes.fixed_list(20, 50, seed=4)
@@ -86,7 +86,7 @@ def test_scaffolds_do_not_train_and_packed_files_are_read(folder: Path) -> None:
     packed = letters_of(folder, "pig", "2")
     (folder / "pig" / "chr2.fna").unlink()
     (folder / "pig" / "chr2A.fna.gz").write_bytes(gzip.compress(f">chr2A\n{packed}\n".encode()))
-    genomes = SpeciesGenomes(folder, ("pig", "cow"), "train")
+    genomes = SpeciesGenomes(folder, SpeciesForm(("pig", "cow")), "train")
     generator = np.random.default_rng(0)
     windows = [genomes.draw(50, generator) for _ in range(20)]
     found = [decode(genomes.fetch(window, 50)) for window in windows if window.species == 1]
@@ -108,7 +108,7 @@ def test_what_is_refused(folder: Path, what: str) -> None:
     else:
         species, message = ("pig", "pig"), "expected at least two"
     with pytest.raises(UserError, match=message):
-        SpeciesGenomes(folder, species, "test")
+        SpeciesGenomes(folder, SpeciesForm(species), "test")
 
 
 @pytest.fixture
