@@ -5,15 +5,14 @@ python -m recipes.genomics.gene_segmentation.figure RUN... -o FIGURE.svg [--metr
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from genomics.metrics import Estimate
-from genomics.plots import against_context
 from genomics.segmentation_metrics import accuracy_gain
 from genomics.segmentation_results import Group, SegmentationResults
+from recipes.genomics.context_figure import Lines, run_figure
 from seqmamba.errors import UserError
 from seqmamba.training.run_folder import RunFolder
 
@@ -80,18 +79,12 @@ def gains(lines: dict[str, dict[int, Group]]) -> list[str]:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Write the figure; print the gains of accuracy with their 95 % intervals."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders, tested")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="SVG, PNG or PDF file")
-    parser.add_argument("--metric", default="accuracy", help="a name in results.json")
-    args = parser.parse_args(words)
-    try:
-        lines = collect(args.runs)
-        figure = against_context(values(lines, args.metric), ylabel=args.metric.replace("_", " "))
-        figure.savefig(args.output)
-        print("\n".join(gains(lines)))
-    except UserError as error:
-        raise SystemExit(f"error: {error.message}") from None
+
+    def read(runs: Sequence[Path], metric: str) -> tuple[Lines, list[str]]:
+        lines = collect(runs)
+        return values(lines, metric), gains(lines)
+
+    run_figure(__doc__, read, words)
 
 
 if __name__ == "__main__":
