@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from genomics.benchmarks.tables import read_rows
 from genomics.metrics import Estimate, evaluate
@@ -129,14 +129,29 @@ def score_brca1(
         raise UserError(f"effects: expected {len(variants)} finite numbers, got shape {values.shape}")
     labels = np.array([one.label for one in variants])
     kept = labels != "INT" if intermediate == "left_out" else np.ones(len(labels), dtype=bool)
+    return harm_areas(values[kept], labels[kept] == "LOF", n_bootstrap=n_bootstrap)
+
+
+def harm_areas(
+    effects: Float[np.ndarray, " n"], harmful: Bool[np.ndarray, " n"], *, n_bootstrap: int = 1000
+) -> dict[str, Estimate]:
+    """Say how well effects tell harmful variants from the others.
+
+    Args:
+        effects: One finite number a variant: the lower, the more harmful.
+        harmful: Which are.
+        n_bootstrap: Resamples behind the intervals.
+
+    Returns:
+        ``auroc`` and ``auprc`` of the harmful ones, with 95 % intervals.
+    """
     # Both areas depend on the order alone; ranks make numbers between 0 and 1 of it.
-    harm = np.unique(-values[kept], return_inverse=True)[1] / max(len(values), 2)
-    lost = (labels[kept] == "LOF").astype(np.int64)
+    harm = np.unique(-effects, return_inverse=True)[1] / max(len(effects), 2)
     found = evaluate(
         np.stack([1 - harm, harm], axis=1),
-        lost,
+        harmful.astype(np.int64),
         "classification",
-        ("functional", "lost"),
+        ("harmless", "harmful"),
         n_bootstrap=n_bootstrap,
     )
     return {name: found[name] for name in ("auroc", "auprc")}

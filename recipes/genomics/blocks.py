@@ -30,3 +30,9 @@ def write_blocks(path: Path, name: str, length: int) -> dict[str, int]:
             bases[part] = bases.get(part, 0) + end - start
             out.write(f"{name}\t{start}\t{end}\t{part}\n")
     return bases
+
+
+def read_part(path: Path, part: str) -> list[tuple[int, int]]:
+    """Read the stretches of one part from what `write_blocks` wrote, 0-based and half-open."""
+    rows = (line.split("\t") for line in path.read_text(encoding="ascii").splitlines())
+    return [(int(start), int(end)) for _, start, end, found in rows if found == part]

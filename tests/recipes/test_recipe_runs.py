@@ -24,6 +24,9 @@ def lay_out(data: dict[str, Any], folder: Path) -> None:
     if "benchmark" in data:
         lay_out_benchmark(data["benchmark"], folder)
         return
+    if "form" in data:
+        lay_out_species(data, folder)
+        return
     if "genomes" in data:
         unlabelled = isinstance(data["genomes"], list)
         (lay_out_unlabelled if unlabelled else lay_out_genomes)(data, folder)
@@ -81,6 +84,16 @@ def lay_out_genomes(data: dict[str, Any], folder: Path) -> None:
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
+def lay_out_species(data: dict[str, Any], folder: Path) -> None:
+    """Write tiny chromosomes for every species of a data section, one that trains among them."""
+    form = data["form"]
+    for seed, species in enumerate(form["species"]):
+        place = Path(data["folder"].replace("${SEQMAMBA_DATA}", str(folder))) / species
+        place.mkdir(parents=True)
+        for name in ("other", *form["validation"], *form["test"]):
+            (place / f"chr{name}.fna").write_text(f">{name}\n{random_letters(300, seed)}\n")
+
+
 def lay_out_unlabelled(data: dict[str, Any], folder: Path) -> None:
     """Write tiny FASTA and BED files in the places that a data section of pretraining names."""
     for seed, genome in enumerate(data["genomes"]):
@@ -95,6 +108,9 @@ def lay_out_unlabelled(data: dict[str, Any], folder: Path) -> None:
 
 def small(data: dict[str, Any]) -> list[str]:
     """Options that make the batches of a data section fit tiny files."""
+    if "form" in data:
+        sizes = {"length": 64, "train_windows": 8, "eval_windows": 4, "batch_size": 4, "num_workers": 0}
+        return [word for name, n in sizes.items() for word in (f"--data.init_args.{name}", str(n))]
     if "genomes" not in data:
         return ["--data.init_args.batch_size", "4"]
     if isinstance(data["genomes"], list):

@@ -48,7 +48,7 @@ def add_training(data: SpeciesDataModule, bases: int) -> LabelledSequences:
     )
 
 
-def evaluate_kmers(length: int, eval_windows: int, seed: int, bases: int = BASES) -> Results:
+def evaluate_kmers(length: int, eval_windows: int, seed: int, bases: int) -> Results:
     """Fit and test the baseline on the recipe's data.
 
     Args:
@@ -91,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     args = parser.parse_args(words)
     try:
-        results = evaluate_kmers(args.length, args.eval_windows, args.seed)
+        results = evaluate_kmers(args.length, args.eval_windows, args.seed, BASES)
     except UserError as error:
         raise SystemExit(f"error: {error.message}") from None
     args.output.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Drug class of antibiotic resistance genes."""

@@ -1,0 +1,1 @@
+"""Donor and acceptor sites of primate genes in 60 bases."""

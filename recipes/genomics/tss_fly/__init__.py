@@ -1,0 +1,1 @@
+"""The bases in front of a gene against those further upstream, in the fruit fly."""

@@ -1,0 +1,1 @@
+"""Scores of variants against what they do to the protein."""
