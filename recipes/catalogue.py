@@ -136,7 +136,7 @@ RECIPES = (
     Recipe(
         name="genomics/variant_effects",
         task="scores of substitutions against what they do to the protein",
-        data="6,000 substitutions in E. coli; 18.0 Mb of 3 genomes to pretrain on",
+        data="6,000 substitutions in E. coli; 17.9 Mb of 3 genomes to pretrain on",
         split="blocks of 100 kb",
         licence="GPL-2+",
         published="the base given its neighbours",
