@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from seqmamba.nn.both_ways import combine_directions, scan_both_ways
 from seqmamba.nn.config import MixerConfig
-from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
+from seqmamba.nn.mixer import Mixer, no_recurrent_state
 from seqmamba.nn.selective import SelectiveSSM, split_channels
 
 
@@ -52,17 +52,16 @@ class BidirectionalMamba(Mixer):
         """
         if state is not None or return_state:
             raise no_recurrent_state()
-        require_unit_rate(rate, "mamba")
         inner, z, *gates = split_channels(self.in_proj(x), self.n_projected)
         if self.combine == "add":
-            return self.out_proj(self._scan_both(inner, z, reset)), None
-        y_forward, _ = self.mamba_fwd.scan(inner, z, reset=reset)
-        y_reverse, _ = self.mamba_rev.scan(inner, z, reset=reset, reverse=True)
+            return self.out_proj(self._scan_both(inner, z, reset, rate)), None
+        y_forward, _ = self.mamba_fwd.scan(inner, z, reset=reset, rate=rate)
+        y_reverse, _ = self.mamba_rev.scan(inner, z, reset=reset, reverse=True, rate=rate)
         y = combine_directions(y_forward, y_reverse, self.combine, *gates)
         return self.out_proj(y), None
 
-    def _scan_both(self, inner: Tensor, z: Tensor, reset: Tensor | None) -> Tensor:
+    def _scan_both(self, inner: Tensor, z: Tensor, reset: Tensor | None, rate: float) -> Tensor:
         """Scan both ways and add."""
-        forward, _ = self.mamba_fwd.select(inner, reset=reset)
-        reverse, _ = self.mamba_rev.select(inner, reverse=True, reset=reset)
+        forward, _ = self.mamba_fwd.select(inner, reset=reset, rate=rate)
+        reverse, _ = self.mamba_rev.select(inner, reverse=True, reset=reset, rate=rate)
         return scan_both_ways(forward, reverse, z, reset, self.mamba_fwd.impl)

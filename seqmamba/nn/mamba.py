@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from seqmamba.nn.config import MixerConfig
-from seqmamba.nn.mixer import Mixer, require_unit_rate
+from seqmamba.nn.mixer import Mixer
 from seqmamba.nn.selective import SelectiveSSM, split_channels
 from seqmamba.nn.state import MambaState
 
@@ -37,7 +37,6 @@ class Mamba(SelectiveSSM, Mixer):
         rate: float = 1.0,
     ) -> tuple[Float[Tensor, "batch length dim"], MambaState | None]:
         """Mix along the length; see `Mixer.forward`."""
-        require_unit_rate(rate, "mamba")
         inner, z = split_channels(self.in_proj(x), 2)
-        y, new_state = self.scan(inner, z, reset=reset, state=state, return_state=return_state)
+        y, new_state = self.scan(inner, z, reset=reset, state=state, return_state=return_state, rate=rate)
         return self.out_proj(y), new_state

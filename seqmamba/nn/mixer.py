@@ -88,7 +88,7 @@ def require_unit_rate(rate: float, mixer: str) -> None:
     if rate != 1:
         raise UserError(
             f"rate: mixer {mixer} runs at the sampling rate it was trained at, got {rate}",
-            hint="a stack of s4 mixers can change its rate",
+            hint="a stack of mamba or s4 mixers can change its rate",
         )
 
 

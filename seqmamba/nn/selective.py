@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -80,13 +81,17 @@ class Selection(nn.Module):
             self.c_layernorm = RMSNorm(self.n_projected, self.bc_norm_eps)
 
     def operands(
-        self, u: Float[Tensor, "batch *length dim"], A: Inexact[Tensor, "dim state"] | None = None
+        self,
+        u: Float[Tensor, "batch *length dim"],
+        A: Inexact[Tensor, "dim state"] | None = None,
+        rate: float = 1.0,
     ) -> ScanOperands:
         """Make the scan's operands from its input.
 
         Args:
             u: The scan's input, of a sequence or of one step.
             A: What to hand on as A; ``None`` makes it from the parameters.
+            rate: Step sizes are multiplied by it; see `Mixer.forward`.
 
         Returns:
             What the scan takes, see `ScanOperands`.
@@ -101,9 +106,11 @@ class Selection(nn.Module):
             B, C = _as_complex(B), _as_complex(C)
         A = self.state_matrix(self.A_log) if A is None else A
         delta = F.linear(low_rank, self.dt_proj.weight)
-        if self.dt_limit is None:  # the scan adds the bias in float32, together with the softplus
+        if self.dt_limit is None and rate == 1:
+            # the scan adds the bias in float32, together with the softplus
             return u, delta, A, B, C, self.D, self.dt_proj.bias
-        return u, bounded_step_size(delta, self.dt_proj.bias, self.dt_limit), A, B, C, self.D, None
+        step_size = bounded_step_size(delta, self.dt_proj.bias, self.dt_limit or (0.0, math.inf))
+        return u, step_size * rate, A, B, C, self.D, None
 
     def state_matrix(self, A_log: Float[Tensor, "dim state"]) -> Inexact[Tensor, "dim state"]:
         """Return A with these decay rates, and the learned frequencies if it is complex.
@@ -140,6 +147,7 @@ class SelectiveSSM(Selection):
         reset: Bool[Tensor, "batch length"] | None = None,
         state: MambaState | None = None,
         return_state: bool = False,
+        rate: float = 1.0,
     ) -> tuple[Float[Tensor, "batch length dim"], MambaState | None]:
         """Convolve, select, scan and gate.
 
@@ -150,15 +158,18 @@ class SelectiveSSM(Selection):
             reset: True where a new packed sequence starts.
             state: State to start from; ``None`` is zero.
             return_state: Whether to return the state after the last position.
+            rate: See `Mixer.forward`.
 
         Returns:
             The gated output and the new float32 state (``None`` unless asked for).
         """
-        if state is not None and x.shape[1] == 1 and reset is None and not reverse and self.impl == "auto":
+        one_step = x.shape[1] == 1 and reset is None and not reverse and rate == 1
+        if state is not None and one_step and self.impl == "auto":
             y, state = self._step(x[:, 0], z[:, 0], state)
             return y[:, None], state if return_state else None
         conv_state, scan_state = (None, None) if state is None else state
-        (u, delta, A, B, C, D, bias), conv_state = self.select(x, conv_state, reverse, reset, return_state)
+        operands, conv_state = self.select(x, conv_state, reverse, reset, return_state, rate)
+        u, delta, A, B, C, D, bias = operands
         result = selective_scan(
             u,
             delta,
@@ -187,6 +198,7 @@ class SelectiveSSM(Selection):
         reverse: bool = False,
         reset: Bool[Tensor, "batch length"] | None = None,
         return_state: bool = False,
+        rate: float = 1.0,
     ) -> tuple[ScanOperands, Tensor | None]:
         """Convolve, and make the scan's operands from the result.
 
@@ -196,6 +208,7 @@ class SelectiveSSM(Selection):
             reverse: Whether to run right to left.
             reset: True where a new packed sequence starts.
             return_state: Whether to return the convolution's new state.
+            rate: See `Mixer.forward`.
 
         Returns:
             What `operands` returns, and the convolution's new state (``None`` unless asked for).
@@ -208,8 +221,9 @@ class SelectiveSSM(Selection):
             reverse=reverse,
             reset=reset,
             impl=self.impl,
+            rate=rate,
         )
-        return self.operands(u), conv_state
+        return self.operands(u, rate=rate), conv_state
 
     def _step(
         self, x: Float[Tensor, "batch dim"], z: Float[Tensor, "batch dim"], state: MambaState

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from seqmamba.errors import UserError
 from seqmamba.ops import causal_conv1d
 
 
@@ -18,6 +22,7 @@ def convolve_causally(
     reverse: bool = False,
     reset: Bool[Tensor, "batch length"] | None = None,
     impl: str = "auto",
+    rate: float = 1.0,
 ) -> tuple[Float[Tensor, "batch length dim"], Float[Tensor, "batch past dim"] | None]:
     """Run the convolution along the length; the module's own forward is not used.
 
@@ -30,13 +35,22 @@ def convolve_causally(
         reverse: Whether to run right to left.
         reset: True where a new packed sequence starts.
         impl: Implementation of the operator.
+        rate: Training sampling rate over the input's; the taps stay where they were in time.
 
     Returns:
         The output, and the new state (``None`` unless asked for).
+
+    Raises:
+        UserError: If a state meets a rate below 1, at which the convolution would need a longer one.
     """
+    weight = conv1d.weight.squeeze(1)
+    if rate != 1:
+        if rate < 1 and (state is not None or return_state):
+            raise UserError(f"rate: expected at least 1 where a state is carried, got {rate}")
+        weight = taps_at_rate(weight, rate)
     result = causal_conv1d(
         x,
-        conv1d.weight.squeeze(1),
+        weight,
         conv1d.bias,
         activation=activation,
         initial_state=state,
@@ -46,3 +60,29 @@ def convolve_causally(
         impl=impl,
     )
     return (result, None) if isinstance(result, Tensor) else result
+
+
+def taps_at_rate(weight: Float[Tensor, "dim width"], rate: float) -> Float[Tensor, "dim taps"]:
+    """Return the kernel that does at another sampling rate what this one did at that of the training.
+
+    A tap reaches back a fixed time. Where that falls between two samples of the input, the tap is shared out
+    to both as linear interpolation would read them, so that a constant input gives the same output.
+
+    Args:
+        weight: Kernel of a causal convolution, the newest sample last.
+        rate: Training sampling rate over the input's.
+
+    Returns:
+        The kernel for the input's rate; it is as wide as the given one, or wider for a rate below 1.
+
+    Raises:
+        UserError: If the rate is not a positive number.
+    """
+    if not (math.isfinite(rate) and rate > 0):
+        raise UserError(f"rate: expected a positive number, got {rate}")
+    width = weight.shape[1]
+    taps = max(width, math.ceil((width - 1) / rate) + 1)
+    back = torch.arange(width - 1, -1, -1, device=weight.device) / rate  # in samples of the input
+    at = torch.arange(taps - 1, -1, -1, device=weight.device)
+    share = (1 - (back[:, None] - at).abs()).clamp(min=0)
+    return weight @ share.to(weight.dtype)

@@ -459,7 +459,7 @@ def test_saved_and_loaded(tmp_path):
             "state: expected the 3 stages of this backbone, got StageState, BackboneState",
         ),
         (lambda b: b(torch.randn(1, 5, 8), state=b.init_state(2)), "state: expected a batch of 1, got 2"),
-        (lambda b: b(torch.randn(1, 5, 8), rate=2.0), "rate: mixer mamba runs at the sampling rate"),
+        (lambda b: b(torch.randn(1, 5, 8), rate=-2.0), "rate: expected a positive number"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
