@@ -182,7 +182,7 @@ class Backbone(BlockStack, HubModel):
             reset: True where a new packed sequence starts; see `seqmamba.nn.packing`.
             state: State after the previous chunk, causal only; ``None`` starts a sequence.
             return_state: Whether to return the state too.
-            rate: Training sampling rate over the input's, for mixers whose steps have a length in time (mamba,
+            rate: Training sampling rate over the input's, for mixers whose steps last a time (mamba,
                 s4): 2 where the input has half the samples a second.
 
         Returns:
