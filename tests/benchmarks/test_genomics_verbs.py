@@ -1,0 +1,119 @@
+"""Measuring the genomics verbs: every case gives a complete result; the README has the kept tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import genomics_verbs
+import pytest
+import whole_runs
+from genomics_inputs import Inputs, Scale, random_chromosome, write_models
+from genomics_verbs import CASES, Case
+
+from seqmamba.benchmarks.results import read
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).with_name("results") / "genomics"
+TINY = Scale(chromosome=6000, bases=2048, sequences=2, long_variants=2, variants=9, window=512, mutated=2)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    words = write_models(folder, d_model=8, layers=1, recipe=(8, 1))
+    assert words["segmentation"].startswith(
+        "1 x 8, as genomics/gene_segmentation, averages both strands, 0.00M"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    return Inputs(tmp_path_factory.mktemp("inputs") / "tiny", random_chromosome(6000), TINY)
+
+
+each_case = pytest.mark.parametrize(
+    "case", CASES, ids=[f"{number} {case.verb}" for number, case in enumerate(CASES)]
+)
+
+
+def check(case: Case, models: Path, inputs: Inputs, device: str) -> None:
+    amounts = {
+        "variants": {TINY.variants, TINY.long_variants},
+        "bases": {TINY.bases, 2 * TINY.bases, TINY.chromosome},
+        "bases mutated": {TINY.mutated},
+    }
+    assert case.run(models, inputs, device) in amounts[case.unit]
+
+
+@each_case
+def test_every_case_gives_a_complete_result(case: Case, models: Path, inputs: Inputs) -> None:
+    check(case, models, inputs, "cpu")
+
+
+@pytest.mark.gpu
+@each_case
+def test_every_case_gives_a_complete_result_on_a_gpu(case: Case, models: Path, inputs: Inputs) -> None:
+    check(case, models, inputs, "cuda")
+
+
+def test_a_result_that_is_not_complete_has_no_time(models: Path, inputs: Inputs, tmp_path: Path) -> None:
+    short = Inputs(tmp_path / "short", random_chromosome(6000), TINY)
+    Path(short.sequences).write_text(">only\nACGT\n")  # one sequence of two
+    row = whole_runs.measure(
+        genomics_verbs.predict, (models, short, "cpu"), (models, inputs, "cpu"), "cpu", "genomics_verbs"
+    )
+    assert row["status"] == "FAIL"
+    assert "AssertionError" in row["detail"]
+
+
+def test_the_script_measures_and_writes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    genome, file = tmp_path / "g.fa", tmp_path / "verbs.json"
+    genome.write_text(">short\nACGT\n>long\n" + "ACGTTGCA" * 600 + "\n")
+    sizes = "--chromosome 99999 --bases 2048 --sequences 2 --d-model 8 --layers 1 --recipe 8 1"
+    command = [
+        "--device",
+        "cpu",
+        "--genome",
+        str(genome),
+        "--only",
+        "predict",
+        "-o",
+        str(file),
+        *sizes.split(),
+    ]
+    assert genomics_verbs.main(command) == 0
+    printed = capfd.readouterr().out
+    document = read(file)
+    (row,) = document["rows"]
+    assert (row["run"], row["status"], row["amount"]) == ("`predict`", "ok", 4096)
+    assert row["seconds"] > 0
+    assert row["cpu_bytes"] > 2**27  # libraries are in memory
+    assert row["gpu_bytes"] is None
+    assert document["command"].startswith("python tests/benchmarks/genomics_verbs.py --device cpu --genome ")
+    assert genomics_verbs.main(["--table", str(file)]) == 0
+    table = capfd.readouterr().out
+    assert table in printed
+    assert re.search(
+        r"\| `predict` \| classifier \| 2 x 2,048 bases \| [\d.]+ s \| [\d,.]+ bases/s \|  \| ", table
+    )
+
+
+def test_a_genome_that_is_too_small_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "g.fa").write_text(">x\nACGT\n")
+    with pytest.raises(SystemExit, match="--genome: expected 4 x 1,048,576 bases, got 4"):
+        genomics_verbs.main(["--device", "cpu", "--genome", str(tmp_path / "g.fa"), "--d-model", "8"])
+
+
+_BLOCK = re.compile(r"<!-- genomics-verbs ([\w.-]+) -->\n(.*?)\n<!-- /genomics-verbs -->", re.DOTALL)
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem)
+def test_the_readme_shows_the_kept_results(file: Path) -> None:
+    shown = dict(_BLOCK.findall((ROOT / "genomics/README.md").read_text()))
+    assert all(row["status"] == "ok" for row in json.loads(file.read_text())["rows"])
+    assert shown[file.name] == whole_runs.markdown(read(file)), (
+        f"paste what `python tests/benchmarks/genomics_verbs.py --table {file.relative_to(ROOT)}` prints"
+    )

@@ -1,0 +1,110 @@
+"""What whole runs take, each in a process of its own: wall time, memory of CPU and GPU; and a table.
+
+A run comes twice in its process: first on a small input, which loads what is loaded once (libraries, the
+GPU's context, kernels), then on the input that counts.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+COLUMNS = ("run", "model", "input", "wall time", "rate", "GPU memory", "CPU memory")
+
+
+def measure(
+    run: Callable[..., float], arguments: Sequence[Any], small: Sequence[Any], device: str, preload: str
+) -> dict[str, Any]:
+    """Measure one run in a new process that has imported the libraries.
+
+    Args:
+        run: Does the work, checks its result and returns how much it did; can be pickled.
+        arguments: Of the run that counts.
+        small: Arguments of the run in front of it.
+        device: ``cpu`` or ``cuda``.
+        preload: Module that imports what the run needs.
+
+    Returns:
+        ``status``, and ``amount``, ``seconds``, ``cpu_bytes`` (the largest resident set of the process) and
+        ``gpu_bytes`` (the most that the allocator handed out; None on a CPU) if it is "ok", else ``detail``.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["lightning", preload])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(_measured, run, arguments, small, device).result()
+        except Exception as failure:
+            return {"status": "OOM" if _ran_out(failure) else "FAIL", "detail": _first_line(failure)}
+
+
+def _measured(
+    run: Callable[..., float], arguments: Sequence[Any], small: Sequence[Any], device: str
+) -> dict[str, Any]:
+    cuda = device == "cuda"
+    run(*small)
+    gc.collect()
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    amount = run(*arguments)
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "status": "ok",
+        "amount": amount,
+        "seconds": seconds,
+        "cpu_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "gpu_bytes": torch.cuda.max_memory_allocated() if cuda else None,
+    }
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """Return a document's rows as a Markdown table, and below it what was measured on what.
+
+    Args:
+        document: As a script of this folder wrote it with `seqmamba.benchmarks.results.write`.
+    """
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(_cells, document["rows"])]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    hardware = document["hardware"]
+    threads = "" if hardware["device"] == "cuda" else f", {hardware['threads']} threads"
+    models = "; ".join(f"{name}: {text}" for name, text in document["models"].items())
+    where = f"{hardware['name']}{threads}, torch {document['versions']['torch']}; {document['date'][:10]}"
+    return f"{table}\n\n{where}. {models}. `{document['command']}` repeats it."
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    place = [row["run"], row["model"], row["input"]]
+    if row["status"] != "ok":
+        return [*place, row["status"], "", "", ""]
+    gpu = "" if row["gpu_bytes"] is None else _size(row["gpu_bytes"])
+    rate = f"{_three_digits(row['amount'] / row['seconds'])} {row['unit']}/s"
+    return [*place, f"{_three_digits(row['seconds'])} s", rate, gpu, _size(row["cpu_bytes"])]
+
+
+def _size(count: int) -> str:
+    return f"{_three_digits(count / 2**30)} GiB"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _ran_out(failure: BaseException) -> bool:
+    return isinstance(failure, torch.OutOfMemoryError | MemoryError)
+
+
+def _first_line(failure: BaseException) -> str:
+    return f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}"
