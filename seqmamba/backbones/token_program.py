@@ -22,7 +22,7 @@ from seqmamba.nn.norm import LayerNorm, RMSNorm
 from seqmamba.nn.resampling import DownPool, UpPool
 from seqmamba.nn.s4 import S4
 from seqmamba.nn.state import MambaState, S4State
-from seqmamba.ops.token_step.instructions import Finish, Norm, Vector
+from seqmamba.ops.token_step.instructions import WIDEST_CONVOLUTION, Finish, Norm, Vector
 from seqmamba.ops.token_step.program import Program
 
 MOST_MATRIX_BYTES = 40 * 2**20
@@ -65,6 +65,8 @@ def _block_obstacle(layer: nn.Module) -> str | None:
     elif isinstance(mixer, Mamba):
         if mixer.A_imag is not None or mixer.bc_norm != "none" or mixer.dt_limit is not None:
             return "its mamba has a complex state, norms or bounds"
+        if mixer.conv1d.kernel_size[0] > WIDEST_CONVOLUTION:
+            return f"its convolution is wider than {WIDEST_CONVOLUTION}"
         if mixer.impl != "auto":
             return f"its mamba is to run by {mixer.impl}"
     else:

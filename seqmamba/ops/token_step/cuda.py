@@ -19,6 +19,7 @@ CLUSTERS_CAPABILITY = (9, 0)
 _LARGEST = 8  # blocks of a cluster that every such GPU can place, and rows that registers suffice for
 _BLOCKS = 128  # at a time, of about 132 multiprocessors
 _WARPS = 16
+_WARPS_OF_MANY_ROWS = 8  # whose threads need more registers
 _MOST_SHARED_BYTES = 200 * 1024
 
 
@@ -51,7 +52,7 @@ class Shape:
         cluster = widest
         while cluster > 1 and -(-batch // rows) * cluster > _BLOCKS:
             cluster //= 2
-        return cls(cluster, rows)
+        return cls(cluster, rows, _WARPS if rows < _LARGEST else _WARPS_OF_MANY_ROWS)
 
     def constants(self, program: Program) -> dict[str, int]:
         """Return the constants of program.cu's compilation."""

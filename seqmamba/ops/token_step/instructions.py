@@ -16,6 +16,7 @@ from torch import Tensor
 WORDS = 32  # of 4 bytes, an instruction
 MOST_LANES = 32
 LEAST_LANES = 8  # as many as there may be blocks in a cluster, or rows
+WIDEST_CONVOLUTION = 8
 
 
 class Operation(IntEnum):
@@ -73,13 +74,16 @@ class Norm:
     eps: float
 
 
-def lanes_for(work: int) -> int:
-    """Return how many lanes share one result: a power of two, so that each has something to do.
+def lane_shift(work: int) -> int:
+    """Return how many lanes share one result, as a power of two, so that each has something to do.
 
     Args:
         work: Loads that they share.
+
+    Returns:
+        The exponent.
     """
     lanes = LEAST_LANES
     while 2 * lanes <= min(work, MOST_LANES):
         lanes *= 2
-    return lanes
+    return lanes.bit_length() - 1

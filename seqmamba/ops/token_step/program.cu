@@ -19,6 +19,7 @@ typedef bf16 weight_t;
 #endif
 
 constexpr int THREADS = WARPS * 32;
+constexpr int WIDEST = 7;  // of the inputs that a convolution keeps
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float LN_2 = 0.6931471805599453f;
 constexpr float INVERSE_ROOT_2 = 0.7071067811865476f;
@@ -29,7 +30,7 @@ enum Norm { NO_NORM, RMS, LAYER };
 enum Finish { KEEP, ADD, GATE_ADD, SILU_GATE, CONVOLVE, OUT };
 
 struct Instruction {
-  int operation, finish, norm, n_out, n_in, from, to, second, count, lanes, position, unused;
+  int operation, finish, norm, n_out, n_in, from, to, second, count, shift, position, unused;
   float eps, unused_float;
   int64 pointers[9];
 };
@@ -86,20 +87,22 @@ DEVICE float sum_of_lanes(float x, int lanes) {
   return x;
 }
 
+DEVICE bool is_pair(const Instruction& what) { return what.finish >= GATE_ADD && what.finish <= CONVOLVE; }
 template <class T> DEVICE T* pointer(const Instruction& what, int which) {
   return reinterpret_cast<T*>(what.pointers[which]);
 }
 
-// Where this thread stands: lane of a group of lanes that makes one result, and which group of all of the cluster.
+// Where this thread stands: lane of a group of 2^shift lanes that makes one result, and which group of the cluster's.
 struct Place {
-  int lanes, lane, group, groups;
-  DEVICE explicit Place(int lanes)
-      : lanes(lanes),
-        lane(threadIdx.x & (lanes - 1)),
-        group((rank_in_cluster() * THREADS + (int)threadIdx.x) / lanes),
-        groups(CLUSTER * THREADS / lanes) {}
+  int lanes, lane, group, groups, in_warp;
+  DEVICE explicit Place(int shift)
+      : lanes(1 << shift),
+        lane(threadIdx.x & ((1 << shift) - 1)),
+        group((rank_in_cluster() * THREADS + (int)threadIdx.x) >> shift),
+        groups((CLUSTER * THREADS) >> shift),
+        in_warp((threadIdx.x & 31) >> shift) {}
   // The lanes of a warp take as many turns as each other: they shuffle together.
-  DEVICE bool has_turn(int index, int count) const { return index - group % (32 / lanes) < count; }
+  DEVICE bool has_turn(int index, int count) const { return index - in_warp < count; }
 };
 
 // Which of the values belongs to this lane: lane r finishes row r.
@@ -144,42 +147,82 @@ struct Scale {
 
 // One step of the causal convolution of a row's channel, and SiLU; moves the inputs before it.
 DEVICE float convolve(const Instruction& what, int64 row, int channel, float x, bool real) {
-  const int width = what.count, dim = what.n_out;
-  const float* weight = pointer<float>(what, 4) + channel * width;
+  const int before = what.count - 1, dim = what.n_out;
+  const float* weight = pointer<float>(what, 4) + channel * what.count;
   const float* bias = pointer<float>(what, 5);
-  float* inputs = pointer<float>(what, 6) + row * (width - 1) * dim + channel;
+  float* inputs = pointer<float>(what, 6) + (real ? row * before * dim : 0) + channel;
+  float values[WIDEST];
+  UNROLL for (int t = 0; t < WIDEST; ++t) values[t] = t < before ? inputs[t * dim] : 0.0f;
   float sum = bias ? bias[channel] : 0.0f;
-  for (int t = 0; t < width; ++t) {
-    const bool last = t == width - 1;
-    const float input = last ? x : real ? inputs[t * dim] : 0.0f;
-    sum = fused_multiply_add(weight[t], input, sum);
-    if (real && t > 0) inputs[(t - 1) * dim] = input;
+  UNROLL for (int t = 0; t < WIDEST; ++t) {
+    if (t < before) sum = fused_multiply_add(weight[t], values[t], sum);
+    if (real && t > 0 && t < before) inputs[(t - 1) * dim] = values[t];
   }
-  return silu(sum);
+  if (real && before > 0) inputs[(before - 1) * dim] = x;
+  return silu(fused_multiply_add(weight[before], x, sum));
+}
+
+// The outputs that a group makes at once: their weights are under way together.
+constexpr int OUTPUTS = ROWS <= 2 ? 2 : 1;
+
+// What a product's row, and its partner's, becomes.
+DEVICE void finish(
+    const Instruction& what, float* memory, float* logits, int64 first_row, int rows, const Place& place, int index,
+    const float (&sums)[ROWS], const float (&partners)[ROWS]) {
+  const bool real = index < what.n_out;
+  const int output = real ? index : 0;
+  const float* bias = pointer<float>(what, 1);
+  float value = own(sums, place.lane), partner = own(partners, place.lane);
+  if (bias) {
+    value += bias[output];
+    if (is_pair(what)) partner += bias[what.n_out + output];
+  }
+  const bool valid = real && place.lane < rows;
+  float* before = memory + what.to + (place.lane < ROWS ? place.lane : 0) * what.n_out + output;
+  if (what.finish == ADD) value += *before;
+  if (what.finish == GATE_ADD) value = *before + value * sigmoid(partner);
+  if (what.finish == SILU_GATE) value *= silu(partner);
+  if (what.finish == CONVOLVE) {
+    value = convolve(what, first_row + place.lane, output, value, valid);
+    share(memory, what.second, what.n_out, output, partner, place, real);
+  }
+  if (what.finish == OUT) {
+    float* out = pointer<float>(what, 7);
+    if (valid) (out ? out : logits)[(first_row + place.lane) * what.n_out + output] = value;
+  } else {
+    share(memory, what.to, what.n_out, output, value, place, real);
+  }
 }
 
 // Results of a product of a matrix (n_out, or 2 n_out for those that are gated, n_in) and a vector.
 DEVICE void product(const Instruction& what, float* memory, float* logits, int64 first_row, int rows) {
-  const bool pairs = what.finish >= GATE_ADD && what.finish <= CONVOLVE;
+  const bool pairs = is_pair(what);
   const weight_t* matrix = pointer<weight_t>(what, 0);
-  const float* bias = pointer<float>(what, 1);
   const float* norm_weight = pointer<float>(what, 2);
   const float* norm_bias = pointer<float>(what, 3);
   const float* vector = memory + what.from;
-  const Place place(what.lanes);
+  const Place place(what.shift);
   Scale scale;
   scale.find(what, vector, what.n_in);
-  for (int index = place.group; place.has_turn(index, what.n_out); index += place.groups) {
-    const bool real = index < what.n_out;
-    const int output = real ? index : 0;
-    const weight_t* one = matrix + (int64)output * what.n_in;
-    const weight_t* other = one + (int64)what.n_out * what.n_in;
-    float sums[ROWS], partners[ROWS];
-    UNROLL for (int r = 0; r < ROWS; ++r) sums[r] = partners[r] = 0.0f;
+  for (int first = place.group; place.has_turn(first, what.n_out); first += OUTPUTS * place.groups) {
+    float sums[OUTPUTS][ROWS], partners[OUTPUTS][ROWS];
+    const weight_t* ones[OUTPUTS];
+    bool taken[OUTPUTS];
+    UNROLL for (int j = 0; j < OUTPUTS; ++j) {
+      const int index = first + j * place.groups;
+      ones[j] = matrix + (index < what.n_out ? (int64)index * what.n_in : 0);
+      taken[j] = place.has_turn(index, what.n_out);
+      UNROLL for (int r = 0; r < ROWS; ++r) sums[j][r] = partners[j][r] = 0.0f;
+    }
+    const int64 apart = (int64)what.n_out * what.n_in;
     for (int k = 4 * place.lane; k < what.n_in; k += 4 * place.lanes) {
-      float4_t a = load4(one + k), b = {0.0f, 0.0f, 0.0f, 0.0f}, shift = b;
-      if (pairs) b = load4(other + k);
-      float4_t factor = {1.0f, 1.0f, 1.0f, 1.0f};
+      float4_t a[OUTPUTS], b[OUTPUTS];
+      UNROLL for (int j = 0; j < OUTPUTS; ++j) {
+        if (!taken[j]) continue;
+        a[j] = load4(ones[j] + k);
+        if (pairs) b[j] = load4(ones[j] + apart + k);
+      }
+      float4_t factor = {1.0f, 1.0f, 1.0f, 1.0f}, shift = {0.0f, 0.0f, 0.0f, 0.0f};
       if (what.norm != NO_NORM) factor = load4(norm_weight + k);
       if (what.norm == LAYER) shift = load4(norm_bias + k);
       UNROLL for (int r = 0; r < ROWS; ++r) {
@@ -190,33 +233,20 @@ DEVICE void product(const Instruction& what, float* memory, float* logits, int64
           x.z = fused_multiply_add((x.z - scale.mean[r]) * scale.inverse[r], factor.z, shift.z);
           x.w = fused_multiply_add((x.w - scale.mean[r]) * scale.inverse[r], factor.w, shift.w);
         }
-        sums[r] = dot4(a, x, sums[r]);
-        if (pairs) partners[r] = dot4(b, x, partners[r]);
+        UNROLL for (int j = 0; j < OUTPUTS; ++j) {
+          if (!taken[j]) continue;
+          sums[j][r] = dot4(a[j], x, sums[j][r]);
+          if (pairs) partners[j][r] = dot4(b[j], x, partners[j][r]);
+        }
       }
     }
-    UNROLL for (int r = 0; r < ROWS; ++r) {
-      sums[r] = sum_of_lanes(sums[r], place.lanes);
-      if (pairs) partners[r] = sum_of_lanes(partners[r], place.lanes);
-    }
-    float value = own(sums, place.lane), partner = own(partners, place.lane);
-    if (bias) {
-      value += bias[output];
-      if (pairs) partner += bias[what.n_out + output];
-    }
-    const bool valid = real && place.lane < rows;
-    float* before = memory + what.to + (place.lane < ROWS ? place.lane : 0) * what.n_out + output;
-    if (what.finish == ADD) value += *before;
-    if (what.finish == GATE_ADD) value = *before + value * sigmoid(partner);
-    if (what.finish == SILU_GATE) value *= silu(partner);
-    if (what.finish == CONVOLVE) {
-      value = convolve(what, first_row + place.lane, output, value, valid);
-      share(memory, what.second, what.n_out, output, partner, place, real);
-    }
-    if (what.finish == OUT) {
-      float* out = pointer<float>(what, 7);
-      if (valid) (out ? out : logits)[(first_row + place.lane) * what.n_out + output] = value;
-    } else {
-      share(memory, what.to, what.n_out, output, value, place, real);
+    UNROLL for (int j = 0; j < OUTPUTS; ++j) {
+      if (!taken[j]) continue;
+      UNROLL for (int r = 0; r < ROWS; ++r) {
+        sums[j][r] = sum_of_lanes(sums[j][r], place.lanes);
+        if (pairs) partners[j][r] = sum_of_lanes(partners[j][r], place.lanes);
+      }
+      finish(what, memory, logits, first_row, rows, place, first + j * place.groups, sums[j], partners[j]);
     }
   }
 }
@@ -232,7 +262,7 @@ DEVICE void lti_step(const Instruction& what, float* memory, int64 first_row, in
   const float* norm_bias = pointer<float>(what, 3);
   const float* vector = memory + what.from;
   const int dim = what.n_in, count = what.count;
-  const Place place(what.lanes);
+  const Place place(what.shift);
   Scale scale;
   scale.find(what, vector, dim);
   for (int index = place.group; place.has_turn(index, dim); index += place.groups) {
@@ -248,15 +278,15 @@ DEVICE void lti_step(const Instruction& what, float* memory, int64 first_row, in
     for (int n = place.lane; n < count; n += place.lanes) {
       const float2_t a = transition[channel * count + n], b = drive[channel * count + n];
       const float2_t c = readout[channel * count + n];
+      float2_t* state = states + (first_row * dim + channel) * count + n;
+      float2_t old[ROWS];  // all of them under way before the first is needed
+      UNROLL for (int r = 0; r < ROWS; ++r) old[r] = state[(r < rows ? r : 0) * (int64)dim * count];
       UNROLL for (int r = 0; r < ROWS; ++r) {
-        if (!real || r >= rows) continue;
-        float2_t* state = states + ((first_row + r) * dim + channel) * count + n;
-        const float2_t old = *state;
         float2_t next;
-        next.x = a.x * old.x - a.y * old.y + b.x * inputs[r];
-        next.y = a.x * old.y + a.y * old.x + b.y * inputs[r];
-        *state = next;
-        sums[r] += c.x * next.x - c.y * next.y;
+        next.x = fused_multiply_add(a.x, old[r].x, fused_multiply_add(-a.y, old[r].y, b.x * inputs[r]));
+        next.y = fused_multiply_add(a.x, old[r].y, fused_multiply_add(a.y, old[r].x, b.y * inputs[r]));
+        if (real && r < rows) state[r * (int64)dim * count] = next;
+        sums[r] = fused_multiply_add(c.x, next.x, fused_multiply_add(-c.y, next.y, sums[r]));
       }
     }
     UNROLL for (int r = 0; r < ROWS; ++r) sums[r] = sum_of_lanes(sums[r], place.lanes);
@@ -274,7 +304,7 @@ DEVICE void scan_step(const Instruction& what, float* memory, int64 first_row, i
   float* states = pointer<float>(what, 6);
   const int dim = what.n_out, rank = what.n_in, count = what.count, selected = rank + 2 * count;
   const float *input = memory + what.from, *gate = memory + what.second, *selection = memory + what.position;
-  const Place place(what.lanes);
+  const Place place(what.shift);
   for (int index = place.group; place.has_turn(index, dim); index += place.groups) {
     const bool real = index < dim;
     const int channel = real ? index : 0;
@@ -290,13 +320,14 @@ DEVICE void scan_step(const Instruction& what, float* memory, int64 first_row, i
     for (int n = place.lane; n < count; n += place.lanes) {
       const float log_rate = log_rates[channel * count + n];
       const float rate = exp2_fast((log_rate > LARGEST_LOG_RATE ? LARGEST_LOG_RATE : log_rate) * LOG2_E) * LOG2_E;
+      float* state = states + (first_row * dim + channel) * count + n;
+      float old[ROWS];
+      UNROLL for (int r = 0; r < ROWS; ++r) old[r] = state[(r < rows ? r : 0) * (int64)dim * count];
       UNROLL for (int r = 0; r < ROWS; ++r) {
-        if (!real || r >= rows) continue;
         const float *B = selection + r * selected + rank, *C = B + count;
-        float* state = states + ((first_row + r) * dim + channel) * count + n;
-        const float next =
-            exp2_fast(-deltas[r] * rate) * *state + deltas[r] * input[r * dim + channel] * B[n];
-        *state = next;
+        const float drive = deltas[r] * input[r * dim + channel] * B[n];
+        const float next = fused_multiply_add(exp2_fast(-deltas[r] * rate), old[r], drive);
+        if (real && r < rows) state[r * (int64)dim * count] = next;
         sums[r] = fused_multiply_add(C[n], next, sums[r]);
       }
     }
@@ -310,29 +341,27 @@ DEVICE void scan_step(const Instruction& what, float* memory, int64 first_row, i
 // What moves without arithmetic: every block does it for itself.
 DEVICE void move(const Instruction& what, float* memory, const int64* tokens, int64 first_row, int rows) {
   const int dim = what.n_out, count = what.count;
-  for (int at = threadIdx.x; at < ROWS * dim; at += THREADS) {
-    const int r = at / dim, c = at % dim;
-    const bool real = r < rows;
-    const int64 row = first_row + (real ? r : 0);
-    if (what.operation == EMBED) {
-      memory[what.to + at] = to_float(pointer<weight_t>(what, 0)[tokens[row] * dim + c]);
-    } else if (what.operation == ADD_HELD) {
-      memory[what.to + at] += pointer<float>(what, 6)[(row * count + what.position) * dim + c];
-    } else {
-      // the positions before this one in device memory, oldest first, and all `count` with it in shared memory
-      float* window = pointer<float>(what, 6) + row * (count - 1) * dim + c;
-      float* frame = memory + what.to + r * count * dim + c;
-      if (what.operation == LOAD_WINDOW) {
-        for (int t = 0; t < count - 1; ++t) frame[t * dim] = window[t * dim];
-        frame[(count - 1) * dim] = memory[what.from + at];
-      } else if (real && rank_in_cluster() == 0) {
-        for (int t = 0; t < count - 1; ++t) window[t * dim] = frame[(t + 1) * dim];
+  for (int r = 0; r < ROWS; ++r) {
+    const int64 row = first_row + (r < rows ? r : 0);
+    float* to = memory + what.to + r * dim;
+    // the positions before this one in device memory, oldest first, and all `count` with it in shared memory
+    float *window = pointer<float>(what, 6) + row * (count - 1) * dim, *frame = memory + what.to + r * count * dim;
+    for (int c = threadIdx.x; c < dim; c += THREADS) {
+      if (what.operation == EMBED) {
+        to[c] = to_float(pointer<weight_t>(what, 0)[tokens[row] * dim + c]);
+      } else if (what.operation == ADD_HELD) {
+        to[c] += pointer<float>(what, 6)[(row * count + what.position) * dim + c];
+      } else if (what.operation == LOAD_WINDOW) {
+        for (int t = 0; t < count - 1; ++t) frame[t * dim + c] = window[t * dim + c];
+        frame[(count - 1) * dim + c] = memory[what.from + r * dim + c];
+      } else if (r < rows && rank_in_cluster() == 0) {
+        for (int t = 0; t < count - 1; ++t) window[t * dim + c] = frame[(t + 1) * dim + c];
       }
     }
   }
 }
 
-KERNEL void __launch_bounds__(WARPS * 32) run_program(
+KERNEL void __launch_bounds__(WARPS * 32, 1) run_program(
     const int64* tokens, float* logits, const int* program, int64 length, int64 batch, int64 vectors) {
   SHARED_MEMORY(raw);
   float* memory = reinterpret_cast<float*>(raw);
@@ -343,7 +372,7 @@ KERNEL void __launch_bounds__(WARPS * 32) run_program(
   const int64 first_row = (int64)(blockIdx.x / CLUSTER) * ROWS;
   const int rows = batch - first_row < ROWS ? (int)(batch - first_row) : ROWS;
   for (int64 at = 0; at < length; ++at) {
-    const Instruction& what = *reinterpret_cast<const Instruction*>(instructions + at * WORDS);
+    const Instruction what = *reinterpret_cast<const Instruction*>(instructions + at * WORDS);  // in registers
     switch (what.operation) {
       case PRODUCT: product(what, memory, logits, first_row, rows); break;
       case LTI_STEP: lti_step(what, memory, first_row, rows); break;

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from seqmamba.errors import UserError
 from seqmamba.ops.token_step.instructions import (
-    MOST_LANES,
     WORDS,
     Finish,
     Norm,
     Operation,
     Vector,
-    lanes_for,
+    lane_shift,
 )
 
 _ALIGNED = 4  # floats: vectors are read four at a time
@@ -135,7 +134,7 @@ class Program:
             source=source,
             target=kept,
             norm=norm,
-            lanes=lanes_for(source.length // 4),
+            shift=lane_shift(source.length // 4),
             pointers=pointers,
         )
 
@@ -176,7 +175,7 @@ class Program:
             second=gate.at,
             norm=norm,
             count=weight.shape[1],
-            lanes=lanes_for(source.length // 4),
+            shift=lane_shift(source.length // 4),
             pointers=(matrix, bias, *_norm_pointers(norm), weight, weight_bias, state),
         )
 
@@ -213,7 +212,7 @@ class Program:
             target=target,
             norm=norm,
             count=count,
-            lanes=lanes_for(count),
+            shift=lane_shift(count),
             pointers=pointers,
         )
 
@@ -253,7 +252,7 @@ class Program:
             second=gate.at,
             position=selection.at,
             count=count,
-            lanes=lanes_for(count),
+            shift=lane_shift(count),
             pointers=(A_log, skip, delta_matrix, delta_bias, None, None, state),
         )
 
@@ -266,9 +265,9 @@ class Program:
         encoded = bytearray()
         for numbers, places, eps in self._instructions:
             at = [places_row * rows for places_row in places]
-            operation, finish, norm, n_out, n_in, count, lanes, position, *pointers = numbers
+            operation, finish, norm, n_out, n_in, count, shift, position, *pointers = numbers
             position = position * rows if operation == Operation.SCAN_STEP else position
-            words = (operation, finish, norm, n_out, n_in, *at, count, lanes, position, 0, eps, 0.0)
+            words = (operation, finish, norm, n_out, n_in, *at, count, shift, position, 0, eps, 0.0)
             encoded += struct.pack(_FORMAT, *words, *pointers)
         return torch.frombuffer(encoded, dtype=torch.int32).view(-1, WORDS)
 
@@ -299,7 +298,7 @@ class Program:
         n_out: int = 0,
         n_in: int = 0,
         count: int = 0,
-        lanes: int = MOST_LANES,
+        shift: int = 0,
         position: int = 0,
     ) -> None:
         for tensor in pointers:
@@ -310,7 +309,7 @@ class Program:
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in pointers]
         addresses += [0] * (_POINTERS - len(addresses))
         kind = 0 if norm is None else 1 if norm.bias is None else 2
-        numbers = [operation, finish, kind, n_out, n_in, count, lanes, position, *addresses]
+        numbers = [operation, finish, kind, n_out, n_in, count, shift, position, *addresses]
         places = [0 if source is None else source.at, 0 if target is None else target.at, second]
         self._instructions.append((numbers, places, 0.0 if norm is None else norm.eps))
 
