@@ -9,9 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import rdata
 import yaml
 from recipe_builders import random_letters
 
@@ -62,6 +60,7 @@ class TestSpliceUci:
         return [random_letters(splice_uci.LENGTH, seed) for seed in range(9)]
 
     def write(self, path: Path, letters: list[str], classes: tuple[str, ...] = ("ei", "ie", "n")) -> None:
+        rdata, pd = pytest.importorskip("rdata"), pytest.importorskip("pandas")
         bits = {"A": "100", "C": "010", "G": "001", "T": "000"}
         rows = [list("".join(bits[letter] for letter in row)) for row in letters]
         frame = pd.DataFrame(rows, columns=[f"V{i}" for i in range(1, len(rows[0]) + 1)], dtype="category")
