@@ -19,7 +19,7 @@ CLUSTERS_CAPABILITY = (9, 0)
 _LARGEST = 8  # blocks of a cluster that every such GPU can place, and rows that registers suffice for
 _BLOCKS = 128  # at a time, of about 132 multiprocessors
 _WARPS = 16
-_WARPS_OF_MANY_ROWS = 8  # whose threads need more registers
+_WARPS_OF_MANY_ROWS = 12  # whose threads need more registers
 _MOST_SHARED_BYTES = 200 * 1024
 
 
@@ -39,19 +39,17 @@ class Shape:
 
     @classmethod
     def of(cls, batch: int, clusters: bool = True) -> Shape:
-        """Choose the fewest rows a cluster, then the most blocks a cluster, that run all at once.
+        """Choose the most blocks a cluster, then the fewest rows, that run all at once.
 
         Args:
             batch: Sequences.
             clusters: Whether the GPU has clusters.
         """
-        widest = _LARGEST if clusters else 1
-        rows = 1
-        while rows < _LARGEST and -(-batch // rows) * widest > _BLOCKS:
-            rows *= 2
-        cluster = widest
-        while cluster > 1 and -(-batch // rows) * cluster > _BLOCKS:
+        cluster, rows = _LARGEST if clusters else 1, 1
+        while cluster > 1 and batch * cluster > _BLOCKS:
             cluster //= 2
+        while rows < _LARGEST and -(-batch // rows) > _BLOCKS:
+            rows *= 2
         return cls(cluster, rows, _WARPS if rows < _LARGEST else _WARPS_OF_MANY_ROWS)
 
     def constants(self, program: Program) -> dict[str, int]:
@@ -62,6 +60,10 @@ class Shape:
     def shared_bytes(self, program: Program) -> int:
         """Return what a block needs of shared memory: vectors and instructions."""
         return 4 * (program.row_floats * self.rows + len(program) * WORDS)
+
+    def encode(self, program: Program) -> Tensor:
+        """Return a program's code for this shape."""
+        return program.encode(self.rows, 32 * self.warps * self.cluster)
 
     def grid(self, batch: int) -> tuple[int, int, int]:
         """Return the number of blocks."""
@@ -81,7 +83,7 @@ class LoadedProgram:
         clusters = runtime.device_properties(device).capability >= CLUSTERS_CAPABILITY
         self.program, self.batch = program, batch
         self.shape = Shape.of(batch, clusters)
-        self._code: Tensor = program.encode(self.shape.rows).to(device)
+        self._code: Tensor = self.shape.encode(program).to(device)
 
     def __call__(self, tokens: Tensor, logits: Tensor) -> None:
         """Take the step; the states that the program names are changed.

@@ -74,16 +74,20 @@ class Norm:
     eps: float
 
 
-def lane_shift(work: int) -> int:
-    """Return how many lanes share one result, as a power of two, so that each has something to do.
+def lane_shift(results: int, loads: int, threads: int) -> int:
+    """Return how many lanes share one result, as a power of two.
+
+    Few lanes have little to add up among themselves, many leave no thread without work.
 
     Args:
-        work: Loads that they share.
+        results: How many there are.
+        loads: That the lanes of one share.
+        threads: Of all blocks that work together.
 
     Returns:
         The exponent.
     """
     lanes = LEAST_LANES
-    while 2 * lanes <= min(work, MOST_LANES):
+    while 2 * lanes <= min(loads, MOST_LANES, threads // results):
         lanes *= 2
     return lanes.bit_length() - 1

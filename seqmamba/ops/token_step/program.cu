@@ -20,10 +20,18 @@ typedef bf16 weight_t;
 
 constexpr int THREADS = WARPS * 32;
 constexpr int WIDEST = 7;  // of the inputs that a convolution keeps
+constexpr int AHEAD = ROWS < 4 ? ROWS : 4;  // rows whose states are under way together
+constexpr int TOGETHER = ROWS <= 2 ? 4 : ROWS == 4 ? 2 : 1;
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float LN_2 = 0.6931471805599453f;
 constexpr float INVERSE_ROOT_2 = 0.7071067811865476f;
 constexpr float LARGEST_LOG_RATE = 40.0f;  // seqmamba.ops.decay's
+
+#if ROWS == 1
+#define LOADS_TOGETHER _Pragma("unroll 4")
+#else
+#define LOADS_TOGETHER
+#endif
 
 enum Operation { EMBED, LOAD_WINDOW, SHIFT_WINDOW, ADD_HELD, PRODUCT, LTI_STEP, SCAN_STEP };
 enum Norm { NO_NORM, RMS, LAYER };
@@ -82,9 +90,12 @@ DEVICE float dot4(float4_t a, float4_t b, float sum) {
   sum = fused_multiply_add(a.z, b.z, sum);
   return fused_multiply_add(a.w, b.w, sum);
 }
-DEVICE float sum_of_lanes(float x, int lanes) {
-  for (int mask = lanes >> 1; mask > 0; mask >>= 1) x += shuffle_xor(x, mask);
-  return x;
+DEVICE float sum_of_lanes(float x, int lanes) {  // 8, 16 or 32
+  if (lanes > 16) x += shuffle_xor(x, 16);
+  if (lanes > 8) x += shuffle_xor(x, 8);
+  x += shuffle_xor(x, 4);
+  x += shuffle_xor(x, 2);
+  return x + shuffle_xor(x, 1);
 }
 
 DEVICE bool is_pair(const Instruction& what) { return what.finish >= GATE_ADD && what.finish <= CONVOLVE; }
@@ -125,6 +136,7 @@ DEVICE void share(float* memory, int to, int length, int index, float value, con
 struct Scale {
   float mean[ROWS], inverse[ROWS];
   DEVICE void find(const Instruction& what, const float* vector, int length) {
+    const float share = reciprocal_fast((float)length);
     UNROLL for (int r = 0; r < ROWS; ++r) {
       mean[r] = 0.0f;
       inverse[r] = 1.0f;
@@ -133,14 +145,14 @@ struct Scale {
       float sum = 0.0f;
       if (what.norm == LAYER) {
         for (int k = lane_id(); k < length; k += 32) sum += row[k];
-        mean[r] = sum_of_lanes(sum, 32) / length;
+        mean[r] = sum_of_lanes(sum, 32) * share;
         sum = 0.0f;
       }
       for (int k = lane_id(); k < length; k += 32) {
         const float centred = row[k] - mean[r];
         sum = fused_multiply_add(centred, centred, sum);
       }
-      inverse[r] = reciprocal_root(sum_of_lanes(sum, 32) / length + what.eps);
+      inverse[r] = reciprocal_root(fused_multiply_add(sum_of_lanes(sum, 32), share, what.eps));
     }
   }
 };
@@ -162,8 +174,6 @@ DEVICE float convolve(const Instruction& what, int64 row, int channel, float x, 
   return silu(fused_multiply_add(weight[before], x, sum));
 }
 
-// The outputs that a group makes at once: their weights are under way together.
-constexpr int OUTPUTS = ROWS <= 2 ? 2 : 1;
 
 // What a product's row, and its partner's, becomes.
 DEVICE void finish(
@@ -197,57 +207,51 @@ DEVICE void finish(
 // Results of a product of a matrix (n_out, or 2 n_out for those that are gated, n_in) and a vector.
 DEVICE void product(const Instruction& what, float* memory, float* logits, int64 first_row, int rows) {
   const bool pairs = is_pair(what);
+  const int n_in = what.n_in, n_out = what.n_out, norm = what.norm;
   const weight_t* matrix = pointer<weight_t>(what, 0);
   const float* norm_weight = pointer<float>(what, 2);
   const float* norm_bias = pointer<float>(what, 3);
   const float* vector = memory + what.from;
   const Place place(what.shift);
   Scale scale;
-  scale.find(what, vector, what.n_in);
-  for (int first = place.group; place.has_turn(first, what.n_out); first += OUTPUTS * place.groups) {
-    float sums[OUTPUTS][ROWS], partners[OUTPUTS][ROWS];
-    const weight_t* ones[OUTPUTS];
-    bool taken[OUTPUTS];
-    UNROLL for (int j = 0; j < OUTPUTS; ++j) {
-      const int index = first + j * place.groups;
-      ones[j] = matrix + (index < what.n_out ? (int64)index * what.n_in : 0);
-      taken[j] = place.has_turn(index, what.n_out);
-      UNROLL for (int r = 0; r < ROWS; ++r) sums[j][r] = partners[j][r] = 0.0f;
-    }
-    const int64 apart = (int64)what.n_out * what.n_in;
-    for (int k = 4 * place.lane; k < what.n_in; k += 4 * place.lanes) {
-      float4_t a[OUTPUTS], b[OUTPUTS];
-      UNROLL for (int j = 0; j < OUTPUTS; ++j) {
-        if (!taken[j]) continue;
-        a[j] = load4(ones[j] + k);
-        if (pairs) b[j] = load4(ones[j] + apart + k);
+  scale.find(what, vector, n_in);
+  const int64 apart = (int64)n_out * n_in;
+  NO_UNROLL for (int index = place.group; place.has_turn(index, n_out); index += place.groups) {
+    const weight_t* row = matrix + (index < n_out ? (int64)index * n_in : 0);
+    float sums[ROWS], partners[ROWS];
+    UNROLL for (int r = 0; r < ROWS; ++r) sums[r] = partners[r] = 0.0f;
+    for (int first = 4 * place.lane; first < n_in; first += TOGETHER * 4 * place.lanes) {
+      float4_t a[TOGETHER], b[TOGETHER];  // weights that are under way together
+      UNROLL for (int j = 0; j < TOGETHER; ++j) {
+        const int k = first + j * 4 * place.lanes;
+        if (k >= n_in) continue;
+        a[j] = load4(row + k);
+        if (pairs) b[j] = load4(row + apart + k);
       }
-      float4_t factor = {1.0f, 1.0f, 1.0f, 1.0f}, shift = {0.0f, 0.0f, 0.0f, 0.0f};
-      if (what.norm != NO_NORM) factor = load4(norm_weight + k);
-      if (what.norm == LAYER) shift = load4(norm_bias + k);
-      UNROLL for (int r = 0; r < ROWS; ++r) {
-        float4_t x = load4(vector + r * what.n_in + k);
-        if (what.norm != NO_NORM) {
-          x.x = fused_multiply_add((x.x - scale.mean[r]) * scale.inverse[r], factor.x, shift.x);
-          x.y = fused_multiply_add((x.y - scale.mean[r]) * scale.inverse[r], factor.y, shift.y);
-          x.z = fused_multiply_add((x.z - scale.mean[r]) * scale.inverse[r], factor.z, shift.z);
-          x.w = fused_multiply_add((x.w - scale.mean[r]) * scale.inverse[r], factor.w, shift.w);
-        }
-        UNROLL for (int j = 0; j < OUTPUTS; ++j) {
-          if (!taken[j]) continue;
-          sums[j][r] = dot4(a[j], x, sums[j][r]);
-          if (pairs) partners[j][r] = dot4(b[j], x, partners[j][r]);
+      UNROLL for (int j = 0; j < TOGETHER; ++j) {
+        const int k = first + j * 4 * place.lanes;
+        if (k >= n_in) continue;
+        float4_t factor = {1.0f, 1.0f, 1.0f, 1.0f}, shift = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (norm != NO_NORM) factor = load4(norm_weight + k);
+        if (norm == LAYER) shift = load4(norm_bias + k);
+        UNROLL for (int r = 0; r < ROWS; ++r) {
+          float4_t x = load4(vector + r * n_in + k);
+          if (norm != NO_NORM) {
+            x.x = fused_multiply_add((x.x - scale.mean[r]) * scale.inverse[r], factor.x, shift.x);
+            x.y = fused_multiply_add((x.y - scale.mean[r]) * scale.inverse[r], factor.y, shift.y);
+            x.z = fused_multiply_add((x.z - scale.mean[r]) * scale.inverse[r], factor.z, shift.z);
+            x.w = fused_multiply_add((x.w - scale.mean[r]) * scale.inverse[r], factor.w, shift.w);
+          }
+          sums[r] = dot4(a[j], x, sums[r]);
+          if (pairs) partners[r] = dot4(b[j], x, partners[r]);
         }
       }
     }
-    UNROLL for (int j = 0; j < OUTPUTS; ++j) {
-      if (!taken[j]) continue;
-      UNROLL for (int r = 0; r < ROWS; ++r) {
-        sums[j][r] = sum_of_lanes(sums[j][r], place.lanes);
-        if (pairs) partners[j][r] = sum_of_lanes(partners[j][r], place.lanes);
-      }
-      finish(what, memory, logits, first_row, rows, place, first + j * place.groups, sums[j], partners[j]);
+    UNROLL for (int r = 0; r < ROWS; ++r) {
+      sums[r] = sum_of_lanes(sums[r], place.lanes);
+      if (pairs) partners[r] = sum_of_lanes(partners[r], place.lanes);
     }
+    finish(what, memory, logits, first_row, rows, place, index, sums, partners);
   }
 }
 
@@ -275,18 +279,21 @@ DEVICE void lti_step(const Instruction& what, float* memory, int64 first_row, in
       if (what.norm == LAYER) inputs[r] += norm_bias[channel];
       sums[r] = 0.0f;
     }
-    for (int n = place.lane; n < count; n += place.lanes) {
+    LOADS_TOGETHER for (int n = place.lane; n < count; n += place.lanes) {
       const float2_t a = transition[channel * count + n], b = drive[channel * count + n];
       const float2_t c = readout[channel * count + n];
       float2_t* state = states + (first_row * dim + channel) * count + n;
-      float2_t old[ROWS];  // all of them under way before the first is needed
-      UNROLL for (int r = 0; r < ROWS; ++r) old[r] = state[(r < rows ? r : 0) * (int64)dim * count];
-      UNROLL for (int r = 0; r < ROWS; ++r) {
-        float2_t next;
-        next.x = fused_multiply_add(a.x, old[r].x, fused_multiply_add(-a.y, old[r].y, b.x * inputs[r]));
-        next.y = fused_multiply_add(a.x, old[r].y, fused_multiply_add(a.y, old[r].x, b.y * inputs[r]));
-        if (real && r < rows) state[r * (int64)dim * count] = next;
-        sums[r] = fused_multiply_add(c.x, next.x, fused_multiply_add(-c.y, next.y, sums[r]));
+      UNROLL for (int first = 0; first < ROWS; first += AHEAD) {
+        float2_t old[AHEAD];
+        UNROLL for (int i = 0; i < AHEAD; ++i) old[i] = state[(first + i < rows ? first + i : 0) * (int64)dim * count];
+        UNROLL for (int i = 0; i < AHEAD; ++i) {
+          const int r = first + i;
+          float2_t next;
+          next.x = fused_multiply_add(a.x, old[i].x, fused_multiply_add(-a.y, old[i].y, b.x * inputs[r]));
+          next.y = fused_multiply_add(a.x, old[i].y, fused_multiply_add(a.y, old[i].x, b.y * inputs[r]));
+          if (real && r < rows) state[r * (int64)dim * count] = next;
+          sums[r] = fused_multiply_add(c.x, next.x, fused_multiply_add(-c.y, next.y, sums[r]));
+        }
       }
     }
     UNROLL for (int r = 0; r < ROWS; ++r) sums[r] = sum_of_lanes(sums[r], place.lanes);
@@ -317,7 +324,7 @@ DEVICE void scan_step(const Instruction& what, float* memory, int64 first_row, i
     }
     UNROLL for (int r = 0; r < ROWS; ++r)
       deltas[r] = softplus(sum_of_lanes(deltas[r], place.lanes) + delta_bias[channel]);
-    for (int n = place.lane; n < count; n += place.lanes) {
+    LOADS_TOGETHER for (int n = place.lane; n < count; n += place.lanes) {
       const float log_rate = log_rates[channel * count + n];
       const float rate = exp2_fast((log_rate > LARGEST_LOG_RATE ? LARGEST_LOG_RATE : log_rate) * LOG2_E) * LOG2_E;
       float* state = states + (first_row * dim + channel) * count + n;
@@ -372,7 +379,7 @@ KERNEL void __launch_bounds__(WARPS * 32, 1) run_program(
   const int64 first_row = (int64)(blockIdx.x / CLUSTER) * ROWS;
   const int rows = batch - first_row < ROWS ? (int)(batch - first_row) : ROWS;
   for (int64 at = 0; at < length; ++at) {
-    const Instruction what = *reinterpret_cast<const Instruction*>(instructions + at * WORDS);  // in registers
+    const Instruction& what = *reinterpret_cast<const Instruction*>(instructions + at * WORDS);
     switch (what.operation) {
       case PRODUCT: product(what, memory, logits, first_row, rows); break;
       case LTI_STEP: lti_step(what, memory, first_row, rows); break;

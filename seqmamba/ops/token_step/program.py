@@ -134,7 +134,7 @@ class Program:
             source=source,
             target=kept,
             norm=norm,
-            shift=lane_shift(source.length // 4),
+            loads=source.length // 4,
             pointers=pointers,
         )
 
@@ -175,7 +175,7 @@ class Program:
             second=gate.at,
             norm=norm,
             count=weight.shape[1],
-            shift=lane_shift(source.length // 4),
+            loads=source.length // 4,
             pointers=(matrix, bias, *_norm_pointers(norm), weight, weight_bias, state),
         )
 
@@ -212,7 +212,7 @@ class Program:
             target=target,
             norm=norm,
             count=count,
-            shift=lane_shift(count),
+            loads=count,
             pointers=pointers,
         )
 
@@ -252,21 +252,23 @@ class Program:
             second=gate.at,
             position=selection.at,
             count=count,
-            shift=lane_shift(count),
+            loads=count,
             pointers=(A_log, skip, delta_matrix, delta_bias, None, None, state),
         )
 
-    def encode(self, rows: int) -> Tensor:
+    def encode(self, rows: int, threads: int) -> Tensor:
         """Return the instructions as program.cu reads them, int32 (instructions, 32), on the CPU.
 
         Args:
             rows: Sequences that share a cluster, on which the places of the vectors depend.
+            threads: Of a cluster, which share out the work.
         """
         encoded = bytearray()
         for numbers, places, eps in self._instructions:
             at = [places_row * rows for places_row in places]
-            operation, finish, norm, n_out, n_in, count, shift, position, *pointers = numbers
+            operation, finish, norm, n_out, n_in, count, loads, position, *pointers = numbers
             position = position * rows if operation == Operation.SCAN_STEP else position
+            shift = lane_shift(max(1, n_out), loads, threads)
             words = (operation, finish, norm, n_out, n_in, *at, count, shift, position, 0, eps, 0.0)
             encoded += struct.pack(_FORMAT, *words, *pointers)
         return torch.frombuffer(encoded, dtype=torch.int32).view(-1, WORDS)
@@ -298,7 +300,7 @@ class Program:
         n_out: int = 0,
         n_in: int = 0,
         count: int = 0,
-        shift: int = 0,
+        loads: int = 1,
         position: int = 0,
     ) -> None:
         for tensor in pointers:
@@ -309,7 +311,7 @@ class Program:
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in pointers]
         addresses += [0] * (_POINTERS - len(addresses))
         kind = 0 if norm is None else 1 if norm.bias is None else 2
-        numbers = [operation, finish, kind, n_out, n_in, count, shift, position, *addresses]
+        numbers = [operation, finish, kind, n_out, n_in, count, loads, position, *addresses]
         places = [0 if source is None else source.at, 0 if target is None else target.at, second]
         self._instructions.append((numbers, places, 0.0 if norm is None else norm.eps))
 
