@@ -135,7 +135,7 @@ class Embedder:
             if model.config.frames != 1:
                 raise UserError("--level base: this model reads codons in three frames, not bases")
             one_hot = model.one_hot(tokens) * length_mask(lengths, tokens.shape[1]).unsqueeze(-1)
-            return model.backbone(model.stem(one_hot), reset=reset)
+            return model.backbone(model.place(model.stem(one_hot)), reset=reset)
         if isinstance(model, LanguageModel):
             return model.backbone(model.embedding(self._reader.ids[tokens]), reset=reset)
         if isinstance(model, PositionModel):

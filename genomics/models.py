@@ -16,6 +16,7 @@ from genomics.stems import build_stem, token_table
 from genomics.vocabulary import Vocabulary
 from seqmamba.backbones import Backbone, BackboneConfig, HubModel
 from seqmamba.errors import UserError
+from seqmamba.nn.options import require_whole
 from seqmamba.nn.packing import length_mask, reset_from_lengths
 from seqmamba.nn.pooling import max_pool, mean_pool
 
@@ -41,6 +42,9 @@ class SequenceModelConfig:
         classes: Class names, or target names for regression. A training run takes them from the data.
         stem_width: Bases that the first layer sees at once, odd. 1 is a plain embedding; a motif-wide stem
             lets a shallow stack start from motifs instead of single bases.
+        positions: For sequences that are aligned to a site, such as promoters to the start of transcription:
+            the longest one's bases, each of which gets a learned vector of its own, added to its features. A
+            longer sequence is refused. 0 tells no position from another.
         frames: 3 reads the sequence codon by codon in its three reading frames, with the same weights, and
             keeps the largest of the three values of each pooled feature: for coding DNA. 1 reads bases.
         pooling: How positions become one vector: ``mean``, ``max``, or ``mean_max``, both side by side. Only
@@ -61,6 +65,7 @@ class SequenceModelConfig:
     task: TaskName = "classification"
     classes: tuple[str, ...] = ()
     stem_width: int = 9
+    positions: int = 0
     frames: int = 1
     pooling: Pooling = "mean_max"
     strand: Strand = "conjoin"
@@ -79,6 +84,11 @@ class SequenceModelConfig:
                 raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
         if self.stem_width < 1 or self.stem_width % 2 == 0:
             raise UserError(f"stem_width: expected a positive odd number of bases, got {self.stem_width}")
+        require_whole("positions", self.positions, 0)
+        if self.positions and self.strand != "forward":
+            raise UserError(f"positions: expected strand forward beside them, got {self.strand!r}")
+        if self.positions and self.frames != 1:
+            raise UserError("positions: expected frames 1 beside them, got 3")
         if self.frames not in (1, 3):
             raise UserError(f"frames: expected 1 or 3, got {self.frames}")
         if not 0 <= self.dropout < 1:
@@ -111,6 +121,9 @@ class SequenceModel(nn.Module, HubModel):
         self.config = config
         d_model = config.backbone.d_model
         self.stem = build_stem(d_model, config.stem_width, config.embedding)
+        self.positions = (
+            nn.Parameter(0.02 * torch.randn(config.positions, d_model)) if config.positions else None
+        )
         self.backbone = Backbone(config.backbone)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(d_model * len(POOLS[config.pooling]), len(config.classes))
@@ -207,12 +220,28 @@ class SequenceModel(nn.Module, HubModel):
     def _strand_features(self, one_hot: Tensor, lengths: Tensor | None) -> Tensor:
         if lengths is not None:
             one_hot = one_hot * length_mask(lengths, one_hot.shape[1]).unsqueeze(-1)
-        features = self.stem(one_hot)
+        features = self.place(self.stem(one_hot))
         return (
             self._pooled(features, lengths)
             if self.config.frames == 1
             else self._best_frame(features, lengths)
         )
+
+    def place(self, features: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length dim"]:
+        """Tell every base where it stands, if that means something to the model.
+
+        Args:
+            features: What the stem made of the bases.
+
+        Raises:
+            UserError: If there are more bases than positions.
+        """
+        if self.positions is None:
+            return features
+        length = features.shape[1]
+        if length > len(self.positions):
+            raise UserError(f"positions: expected at most {len(self.positions)} bases, got {length}")
+        return features + self.positions[:length]
 
     def _best_frame(self, features: Tensor, lengths: Tensor | None) -> Tensor:
         """Read every frame as a sequence of its own; keep the largest value of each pooled feature."""
