@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -67,7 +67,10 @@ class Frames(NamedTuple):
     rate: float = 1.0
 
 
-def frames_of(samples: Tensor | int, stride: int) -> Tensor | int:
+_Count = TypeVar("_Count", int, Tensor)
+
+
+def frames_of(samples: _Count, stride: int) -> _Count:
     """Return how many frames a number of samples makes, the last one filled up with zeros."""
     return (samples + stride - 1) // stride
 
@@ -132,8 +135,8 @@ class StridedStem(nn.Module):
             UserError: If the rate is not a positive number.
         """
         x = masked(waveform, lengths)
-        for index, conv in enumerate(self.convs):
-            stride, left = conv.stride[0], rate
+        for index in range(len(self.convs)):
+            stride, left = self._conv(index).stride[0], rate
             if rate != 1 and keep_frames:
                 stride, left = stride_at_rate(stride, rate)
             x = self._convolve(index, x, stride, rate)
@@ -157,7 +160,7 @@ class StridedStem(nn.Module):
             conv.weight.new_zeros(
                 batch_size, conv.kernel_size[0] - conv.stride[0], conv.in_channels, device=device
             )
-            for conv in self.convs
+            for conv in map(self._conv, range(len(self.convs)))
         ]
 
     def stream(
@@ -176,7 +179,8 @@ class StridedStem(nn.Module):
             The frames, possibly none, and the state for the next part.
         """
         x, new = waveform, []
-        for index, (conv, before) in enumerate(zip(self.convs, state, strict=True)):
+        for index, before in enumerate(state):
+            conv = self._conv(index)
             kernel, stride = conv.kernel_size[0], conv.stride[0]
             joined = torch.cat((before.to(x.dtype), x), dim=1)
             begun = joined.shape[1] - (kernel - stride)  # samples of frames that are not done
@@ -190,24 +194,28 @@ class StridedStem(nn.Module):
 
     def _convolve(self, index: int, x: Tensor, stride: int, rate: float) -> Tensor:
         """Run a convolution over whole sequences, at another sampling rate than the training's."""
-        conv = self.convs[index]
-        weight, spare = conv.weight, conv.kernel_size[0] - conv.stride[0]  # type: ignore[index]
+        conv = self._conv(index)
+        weight: Tensor = conv.weight
+        spare = conv.kernel_size[0] - conv.stride[0]
         first = -spare if self.causal else -(spare // 2)
         if rate != 1:
             newest = stride - 1 if self.causal else None
-            weight, first = kernel_at_rate(weight, first, rate, newest=newest)  # type: ignore[arg-type]
+            weight, first = kernel_at_rate(weight, first, rate, newest=newest)
         length = x.shape[1]
-        behind = (int(frames_of(length, stride)) - 1) * stride + first + weight.shape[2] - length  # type: ignore[operator, index]
-        return self._apply_kernel(index, F.pad(x, (0, 0, -first, behind)), weight, stride)  # type: ignore[arg-type]
+        behind = (frames_of(length, stride) - 1) * stride + first + weight.shape[2] - length
+        return self._apply_kernel(index, F.pad(x, (0, 0, -first, behind)), weight, stride)
+
+    def _conv(self, index: int) -> nn.Conv1d:
+        return cast(nn.Conv1d, self.convs[index])
 
     def _apply_kernel(self, index: int, x: Tensor, weight: Tensor, stride: int) -> Tensor:
-        bias = self.convs[index].bias
+        bias = self._conv(index).bias
         if index == 0:
             # As one matrix product: convolutions of a channel or two are slow to differentiate on a GPU.
-            y = F.linear(x.unfold(1, weight.shape[2], stride).flatten(2), weight.flatten(1), bias)  # type: ignore[arg-type]
+            y = F.linear(x.unfold(1, weight.shape[2], stride).flatten(2), weight.flatten(1), bias)
         else:
-            y = F.conv1d(x.mT, weight, bias, stride).mT  # type: ignore[arg-type]
+            y = F.conv1d(x.mT, weight, bias, stride).mT
         return F.silu(self.norms[index](y))
 
     def _none(self, index: int, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x), 0, self.convs[index].out_channels)  # type: ignore[call-overload]
+        return x.new_zeros(len(x), 0, self._conv(index).out_channels)
