@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.training.ema import validated_weights
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
 
@@ -132,12 +133,12 @@ class RunCheckpoint(Checkpoint):
         score = trainer.strategy.broadcast(float(value))
         if self._beats(score, pl_module.monitor_mode):
             self.best_score, self.best_epoch = score, trainer.current_epoch
-            trainer.save_checkpoint(self.folder.best, weights_only=True)
+            self._save_best(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write ``last.ckpt``, and ``best.ckpt`` too as long as no validation has picked one."""
         if self.best_score is None:
-            trainer.save_checkpoint(self.folder.best, weights_only=True)
+            self._save_best(trainer, pl_module)
         trainer.save_checkpoint(self.folder.last)
 
     def on_save_checkpoint(
@@ -159,6 +160,10 @@ class RunCheckpoint(Checkpoint):
         self.best_epoch = state.get("best_epoch")
         if trainer.state.fn == "fit" and state.get("stopped"):
             trainer.should_stop = True
+
+    def _save_best(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        with validated_weights(trainer, pl_module):
+            trainer.save_checkpoint(self.folder.best, weights_only=True)
 
     def _beats(self, score: float, mode: str) -> bool:
         if math.isnan(score):
