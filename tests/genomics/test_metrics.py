@@ -138,7 +138,7 @@ def test_equal_seeds_give_equal_intervals_and_chunking_does_not_matter(
 ) -> None:
     scores, labels = probabilities(100, 2)
     first = evaluate(scores, labels, "classification", "ab", n_bootstrap=50, seed=4)
-    monkeypatch.setattr("genomics.metrics._CHUNK", 700)
+    monkeypatch.setattr("seqmamba.metrics._CHUNK", 700)
     assert evaluate(scores, labels, "classification", "ab", n_bootstrap=50, seed=4) == first
     assert evaluate(scores, labels, "classification", "ab", n_bootstrap=50, seed=5) != first
 
