@@ -84,9 +84,9 @@ class SplitConfig:
                 f"split.test and split.validation name chromosomes, but split.by is {self.by!r}",
                 hint="set split.by to chromosome, or name none",
             )
-        both = {chrom_key(name) for name in self.test} & {chrom_key(name) for name in self.validation}
-        if both:
-            raise UserError(f"split: {', '.join(sorted(both))} is named both in test and in validation")
+        tested = {chrom_key(name) for name in self.test}
+        if both := sorted(name for name in self.validation if chrom_key(name) in tested):
+            raise UserError(f"split: {', '.join(both)} is named both in test and in validation")
 
 
 def assign(records: Records, config: SplitConfig) -> tuple[np.ndarray, str]:
