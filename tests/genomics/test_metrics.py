@@ -104,7 +104,7 @@ def test_regression_metrics_are_those_of_torchmetrics() -> None:
 
 @pytest.mark.parametrize("task", list(METRICS))
 def test_a_weighted_resample_is_the_metric_of_the_repeated_sequences(task: str) -> None:
-    from genomics.metrics import _metrics
+    from seqmamba.metrics import _metrics
 
     rng = np.random.default_rng(1)
     n = 60
