@@ -23,7 +23,7 @@ class MixingConfig:
         kind: ``none``; ``mixup``, by amplitude (Zhang et al. 2018, arXiv:1710.09412); or ``between_class``,
             by loudness (Tokozume et al. 2018, arXiv:1711.10282).
         share: Part of the recordings that are mixed.
-        alpha: For ``mixup``: shares are drawn from Beta(alpha, alpha). For ``between_class`` they are uniform.
+        alpha: For ``mixup``: shares are drawn from Beta(alpha, alpha). Uniform for ``between_class``.
 
     Raises:
         UserError: If a value is out of range.
