@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,13 +106,15 @@ class SummaryRow:
 def summarise(benchmark: Benchmark, results: Sequence[RunResult], seed: int = 0) -> list[SummaryRow]:
     """Summarise runs: one row for each model, protocol, number of folds and part tested on.
 
+    Where several seeds were tested on the same sequences, their ensemble has a row too.
+
     Args:
         benchmark: The benchmark that all ran on.
         results: The runs.
         seed: Seed of the resampling.
     """
     groups: dict[tuple[str, str, int, str], list[RunResult]] = defaultdict(list)
-    for result in sorted(results, key=lambda result: (result.seed, result.fold)):
+    for result in sorted([*results, *ensembles(results)], key=lambda result: (result.seed, result.fold)):
         groups[result.model, result.protocol, result.folds, result.tested_on].append(result)
     return [
         SummaryRow(
@@ -129,6 +131,36 @@ def summarise(benchmark: Benchmark, results: Sequence[RunResult], seed: int = 0)
         )
         for (model, protocol, folds, tested_on), runs in sorted(groups.items())
     ]
+
+
+def ensembles(results: Sequence[RunResult]) -> list[RunResult]:
+    """Average the outputs of the seeds of each model that were tested on the same sequences.
+
+    Args:
+        results: Runs of one benchmark.
+
+    Returns:
+        A run for each model with several such seeds, with the parameters of all of them.
+    """
+    groups: dict[tuple[str, str, str], list[RunResult]] = defaultdict(list)
+    for result in results:
+        if result.parameters and not result.folds:
+            groups[result.model, result.protocol, result.tested_on].append(result)
+    found = []
+    for runs in groups.values():
+        first = runs[0]
+        if len(runs) > 1 and all(run.predictions.names == first.predictions.names for run in runs):
+            outputs = np.mean([run.predictions.outputs for run in runs], axis=0)
+            found.append(
+                replace(
+                    first,
+                    name="+".join(run.name for run in runs),
+                    model=f"{first.model}, mean of {len(runs)}",
+                    parameters=sum(run.parameters for run in runs),
+                    predictions=replace(first.predictions, outputs=outputs),
+                )
+            )
+    return found
 
 
 def score_runs(

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from genomics.benchmarks import find_benchmark
-from genomics.benchmarks.summary import RunResult, score_runs, summarise, table_as_dict, table_as_markdown
+from genomics.benchmarks.summary import (
+    RunResult,
+    ensembles,
+    score_runs,
+    summarise,
+    table_as_dict,
+    table_as_markdown,
+)
 from genomics.metrics import evaluate
 from genomics.predictions import Predictions
 from genomics.results import to_json
@@ -77,6 +84,19 @@ def test_the_interval_holds_both_kinds_of_variation() -> None:
     assert wide.high - wide.low > 0.2
 
 
+def test_an_ensemble_averages_what_its_seeds_say() -> None:
+    runs = [result(f"sound_seed{i}", predictions(0.7, seed=i), seed=i) for i in range(3)]
+    row = next(row for row in summarise(BENCHMARK, runs) if row.model == "mamba, mean of 3")
+    assert row.parameters == 3 * 12_345
+    outputs = np.mean([run.predictions.outputs for run in runs], axis=0)
+    expected = evaluate(outputs, runs[0].predictions.labels, "classification", ("0", "1"), n_bootstrap=0)
+    assert row.scores["mcc"].values == pytest.approx([expected["mcc"].value])
+    assert row.scores["mcc"].mean > np.mean(summarise(BENCHMARK, runs)[0].scores["mcc"].values)
+    others = [result("sound_seed9", predictions(0.7, prefix="other"), seed=9), runs[0]]
+    assert ensembles(others) == []  # not the same sequences
+    assert ensembles(runs[:1]) == []
+
+
 def test_rows_are_made_of_what_belongs_together() -> None:
     results = [
         result("sound_seed2", predictions(0.8, seed=2), seed=2),
@@ -94,6 +114,7 @@ def test_rows_are_made_of_what_belongs_together() -> None:
         ("mamba", "sound", 0, ("sound_seed1", "sound_seed2")),
         ("mamba", "sound", 0, ("sound_validation_seed1",)),
         ("mamba", "sound", 2, ("sound_folds2_seed1_fold0", "sound_folds2_seed1_fold1")),
+        ("mamba, mean of 2", "sound", 0, ("sound_seed2+sound_seed1",)),
     ]
     assert next(iter(rows[0].scores)) == "mcc"
     text = table_as_markdown(BENCHMARK, rows)
