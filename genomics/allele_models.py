@@ -11,6 +11,7 @@ from torch import Tensor
 from genomics.heads import PairedAlleleHead
 from genomics.position_models import PositionModel, PositionModelConfig
 from seqmamba.errors import UserError
+from seqmamba.nn.options import require_bool
 from seqmamba.nn.pooling import mean_pool
 
 
@@ -23,24 +24,27 @@ class PairedAlleleModelConfig(PositionModelConfig):
         stem_width: Bases that the first layer sees at once, odd.
         strand: How the two strands are read; see `PositionModelConfig`.
         targets: Names of the effects, for example tissues.
+        signed: Whether effects have a direction; see `PairedAlleleHead`.
 
     Raises:
         UserError: If a value is out of range.
     """
 
     targets: tuple[str, ...] = ("effect",)
+    signed: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "targets", tuple(self.targets))  # YAML delivers lists
         if not self.targets:
             raise UserError("targets: expected at least one name, got none")
+        require_bool("signed", self.signed)
 
 
 class PairedAlleleModel(PositionModel):
     """One stem and backbone for both alleles, and a head on the difference of their mean hidden states.
 
-    Exchanging the alleles changes the sign of the effect. The alleles may differ in length.
+    Exchanging the alleles changes the sign of a signed effect. The alleles may differ in length.
 
     Args:
         config: What to build.
@@ -51,7 +55,7 @@ class PairedAlleleModel(PositionModel):
 
     def __init__(self, config: PairedAlleleModelConfig) -> None:
         super().__init__(config)
-        self.head = PairedAlleleHead(config.backbone.d_model, len(config.targets))
+        self.head = PairedAlleleHead(config.backbone.d_model, len(config.targets), config.signed)
 
     def forward(
         self,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +31,7 @@ from genomics.results import (
 from genomics.splits import split_method
 from genomics.stratify import PARTS
 from seqmamba.errors import UserError
-from seqmamba.training.hardware import describe_device
+from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.metrics_csv import read_rows
 from seqmamba.training.run_folder import RunFolder
 
@@ -129,10 +127,7 @@ def evaluate_run(
         seed=seed,
         hardware=describe_device(device),
         seconds=_training_seconds(folder) + test.seconds,
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("seqmamba", "torch", "lightning", "numpy")},
-        },
+        versions=software_versions(),
         model=ModelSummary(sum(p.numel() for p in model.parameters()), asdict(model.config)),
         data=summarise_data(records),
         split=summarise_split(data),

@@ -66,14 +66,16 @@ def ensure_index(
     # pyfaidx goes by the name of a file where this module goes by its first bytes.
     if not is_gzip(path) and path.suffix.lower() not in _COMPRESSED_SUFFIXES:
         beside = path.with_name(path.name + ".fai")
-        for index in (beside, _cached(path, ".fa.fai")):
+        for index in (beside, cached_path(path, ".fa.fai")):
             if (entries := _load(index, path)) is not None:
                 return path, index, _lengths(entries)
         if (entries := _scan(path)) is not None:
-            index = beside if os.access(path.parent, os.W_OK) and _owned(beside) else _cached(path, ".fa.fai")
+            index = (
+                beside if os.access(path.parent, os.W_OK) and _owned(beside) else cached_path(path, ".fa.fai")
+            )
             _save(index, entries, path)
             return path, index, _lengths(entries)
-    copy = _cached(path, ".fa")
+    copy = cached_path(path, ".fa")
     index = copy.with_name(copy.name + ".fai")
     entries = _load(index, copy) if copy.exists() else None
     if entries is None:
@@ -90,7 +92,13 @@ def _owned(index: Path) -> bool:
     return not index.exists() or os.access(index, os.W_OK)
 
 
-def _cached(path: Path, suffix: str) -> Path:
+def cached_path(path: Path, suffix: str) -> Path:
+    """Return where the cache keeps what was made of a file; another content or place is another path.
+
+    Args:
+        path: The file.
+        suffix: End of the name.
+    """
     status = path.stat()
     identity = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
     return (

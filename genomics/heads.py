@@ -191,34 +191,49 @@ class TrackHead(nn.Module):
         require(targets.shape == expected, "targets", f"shape {expected}", tuple(targets.shape))
 
         def of_slice(targets: Tensor, *strands: Tensor) -> Tensor:
-            values = self(*(strand.flatten(1, 2) for strand in strands))
-            known = targets.isfinite()
-            truth = targets.to(values.dtype).masked_fill(~known, 0)
-            if self.kind == "poisson":
-                losses = values - truth * values.clamp_min(_SMALLEST_RATE).log()
-            else:
-                losses = (values - truth) ** 2
-            return torch.stack((losses.masked_fill(~known, 0).sum(), known.sum().to(losses.dtype)))
+            return self.sum_of_losses(self(*(strand.flatten(1, 2) for strand in strands)), targets)
 
         strands = (hidden,) if other is None else (hidden, other)
         bins = [strand.unflatten(1, (-1, self.bin_size)) for strand in strands]
         total, count = sum_of_slices(of_slice, targets, *bins, size=max(1, size // self.bin_size))
         return total / count.clamp_min(1)
 
+    def sum_of_losses(
+        self, values: Float[Tensor, "batch bins targets"], targets: Float[Tensor, "batch bins targets"]
+    ) -> Float[Tensor, 2]:
+        """Return the sum of the losses of values that were computed, and how many are known.
+
+        Args:
+            values: What `forward` returned.
+            targets: See `loss`.
+        """
+        known = targets.isfinite()
+        truth = targets.to(values.dtype).masked_fill(~known, 0)
+        if self.kind == "poisson":
+            losses = values - truth * values.clamp_min(_SMALLEST_RATE).log()
+        else:
+            losses = (values - truth) ** 2
+        return torch.stack((losses.masked_fill(~known, 0).sum(), known.sum().to(losses.dtype)))
+
 
 class PairedAlleleHead(nn.Module):
-    """What an allele changes: a linear layer on the difference of two sequences' features, without a bias.
-
-    Exchanging the alleles changes the sign of the result, and equal alleles give exactly zero.
+    """What an allele changes: a linear layer on the difference of two sequences' features.
 
     Args:
         features: Features of one sequence.
         targets: Number of values.
+        signed: Whether exchanging the alleles changes the sign of the result, as for an effect with a
+            direction; equal alleles then give exactly zero. Otherwise the layer sees how far each feature
+            moves, with a bias, and exchanging the alleles changes nothing, as for being harmful or not.
     """
 
-    def __init__(self, features: int, targets: int) -> None:
+    scale: Tensor
+
+    def __init__(self, features: int, targets: int, signed: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(features, targets, bias=False)
+        self.signed = signed
+        self.linear = nn.Linear(features, targets, bias=not signed)
+        self.register_buffer("scale", torch.ones(targets))
 
     def forward(
         self, reference: Float[Tensor, "batch features"], alternative: Float[Tensor, "batch features"]
@@ -229,4 +244,5 @@ class PairedAlleleHead(nn.Module):
             reference: Features of the sequences with the reference allele.
             alternative: Those with the alternative allele.
         """
-        return at_least_float32(self.linear(alternative - reference))
+        moved = alternative - reference
+        return at_least_float32(self.linear(moved if self.signed else moved.abs())) * self.scale

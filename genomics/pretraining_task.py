@@ -15,7 +15,7 @@ from genomics.pretraining import Objectives, PretrainingConfig, build_model
 from seqmamba.atomic import atomic_path
 from seqmamba.backbones import LanguageModel
 from seqmamba.errors import UserError
-from seqmamba.training.callbacks import EpochSeeds, epoch_seed, seed_everything
+from seqmamba.training.callbacks import epoch_seed, run_seed, seed_everything
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
@@ -59,8 +59,7 @@ class PretrainingTask(Task):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the generators of the step, which dropout draws from."""
-        seeds = (c.seed for c in self.trainer.callbacks if isinstance(c, EpochSeeds))  # type: ignore[attr-defined]
-        seed = epoch_seed(next(seeds, 0), self.trainer.current_epoch, self.trainer.global_rank)
+        seed = epoch_seed(run_seed(self.trainer) or 0, self.trainer.current_epoch, self.trainer.global_rank)
         seed_everything(epoch_seed(seed, batch_idx))
 
     def training_step(self, batch: GenomeBatch, batch_idx: int) -> Tensor:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -27,8 +25,8 @@ from genomics.segmentation_metrics import Decided, evaluate_segmentation, right_
 from genomics.segmentation_results import Evaluation, Group, SegmentationResults, write_gff3
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
-from seqmamba.training.callbacks import EpochSeeds
-from seqmamba.training.hardware import describe_device
+from seqmamba.training.callbacks import run_seed
+from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
@@ -190,7 +188,7 @@ class SegmentationTask(Task):
                 parts,
                 self.model.scheme,
                 n_bootstrap=self.evaluation_config.bootstrap,
-                seed=self._seed or 0,
+                seed=run_seed(self.trainer) or 0,
             )
             bases = sum(int((part.truth != UNKNOWN).sum()) for part in parts)
             groups.append(Group(genome, unseen, bases, metrics, tuple(right_by_block(parts))))
@@ -253,12 +251,9 @@ class SegmentationTask(Task):
         seconds = time.monotonic() - self._start
         results = SegmentationResults(
             title="gene segmentation",
-            seed=self._seed,
+            seed=run_seed(self.trainer),
             hardware=describe_device(self.device),
-            versions={
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("seqmamba", "torch", "lightning", "numpy")},
-            },
+            versions=software_versions(),
             parameters=sum(p.numel() for p in self.model.parameters()),
             model=asdict(self.model.config),
             evaluations=(Evaluation(windows.context, windows.overlap, seconds, groups),),
@@ -269,11 +264,6 @@ class SegmentationTask(Task):
             except UserError as error:  # must not cost the pass that just ended
                 print(f"{error.message}; replaced")
         results.save(folder.results)
-
-    @property
-    def _seed(self) -> int | None:
-        callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]
-        return next((each.seed for each in callbacks if isinstance(each, EpochSeeds)), None)
 
 
 def _print(groups: list[Group]) -> None:

@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import Any, TypedDict
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from genomics.metrics import evaluate
 from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
-from seqmamba.training.callbacks import EpochSeeds
+from seqmamba.training.callbacks import run_seed
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
@@ -207,7 +206,7 @@ class SequenceTask(Task):
             self.trainer.datamodule,  # type: ignore[attr-defined]
             self._answers(),
             self.evaluation_config,
-            seed=_seed(self.trainer),
+            seed=run_seed(self.trainer),
         )
 
     def on_predict_epoch_start(self) -> None:
@@ -240,10 +239,6 @@ class SequenceTask(Task):
         index, outputs, labels = (torch.cat(parts).numpy() for parts in zip(*self._collected, strict=True))
         order = np.argsort(index, kind="stable")
         return index[order], outputs[order].astype(np.float64), labels[order]
-
-
-def _seed(trainer: L.Trainer) -> int | None:
-    return next((c.seed for c in trainer.callbacks if isinstance(c, EpochSeeds)), None)  # type: ignore[attr-defined]
 
 
 def _class_weights(labels: Tensor, task: str, classes: int) -> Tensor:

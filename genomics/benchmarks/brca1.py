@@ -16,8 +16,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from genomics.areas import ranked_areas
 from genomics.benchmarks.tables import read_rows
-from genomics.metrics import Estimate, evaluate
+from genomics.metrics import Estimate
 from genomics.variants import Variant, parse_variant
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
@@ -145,13 +146,4 @@ def harm_areas(
     Returns:
         ``auroc`` and ``auprc`` of the harmful ones, with 95 % intervals.
     """
-    # Both areas depend on the order alone; ranks make numbers between 0 and 1 of it.
-    harm = np.unique(-effects, return_inverse=True)[1] / max(len(effects), 2)
-    found = evaluate(
-        np.stack([1 - harm, harm], axis=1),
-        harmful.astype(np.int64),
-        "classification",
-        ("harmless", "harmful"),
-        n_bootstrap=n_bootstrap,
-    )
-    return {name: found[name] for name in ("auroc", "auprc")}
+    return ranked_areas(-effects, harmful, n_bootstrap=n_bootstrap)

@@ -11,12 +11,16 @@ from genomics.datasets.records import LabelledSequences, TokenStore
 from genomics.datasets.table import from_table
 
 if TYPE_CHECKING:
+    from genomics.datasets.alleles import PairedAlleleDataModule
     from genomics.datasets.genome_windows import GenomeWindowDataModule
     from genomics.datasets.module import SequenceDataModule
+    from genomics.datasets.tracks import BinnedTrackDataModule
 
 __all__ = [
+    "BinnedTrackDataModule",
     "GenomeWindowDataModule",
     "LabelledSequences",
+    "PairedAlleleDataModule",
     "SequenceDataModule",
     "TokenStore",
     "from_bed",
@@ -25,15 +29,18 @@ __all__ = [
     "from_table",
 ]
 
+_LAZY = {
+    "BinnedTrackDataModule": "genomics.datasets.tracks",
+    "GenomeWindowDataModule": "genomics.datasets.genome_windows",
+    "PairedAlleleDataModule": "genomics.datasets.alleles",
+    "SequenceDataModule": "genomics.datasets.module",
+}
+
 
 def __getattr__(name: str) -> Any:
     """Import a data module on first use: it brings Lightning, which readers do not need."""
-    if name == "GenomeWindowDataModule":
-        from genomics.datasets.genome_windows import GenomeWindowDataModule
+    if name in _LAZY:
+        from importlib import import_module
 
-        return GenomeWindowDataModule
-    if name == "SequenceDataModule":
-        from genomics.datasets.module import SequenceDataModule
-
-        return SequenceDataModule
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

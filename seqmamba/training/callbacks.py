@@ -50,6 +50,12 @@ class EpochSeeds(L.Callback):
             iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
 
 
+def run_seed(trainer: L.Trainer) -> int | None:
+    """Return the seed of a trainer's run; None where nothing sets the generators."""
+    callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]
+    return next((each.seed for each in callbacks if isinstance(each, EpochSeeds)), None)
+
+
 def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
     """Return a 32-bit seed that mixes its arguments, so that neighbouring seeds share no epoch's numbers."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{rank}".encode(), digest_size=4).digest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -69,3 +70,11 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cpu":
         return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
     return device.type
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of what a run's numbers depend on, for its results."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("seqmamba", "torch", "lightning", "numpy")},
+    }
