@@ -19,10 +19,10 @@ from torch import Tensor
 
 from genomics.cnn import CodedSequences, fit_cnn, predict_cnn
 from genomics.kmers import base_codes, canonical_kmer_index, kmer_counts
-from genomics.linear import LinearModel, fit_linear, output_loss
 from genomics.metrics import Estimate, evaluate
 from genomics.stratify import PARTS
 from seqmamba.errors import UserError
+from seqmamba.linear import LinearModel, fit_linear, output_loss
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genomics.kmers import AMBIGUOUS
-from genomics.linear import output_loss
+from seqmamba.linear import output_loss
 
 CHANNELS = 64
 MAX_LENGTH = 2000

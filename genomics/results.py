@@ -13,13 +13,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from genomics.metrics import Estimate
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.plain_json import to_json as to_json
 
 FORMAT_VERSION = 1
 FILE_NAME = "results.json"
@@ -241,18 +242,3 @@ def _known(owner: type, stored: Mapping[str, Any]) -> dict[str, Any]:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def to_json(value: Any) -> Any:
-    """Turn NaN and infinities into None; arrays, tuples, paths and numpy numbers into plain JSON."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(name): to_json(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [to_json(entry) for entry in value]
-    if hasattr(value, "tolist"):
-        return to_json(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

@@ -17,8 +17,8 @@ from genomics.cnn import (
 )
 from genomics.datasets.records import LabelledSequences
 from genomics.kmers import base_codes
-from genomics.linear import fit_linear
 from seqmamba.errors import UserError
+from seqmamba.linear import fit_linear
 
 MOTIF = "TGACTCAGCA"
 
