@@ -28,6 +28,13 @@ from seqmamba.ops.token_step.program import Program
 MOST_MATRIX_BYTES = 40 * 2**20
 """Larger models spend their steps reading weights, which a few blocks do not do as fast as all of a GPU."""
 
+MOST_WORK = {torch.float32: 6e9, torch.bfloat16: 3e7}
+"""Weights times sequences of a step, beyond which operators on a whole GPU are faster.
+
+On an H100 that is from about 10 sequences on for a Mamba of 8 x 256 in bfloat16, whose operators use matrix
+units, and not at 1,024 for a stack like SaShiMi's in float32.
+"""
+
 
 def program_obstacle(model: nn.Module) -> str | None:
     """Say why the steps of a model are no program, or None if they are one.
@@ -49,6 +56,17 @@ def program_obstacle(model: nn.Module) -> str | None:
     if any(linear.in_features % 4 for linear in linears):
         return "one of its widths is no multiple of 4"
     return next(filter(None, map(_block_obstacle, _blocks(model.backbone))), None)
+
+
+def worthwhile(model: LanguageModel, batch: int) -> bool:
+    """Tell whether one kernel is faster than an operator after the other.
+
+    Args:
+        model: One without an obstacle.
+        batch: Sequences side by side.
+    """
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    return weights * batch <= MOST_WORK[model.embedding.weight.dtype]
 
 
 def _blocks(backbone: nn.Module) -> list[nn.Module]:

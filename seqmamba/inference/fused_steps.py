@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from seqmamba.backbones import BackboneState, LanguageModel
-from seqmamba.backbones.token_program import program_obstacle, write_program
+from seqmamba.backbones.token_program import program_obstacle, worthwhile, write_program
 from seqmamba.inference.model import TokenModel
 from seqmamba.nn.state import describe_state
 from seqmamba.ops.dispatch import cuda_obstacle
@@ -42,7 +42,7 @@ class FusedSteps:
         self._programs: dict[Any, tuple[LoadedProgram, BackboneState] | None] = {}
 
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any] | None:
-        """Take a step, if the state may be written over and a multiprocessor holds all vectors.
+        """Take a step, if that is the faster way and the state may be written over.
 
         Args:
             tokens: int64 (batch,).
@@ -70,5 +70,7 @@ class FusedSteps:
     def _write(
         self, state: BackboneState, batch: int, device: torch.device
     ) -> tuple[LoadedProgram, BackboneState] | None:
+        if not worthwhile(self._model, batch):
+            return None
         program, new_state = write_program(self._model, state)
         return (LoadedProgram(program, batch, device), new_state) if fits(program, batch) else None

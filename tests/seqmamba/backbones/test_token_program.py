@@ -11,7 +11,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfig, MultiScaleConfig
-from seqmamba.backbones.token_program import MOST_MATRIX_BYTES, program_obstacle, write_program
+from seqmamba.backbones.token_program import (
+    MOST_MATRIX_BYTES,
+    program_obstacle,
+    worthwhile,
+    write_program,
+)
 from seqmamba.errors import UserError
 from seqmamba.inference import Decoder, SamplingConfig, begin
 from seqmamba.inference import decoding as decoding_module
@@ -178,6 +183,14 @@ def test_only_whole_models_in_one_dtype() -> None:
     with pytest.raises(UserError, match="matrix_dtype: expected float32 or bfloat16"):
         Program(torch.float16)
     assert MOST_MATRIX_BYTES < 50 * 2**20  # the second-level cache of an H100
+
+
+def test_many_sequences_are_left_to_operators_with_matrix_units() -> None:
+    single, half = model_of("mamba"), model_of("mamba", torch.bfloat16)
+    weights = sum(parameter.numel() for parameter in half.parameters())
+    assert worthwhile(half, int(3e7) // weights)
+    assert not worthwhile(half, int(3e7) // weights + 1)
+    assert worthwhile(single, 1024)
 
 
 @pytest.mark.parametrize(
