@@ -132,7 +132,7 @@ def fit_cnn(
 
     Args:
         sequences: All sequences.
-        labels: All labels, as for `genomics.linear.output_loss`.
+        labels: All labels, as for `seqmamba.linear.output_loss`.
         parts: Positions of the training and of the validation sequences.
         task: ``classification``, ``multilabel`` or ``regression``.
         outputs: Number of classes, labels or targets.
