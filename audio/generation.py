@@ -240,5 +240,5 @@ def score_blocks(
         bits, state = model.surprise(
             codes, before=before, condition=condition, state=state, return_state=True
         )
-        before = codes[:, -1]
+        before = codes[:, -1].clone()
         yield bits[0]
