@@ -24,10 +24,10 @@ from genomics.embedding_inputs import Item
 from genomics.embedding_models import Embedder
 from genomics.inference import batches_by_length
 from genomics.model_identity import fingerprint
-from genomics.progress import Progress
-from genomics.resumable import ResumableFile
 from genomics.tiling import Span, Tiling, Window
 from seqmamba.errors import UserError
+from seqmamba.progress import Progress
+from seqmamba.resumable import ResumableFile
 
 Level = Literal["sequence", "window", "base"]
 LEVELS: tuple[Level, ...] = ("sequence", "window", "base")

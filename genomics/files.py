@@ -11,6 +11,7 @@ from pathlib import Path
 
 from seqmamba.errors import UserError
 from seqmamba.paths import expand
+from seqmamba.resumable import BGZF_END
 
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
@@ -27,7 +28,6 @@ _FOREIGN = {
 }
 # BGZF is gzip with a "BC" field in its head, and an empty block at its end (SAM specification, section 4.1).
 _BGZF_HEAD = 14
-BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
 def check_file(path: str | Path) -> Path:

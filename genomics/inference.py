@@ -21,7 +21,7 @@ from genomics.results import Results
 from seqmamba.atomic import atomic_path
 from seqmamba.backbones import from_pretrained
 from seqmamba.errors import UserError
-from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.run_folder import RunFolder, exported_model
 
 SHARD_BASES = 8_000_000  # sequences held at once, so that similar lengths can share a batch
 SHARD_RECORDS = 20_000
@@ -52,22 +52,6 @@ def load_any_model(folder: str | Path, device: str = "auto") -> nn.Module:
         UserError: The folder holds no model, or the device is not there.
     """
     return from_pretrained(exported_model(folder), map_location=_device(device))
-
-
-def exported_model(folder: str | Path) -> Path:
-    """Return the model folder of a run folder; any other path is a model folder itself.
-
-    Raises:
-        UserError: If the run has not exported its model yet.
-    """
-    path = Path(folder).expanduser()
-    exported = RunFolder(path).pretrained
-    if not exported.is_dir() and RunFolder(path).checkpoints.is_dir():
-        raise UserError(
-            f"{path}: the run has no exported model yet",
-            hint=f"finish its training: seqmamba genomics fit -o {path} --resume",
-        )
-    return exported if exported.is_dir() else path
 
 
 def usual_length(run: str | Path, model: nn.Module) -> int | None:

@@ -13,8 +13,6 @@ from torch import nn
 from genomics.fasta import Fasta
 from genomics.model_identity import fingerprint
 from genomics.models import SequenceModel
-from genomics.progress import Progress
-from genomics.resumable import ResumableFile
 from genomics.variant_results import AddedFields, Results
 from genomics.variant_scores import DEFAULT_WINDOW, Strands, VariantScorer
 from genomics.variant_summary import Summary
@@ -22,6 +20,8 @@ from genomics.variant_tables import TableWriter, VariantTable, write_parquet
 from genomics.variants import Haplotypes, Reason, Variant, VariantWindows
 from genomics.vcf import Vcf, VcfWriter
 from seqmamba.errors import UserError
+from seqmamba.progress import Progress
+from seqmamba.resumable import ResumableFile
 from seqmamba.training.hardware import describe_device
 
 VCF_SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz")

@@ -128,3 +128,18 @@ class RunFolder:
                 file.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
         remove_parts(self.path)
+
+
+def exported_model(folder: str | Path) -> Path:
+    """Return the model folder of a run folder; any other path is a model folder itself.
+
+    Raises:
+        UserError: If the run has not exported its model yet.
+    """
+    run = RunFolder(Path(folder).expanduser())
+    if not run.pretrained.is_dir() and run.checkpoints.is_dir():
+        raise UserError(
+            f"{run.path}: the run has no exported model yet",
+            hint=f"finish its training: seqmamba fit --config {run.config} --ckpt_path last",
+        )
+    return run.pretrained if run.pretrained.is_dir() else run.path

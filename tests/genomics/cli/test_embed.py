@@ -15,7 +15,7 @@ from track_cases import bases, causal, classifier, write_genome
 from seqmamba.cli.main import main
 
 COMMAND = (
-    "import genomics.embeddings as e, genomics.resumable as r; e.SHARD_ROWS = 20; r.CHECKPOINT_SECONDS = 0; "
+    "import genomics.embeddings as e, seqmamba.resumable as r; e.SHARD_ROWS = 20; r.CHECKPOINT_SECONDS = 0; "
     "from seqmamba.cli.main import entry_point; entry_point()"
 )
 

@@ -14,12 +14,12 @@ from scored_files import LETTERS, ROWS, leftovers, vcf_rows, words, write_inputs
 from variant_cases import COLUMNS, masked_model, variant
 
 from genomics.fasta import Fasta
-from genomics.files import BGZF_END
 from genomics.variant_run import ScoringConfig, score_variants
 from genomics.variant_scores import VariantScorer
 from genomics.variants import Haplotypes, VariantWindows
 from genomics.vcf import Vcf
 from seqmamba.cli.main import main
+from seqmamba.resumable import BGZF_END
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from scored_files import leftovers, words, write_inputs
 
-from genomics.resumable import ResumableFile
 from seqmamba.cli.main import main
+from seqmamba.resumable import ResumableFile
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(inputs: Path, output: Path, *more: str) -> subprocess.Popen[str]:
     """Run the verb in a process of its own that keeps a checkpoint of every four rows."""
     script = (
-        "import sys, genomics.resumable\n"
+        "import sys, seqmamba.resumable\n"
         "from seqmamba.cli.main import main\n"
-        "genomics.resumable.CHECKPOINT_SECONDS = 0\n"
+        "seqmamba.resumable.CHECKPOINT_SECONDS = 0\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     command = [

@@ -13,11 +13,12 @@ from typing import Any
 
 from Bio.bgzf import BgzfWriter
 
-from genomics.files import BGZF_END
 from seqmamba.atomic import PART_SUFFIX, atomic_path, name_file
 from seqmamba.errors import UserError
 
 CHECKPOINT_SECONDS = 1.0
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+"""The empty block that a bgzip file ends with (SAM specification, section 4.1)."""
 _BLOCK = 65_280  # bytes in a bgzip block, as htslib cuts them
 
 
