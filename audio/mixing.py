@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from seqmamba.nn.options import is_number, require, require_choice
@@ -42,23 +42,26 @@ class MixingConfig:
 
 def mix_batch(
     waveform: Float[Tensor, "batch length channels"],
+    lengths: Int[Tensor, " batch"],
     targets: Float[Tensor, "batch classes"],
     rate: int,
     config: MixingConfig,
-) -> tuple[Float[Tensor, "batch length channels"], Float[Tensor, "batch classes"]]:
+) -> tuple[Float[Tensor, "batch length channels"], Int[Tensor, " batch"], Float[Tensor, "batch classes"]]:
     """Mix each recording with another of the batch, and their targets alike.
 
     Args:
         waveform: Samples, zero behind the true lengths.
+        lengths: True lengths in samples.
         targets: Probabilities of the classes, or of each label.
         rate: Sampling rate in Hz.
         config: How.
 
     Returns:
-        The mixed batch. A mix is as loud as its parts if these have nothing in common.
+        The mixed batch. A mix is as long as the longer part, and with ``between_class`` as loud as its parts
+        if these have nothing in common.
     """
     if config.kind == "none" or len(waveform) < 2:
-        return waveform, targets
+        return waveform, lengths, targets
     count, device = len(waveform), waveform.device
     # Everyone gets another one: a turned permutation has no place of its own.
     order = torch.randperm(count, device=device)
@@ -73,11 +76,13 @@ def mix_batch(
         level = loudness(waveform, rate)
         weight = between_class_weight(share, level, level[partner])
     mixed = torch.rand(count, device=device) < config.share
+    lengths = torch.where(mixed, torch.maximum(lengths, lengths[partner]), lengths)
     share, weight = (torch.where(mixed, x, 1.0)[:, None] for x in (share, weight))
     norm = torch.sqrt(weight.square() + (1 - weight).square()) if config.kind == "between_class" else 1.0
     scale, other = (w.unsqueeze(-1) for w in (weight / norm, (1 - weight) / norm))
     return (
         scale * waveform + other * waveform[partner],
+        lengths,
         share * targets + (1 - share) * targets[partner],
     )
 

@@ -53,6 +53,8 @@ class WaveformClassifierConfig:
             ``attention``. Only true frames count.
         dropout: Probability of dropping a pooled feature in front of the head.
         max_length: Samples of the longest waveform in training. A training run takes it from the data.
+        crop_length: Samples that every waveform in training was cut or filled up to; None where they were
+            whole. A training run takes it from its augmentation.
 
     Raises:
         UserError: If a value is out of range.
@@ -67,6 +69,7 @@ class WaveformClassifierConfig:
     pooling: Pooling = "mean_max"
     dropout: float = 0.1
     max_length: int | None = None
+    crop_length: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))  # YAML and JSON have lists
@@ -76,8 +79,9 @@ class WaveformClassifierConfig:
         require_whole("channels", self.channels)
         dropout = self.dropout
         require(is_number(dropout) and 0 <= dropout < 1, "dropout", "a number in [0, 1)", dropout)
-        if self.max_length is not None:
-            require_whole("max_length", self.max_length)
+        for name in ("max_length", "crop_length"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name))
         if isinstance(self.stem, SpectrogramConfig) and self.task == "tagging":
             raise UserError("task: tagging needs frames, and patches of a spectrogram are none")
 

@@ -130,7 +130,7 @@ def test_mixes_hold_two_sounds_and_both_their_classes(kind):
     torch.manual_seed(0)
     x = torch.cat([tone(hz) for hz in (500, 1000, 1500, 2000)])
     targets = one_hot_targets(torch.arange(4), 4)
-    y, mixed = mix_batch(x, targets, RATE, MixingConfig(kind))
+    y, _, mixed = mix_batch(x, torch.full((4,), RATE), targets, RATE, MixingConfig(kind))
     assert torch.allclose(mixed.sum(1), torch.ones(4))
     assert (mixed > 0).sum(1).tolist() == [2, 2, 2, 2]
     amplitude = (y[..., 0] @ x[..., 0].T) / (x[0, :, 0] @ x[0, :, 0])  # (mix, tone)
@@ -142,14 +142,17 @@ def test_mixes_hold_two_sounds_and_both_their_classes(kind):
 
 def test_a_share_of_none_and_a_batch_of_one_stay():
     x, targets = torch.cat([tone(500), tone(700)]), one_hot_targets(torch.arange(2), 2)
+    lengths = torch.tensor([RATE, 100])
     for got in (
-        mix_batch(x, targets, RATE, MixingConfig("mixup", share=0.0)),
-        mix_batch(x[:1], targets[:1], RATE, MixingConfig("mixup")),
+        mix_batch(x, lengths, targets, RATE, MixingConfig("mixup", share=0.0)),
+        mix_batch(x[:1], lengths[:1], targets[:1], RATE, MixingConfig("mixup")),
     ):
         assert torch.equal(got[0], x[: len(got[0])])
-        assert torch.equal(got[1], targets[: len(got[1])])
+        assert torch.equal(got[2], targets[: len(got[2])])
+    longer = mix_batch(x, lengths, targets, RATE, MixingConfig("mixup"))[1]
+    assert longer.tolist() == [RATE, RATE]
     silence = torch.zeros_like(x)
-    assert mix_batch(silence, targets, RATE, MixingConfig("between_class"))[0].isfinite().all()
+    assert mix_batch(silence, lengths, targets, RATE, MixingConfig("between_class"))[0].isfinite().all()
 
 
 def test_the_divergence_is_zero_for_a_perfect_answer_and_has_the_gradient_of_cross_entropy():
