@@ -8,43 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seqmamba.nn.packing import length_mask
-from seqmamba.nn.pooling import max_pool, mean_pool
+from seqmamba.nn.pooling import AttentionPool, max_pool, mean_pool
 from seqmamba.nn.precision import at_least_float32
 
 Pooling = Literal["mean", "max", "mean_max", "attention"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "max", "mean_max", "attention")
-
-
-class AttentionPool(nn.Module):
-    """A weighted mean over the true positions, with weights that a small network reads off each position.
-
-    Attentive statistics without the deviations (Okabe et al. 2018, arXiv:1803.10963, section 3.1).
-
-    Args:
-        dim: Channels of the hidden states.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(dim, max(1, dim // 4))
-        self.score = nn.Linear(max(1, dim // 4), 1, bias=False)
-
-    def forward(
-        self, x: Float[Tensor, "batch length dim"], lengths: Int[Tensor, " batch"] | None = None
-    ) -> Float[Tensor, "batch dim"]:
-        """Pool right-padded sequences; what stands in the padding does not matter.
-
-        Args:
-            x: Hidden states.
-            lengths: True lengths, each at least 1; None means no padding.
-        """
-        scores = at_least_float32(self.score(torch.tanh(self.hidden(x))))
-        wide = at_least_float32(x)
-        if lengths is not None:
-            padding = ~length_mask(lengths, x.shape[1])[..., None]
-            scores, wide = scores.masked_fill(padding, -torch.inf), wide.masked_fill(padding, 0)
-        return (scores.softmax(dim=1) * wide).sum(dim=1)
 
 
 class ClipHead(nn.Module):

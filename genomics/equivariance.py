@@ -12,6 +12,7 @@ arXiv:2403.03234) uses that in two ways:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -21,8 +22,17 @@ from genomics.alphabet import COMPLEMENT
 
 
 def complement_table(device: torch.device) -> Int[Tensor, " vocabulary"]:
-    """Return the token id of the complement of every token id, on ``device``."""
-    return torch.from_numpy(COMPLEMENT.copy()).long().to(device)
+    """Return the token id of the complement of every token id, on ``device``; it is not to be changed."""
+    if torch.compiler.is_compiling():
+        return torch.from_numpy(COMPLEMENT.copy()).long().to(device)
+    return _kept_complement_table(device)
+
+
+@lru_cache
+def _kept_complement_table(device: torch.device) -> Int[Tensor, " vocabulary"]:
+    """Make the table once a device: copying it there makes the host wait for the device."""
+    with torch.inference_mode(False):  # a tensor of inference mode could not take part in training
+        return torch.from_numpy(COMPLEMENT.copy()).long().to(device)
 
 
 def mirror_positions(

@@ -14,6 +14,7 @@ from genomics.language_reader import LanguageReader
 from genomics.masked_model import MaskedModel
 from genomics.models import SequenceModel
 from genomics.position_models import PositionModel
+from genomics.stems import StemWidth
 from genomics.vocabulary import CADUCEUS, Vocabulary
 from seqmamba.backbones import Backbone, BackboneConfig, LanguageModel, MultiScaleConfig
 from seqmamba.backbones.weights import load_weights
@@ -72,7 +73,7 @@ class Encoder:
         where: Where it came from, for messages.
         backbone: Options of its backbone.
         embedding: Ids of its embedding; None if a convolution stands in front of the backbone.
-        stem_width: Width of that convolution.
+        stem_width: Width of that convolution, or widths.
         frames: In how many frames the backbone reads: 3 if it is used to codons.
         weights: Of ``stem`` and ``backbone``, by the names of `SequenceModel`.
     """
@@ -80,7 +81,7 @@ class Encoder:
     where: str
     backbone: BackboneConfig | MultiScaleConfig
     embedding: Vocabulary | None
-    stem_width: int
+    stem_width: StemWidth
     frames: int
     weights: dict[str, Tensor]
 

@@ -12,19 +12,16 @@ from torch.nn import functional as F
 
 from genomics.alphabet import A, C, G, T
 from genomics.equivariance import conjoin, reverse_complement_tokens
-from genomics.stems import build_stem, token_table
+from genomics.readout import POOLINGS, Pooling, Readout
+from genomics.stems import StemWidth, build_stem, check_stem_width, token_table
 from genomics.vocabulary import Vocabulary
 from seqmamba.backbones import Backbone, BackboneConfig, HubModel
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_whole
 from seqmamba.nn.packing import length_mask, reset_from_lengths
-from seqmamba.nn.pooling import max_pool, mean_pool
 
 TaskName = Literal["classification", "multilabel", "regression"]
-Pooling = Literal["mean", "max", "mean_max"]
 Strand = Literal["forward", "augment", "conjoin", "equivariant"]
-
-POOLS = {"mean": (mean_pool,), "max": (max_pool,), "mean_max": (mean_pool, max_pool)}
 
 
 def _default_backbone() -> BackboneConfig:
@@ -41,14 +38,14 @@ class SequenceModelConfig:
             training run takes it from the data.
         classes: Class names, or target names for regression. A training run takes them from the data.
         stem_width: Bases that the first layer sees at once, odd. 1 is a plain embedding; a motif-wide stem
-            lets a shallow stack start from motifs instead of single bases.
+            lets a shallow stack start from motifs instead of single bases. Several widths share the channels.
         positions: For sequences that are aligned to a site, such as promoters to the start of transcription:
             the longest one's bases, each of which gets a learned vector of its own, added to its features. A
             longer sequence is refused. 0 tells no position from another.
         frames: 3 reads the sequence codon by codon in its three reading frames, with the same weights, and
             keeps the largest of the three values of each pooled feature: for coding DNA. 1 reads bases.
-        pooling: How positions become one vector: ``mean``, ``max``, or ``mean_max``, both side by side. Only
-            true bases count.
+        pooling: How positions become one vector, see `Readout`. Only true bases count. ``flatten`` needs
+            `positions`.
         strand: ``forward`` reads the strand as given; ``augment`` trains on random strands; ``conjoin`` also
             averages both strands outside training; ``equivariant`` averages both strands always.
         dropout: Probability of dropping a pooled feature in front of the head.
@@ -64,7 +61,7 @@ class SequenceModelConfig:
     backbone: BackboneConfig = field(default_factory=_default_backbone)
     task: TaskName = "classification"
     classes: tuple[str, ...] = ()
-    stem_width: int = 9
+    stem_width: StemWidth = 9
     positions: int = 0
     frames: int = 1
     pooling: Pooling = "mean_max"
@@ -77,18 +74,19 @@ class SequenceModelConfig:
         object.__setattr__(self, "classes", tuple(self.classes))  # YAML delivers lists
         for name, value, allowed in (
             ("task", self.task, ("classification", "multilabel", "regression")),
-            ("pooling", self.pooling, tuple(POOLS)),
+            ("pooling", self.pooling, POOLINGS),
             ("strand", self.strand, ("forward", "augment", "conjoin", "equivariant")),
         ):
             if value not in allowed:
                 raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
-        if self.stem_width < 1 or self.stem_width % 2 == 0:
-            raise UserError(f"stem_width: expected a positive odd number of bases, got {self.stem_width}")
+        object.__setattr__(self, "stem_width", check_stem_width(self.stem_width))
         require_whole("positions", self.positions, 0)
         if self.positions and self.strand != "forward":
             raise UserError(f"positions: expected strand forward beside them, got {self.strand!r}")
         if self.positions and self.frames != 1:
             raise UserError("positions: expected frames 1 beside them, got 3")
+        if self.pooling == "flatten" and not self.positions:
+            raise UserError("pooling: flatten needs positions, the longest sequence's bases")
         if self.frames not in (1, 3):
             raise UserError(f"frames: expected 1 or 3, got {self.frames}")
         if not 0 <= self.dropout < 1:
@@ -126,7 +124,8 @@ class SequenceModel(nn.Module, HubModel):
         )
         self.backbone = Backbone(config.backbone)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(d_model * len(POOLS[config.pooling]), len(config.classes))
+        self.readout = Readout(d_model, config.pooling, config.positions)
+        self.head = nn.Linear(self.readout.features, len(config.classes))
         self.register_buffer("token_weights", token_table(config.embedding), persistent=False)
         # A regression head works on standardised targets; these take its values back to the user's units.
         self.register_buffer("target_mean", torch.zeros(len(config.classes)))
@@ -260,7 +259,8 @@ class SequenceModel(nn.Module, HubModel):
     def _pooled(self, features: Tensor, lengths: Tensor | None) -> Tensor:
         reset = None if lengths is None else reset_from_lengths(lengths, features.shape[1])
         hidden = self.backbone(features, reset=reset)
-        return torch.cat([pool(hidden, lengths) for pool in POOLS[self.config.pooling]], dim=-1)
+        pooled: Tensor = self.readout(hidden, lengths)
+        return pooled
 
     def _strand_logits(self, one_hot: Tensor, lengths: Tensor | None) -> Tensor:
         logits: Tensor = self.head(self.dropout(self._strand_features(one_hot, lengths)))

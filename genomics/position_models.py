@@ -13,10 +13,9 @@ from torch.nn import functional as F
 from genomics.alphabet import A, C, G, T
 from genomics.equivariance import mirror, reverse_complement_tokens
 from genomics.models import Strand
-from genomics.stems import build_stem, token_table
+from genomics.stems import StemWidth, build_stem, check_stem_width, token_table
 from genomics.vocabulary import Vocabulary
 from seqmamba.backbones import BackboneConfig, HubModel, MultiScaleConfig, build_backbone
-from seqmamba.errors import UserError
 from seqmamba.nn.options import require_choice
 from seqmamba.nn.packing import length_mask, reset_from_lengths
 
@@ -33,7 +32,7 @@ class PositionModelConfig:
 
     Args:
         backbone: The stack of blocks: isotropic or multi-scale, causal or bidirectional.
-        stem_width: Bases that the first layer sees at once, odd.
+        stem_width: Bases that the first layer sees at once, odd; several widths share the channels.
         strand: ``forward`` reads the strand as given; ``augment`` trains on random strands; ``conjoin`` also
             averages both strands outside training; ``equivariant`` averages both strands always. Averages
             bring the other strand's values back to the given one: positions turned, classes swapped.
@@ -44,14 +43,13 @@ class PositionModelConfig:
     """
 
     backbone: BackboneConfig | MultiScaleConfig = field(default_factory=_default_backbone)
-    stem_width: int = 9
+    stem_width: StemWidth = 9
     strand: Strand = "conjoin"
     embedding: Vocabulary | None = None
 
     def __post_init__(self) -> None:
         require_choice("strand", self.strand, STRANDS)
-        if self.stem_width < 1 or self.stem_width % 2 == 0:
-            raise UserError(f"stem_width: expected a positive odd number of bases, got {self.stem_width}")
+        object.__setattr__(self, "stem_width", check_stem_width(self.stem_width))
 
 
 class PositionModel(nn.Module, HubModel):

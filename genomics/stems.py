@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -9,6 +11,9 @@ from torch import Tensor, nn
 
 from genomics.alphabet import PAD, UNK, VOCAB_SIZE, A, C, G, N, T
 from genomics.vocabulary import Vocabulary
+from seqmamba.errors import UserError
+
+StemWidth = int | tuple[int, ...]
 
 
 def one_hot_table() -> Float[Tensor, "vocabulary vocabulary"]:
@@ -21,6 +26,18 @@ def one_hot_table() -> Float[Tensor, "vocabulary vocabulary"]:
     table[[N, UNK]] = table[[A, C, G, T]].mean(dim=0)
     table[PAD] = 0
     return table
+
+
+def check_stem_width(width: int | Sequence[int]) -> StemWidth:
+    """Return the width or widths of a stem, as they were given or as a tuple.
+
+    Raises:
+        UserError: If one is not a positive odd number.
+    """
+    widths = (width,) if isinstance(width, int) else tuple(width)
+    if not widths or any(one < 1 or one % 2 == 0 for one in widths):
+        raise UserError(f"stem_width: expected a positive odd number of bases, got {width}")
+    return width if isinstance(width, int) else widths
 
 
 class SequenceStem(nn.Module):
@@ -45,6 +62,24 @@ class SequenceStem(nn.Module):
         return features.transpose(1, 2)
 
 
+class MultiWidthStem(nn.Module):
+    """Convolutions of several widths side by side: short and long motifs at once.
+
+    Args:
+        d_model: Number of output features, shared out equally; the first widths get what remains.
+        widths: Numbers of bases seen at once, odd.
+    """
+
+    def __init__(self, d_model: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        shares = [len(range(i, d_model, len(widths))) for i in range(len(widths))]
+        self.stems = nn.ModuleList(SequenceStem(*pair) for pair in zip(shares, widths, strict=True))
+
+    def forward(self, one_hot: Float[Tensor, "batch length vocabulary"]) -> Float[Tensor, "batch length dim"]:
+        """Map token weights to features; see `SequenceStem`."""
+        return torch.cat([stem(one_hot) for stem in self.stems], dim=-1)
+
+
 class PretrainedStem(nn.Module):
     """The embedding of a language model, over token weights: a gradient reaches the bases.
 
@@ -67,15 +102,19 @@ class PretrainedStem(nn.Module):
             return one_hot.float() @ self.embedding.weight[self.ids]
 
 
-def build_stem(d_model: int, width: int, embedding: Vocabulary | None) -> SequenceStem | PretrainedStem:
+def build_stem(
+    d_model: int, width: StemWidth, embedding: Vocabulary | None
+) -> SequenceStem | MultiWidthStem | PretrainedStem:
     """Build a stem.
 
     Args:
         d_model: Number of output features.
-        width: Bases that a convolution sees at once, odd.
+        width: Bases that a convolution sees at once, odd; several make several convolutions.
         embedding: The ids of a language model, whose embedding takes the place of the convolution.
     """
-    return SequenceStem(d_model, width) if embedding is None else PretrainedStem(d_model, embedding)
+    if embedding is not None:
+        return PretrainedStem(d_model, embedding)
+    return SequenceStem(d_model, width) if isinstance(width, int) else MultiWidthStem(d_model, width)
 
 
 def token_table(embedding: Vocabulary | None) -> Float[Tensor, "vocabulary vocabulary"]:

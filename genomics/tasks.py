@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genomics.augmentation import AugmentationConfig, augment, mix
 from genomics.equivariance import reverse_complement_some
 from genomics.evaluation import SECONDS_COLUMN, Answers, EvaluationConfig, evaluate_run, write_predictions
 from genomics.finetuning import InitConfig, build_model
@@ -19,6 +20,7 @@ from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
 from seqmamba.training.callbacks import run_seed
+from seqmamba.training.graphed import GraphedTraining
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
@@ -36,13 +38,13 @@ class Batch(TypedDict):
 
     Attributes:
         tokens: Token ids (batch, length) int64, padded on the right.
-        lengths: True lengths in bases (batch,) int64.
+        lengths: True lengths in bases (batch,) int64; None where every sequence fills the batch.
         labels: Class numbers (batch,) int64, or label or target values (batch, k) float32.
         index: Positions of the sequences in the data module's records (batch,) int64.
     """
 
     tokens: Tensor
-    lengths: Tensor
+    lengths: Tensor | None
     labels: Tensor
     index: Tensor
 
@@ -61,6 +63,9 @@ class SequenceTask(Task):
         balance_classes: Weigh every class, or the positives of every label, by the inverse of its frequency.
         evaluation: What a test run computes besides metrics.
         init_from: A pretrained model to begin with: its embedding and backbone take the place of `model`'s.
+        augmentation: How training sequences are changed.
+        cuda_graphs: Whether training steps run as CUDA graphs, see `GraphedTraining`: for short sequences of
+            one length, which keep a GPU busy for less time than it takes to launch their kernels.
 
     Raises:
         UserError: If a value is out of range.
@@ -76,6 +81,8 @@ class SequenceTask(Task):
         balance_classes: bool = False,
         evaluation: EvaluationConfig = EvaluationConfig(),  # noqa: B008  frozen
         init_from: InitConfig | None = None,
+        augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008  frozen
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__(optimiser)
         if not 0 <= label_smoothing < 1:
@@ -87,12 +94,16 @@ class SequenceTask(Task):
             balance_classes=balance_classes,
             evaluation=evaluation,
             init_from=init_from,
+            augmentation=augmentation,
+            cuda_graphs=cuda_graphs,
         )
         self.model_config = model
         self.evaluation_config = evaluation
         self.init_from = init_from
         self.label_smoothing = label_smoothing
         self.balance_classes = balance_classes
+        self.augmentation = augmentation
+        self.cuda_graphs = cuda_graphs
         self.register_buffer("class_weights", None, persistent=False)
         self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
         self._epoch_start = 0.0
@@ -121,6 +132,8 @@ class SequenceTask(Task):
             max_length=data.max_length or config.max_length,
         )
         self.model = build_model(SequenceModel, config, self.init_from, self.optimiser_config.lr)
+        embedded = self.model.forward_embedded
+        self._logits = GraphedTraining(self.model, embedded) if self.cuda_graphs else embedded
         labels = torch.as_tensor(data.records.labels[data.assignment == "train"])
         if config.task == "regression":
             self.model.target_mean.copy_(labels.mean(dim=0))
@@ -134,12 +147,18 @@ class SequenceTask(Task):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch, on random strands if the model asks for that."""
-        tokens, lengths = batch["tokens"], batch["lengths"]
+        """Return the loss of a batch, on random strands if the model asks for that, and augmented."""
+        tokens, lengths, labels = batch["tokens"], batch["lengths"], batch["labels"]
         if self.model.config.strand in ("augment", "conjoin"):
             chosen = torch.rand(len(tokens), device=tokens.device) < 0.5
             tokens = reverse_complement_some(tokens, lengths, chosen)
-        loss = self._loss(self(tokens, lengths), batch["labels"])
+        one_hot = self.model.one_hot(augment(tokens, lengths, self.augmentation))
+        if self.augmentation.mixup:
+            if self.model.config.task == "classification":
+                labels = F.one_hot(labels, len(self.model.config.classes)).to(one_hot.dtype)
+            one_hot, lengths, labels = mix(one_hot, lengths, labels, self.augmentation.mixup)
+        logits = self._logits(one_hot) if lengths is None else self._logits(one_hot, lengths)
+        loss = self._loss(logits, labels)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(tokens), prog_bar=True)
         return loss
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
+from genomics.augmentation import AugmentationConfig
 from genomics.evaluation import EvaluationConfig
 from genomics.finetuning import InitConfig
 from genomics.models import SequenceModelConfig
@@ -25,6 +26,8 @@ class BenchmarkTask(SequenceTask):
             trains no baselines for each.
         choose_by: What picks the best epoch on the validation part: the loss, or a metric as papers do.
         init_from: A pretrained model to begin with; see `SequenceTask`.
+        augmentation: See `SequenceTask`.
+        cuda_graphs: See `SequenceTask`.
     """
 
     def __init__(
@@ -35,8 +38,18 @@ class BenchmarkTask(SequenceTask):
         evaluation: EvaluationConfig = _WITHOUT_BASELINES,
         choose_by: Literal["loss", "accuracy", "mcc", "auroc"] = "loss",
         init_from: InitConfig | None = None,
+        augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008  frozen
+        cuda_graphs: bool = False,
     ) -> None:
-        super().__init__(model, optimiser, label_smoothing, evaluation=evaluation, init_from=init_from)
+        super().__init__(
+            model,
+            optimiser,
+            label_smoothing,
+            evaluation=evaluation,
+            init_from=init_from,
+            augmentation=augmentation,
+            cuda_graphs=cuda_graphs,
+        )
         self.monitor = f"val/{choose_by}"  # type: ignore[misc]  # of this task, not of its class
         self.monitor_mode = "min" if choose_by == "loss" else "max"  # type: ignore[misc]
 

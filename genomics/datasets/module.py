@@ -24,7 +24,9 @@ from seqmamba.errors import UserError
 from seqmamba.training.batching import LengthBucketBatchSampler
 
 _DEFAULT_SPLIT = SplitConfig()
-Batch = dict[str, Tensor]
+_LARGEST_TABLE = 1 << 30
+"""Bases, padding included, of the largest data set that is kept on a GPU; a base is a byte."""
+Batch = dict[str, Tensor | None]
 
 
 class RecordsDataModule(L.LightningDataModule, ABC):
@@ -34,8 +36,8 @@ class RecordsDataModule(L.LightningDataModule, ABC):
     (how the split was made), ``leaks``, ``classes``, ``task`` and ``notes`` (what to tell the user).
 
     Batches are dicts of ``tokens`` int64 (batch, length), right-padded with `PAD`; ``lengths`` int64
-    (batch,); ``labels`` int64 (batch,) or float32 (batch, k); ``index`` int64 (batch,), the place in
-    ``records``.
+    (batch,), None where all have that length; ``labels`` int64 (batch,) or float32 (batch, k); ``index``
+    int64 (batch,), the place in ``records``. On a GPU the data set is copied there once if it is small.
 
     Args:
         split: How to split the data.
@@ -135,8 +137,9 @@ class RecordsDataModule(L.LightningDataModule, ABC):
             seed=self.seed,
             drop_last=shuffle and self._drops_last_batch and len(indices) > self.batch_size,
         )
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         return DataLoader(
-            _BatchedRecords(self.records, indices),
+            _BatchedRecords(self.records, indices, device if self.num_workers == 0 else torch.device("cpu")),
             batch_sampler=sampler,
             collate_fn=_already_a_batch,
             num_workers=self.num_workers,
@@ -216,23 +219,38 @@ def collate(records: LabelledSequences, indices: np.ndarray) -> Batch:
         See `SequenceDataModule`.
     """
     lengths = records.tokens.lengths[indices]
-    tokens = np.full((len(indices), int(lengths.max())), PAD, dtype=np.int64)
-    for row, index in enumerate(indices.tolist()):
-        tokens[row, : lengths[row]] = records.tokens[index]
     return {
-        "tokens": torch.from_numpy(tokens),
-        "lengths": torch.from_numpy(lengths.copy()),
+        "tokens": torch.from_numpy(records.tokens.padded(indices, PAD)).long(),
+        "lengths": _unless_all_alike(lengths),
         "labels": torch.from_numpy(records.labels[indices]),
         "index": torch.from_numpy(indices.astype(np.int64)),
     }
 
 
-class _BatchedRecords(Dataset[Batch]):
-    """Some of the records; the loader asks for a whole batch at a time."""
+def _unless_all_alike(lengths: np.ndarray) -> Tensor | None:
+    return None if lengths.min() == lengths.max() else torch.from_numpy(lengths.copy())
 
-    def __init__(self, records: LabelledSequences, indices: np.ndarray) -> None:
+
+class _BatchedRecords(Dataset[Batch]):
+    """Some of the records; the loader asks for a whole batch at a time.
+
+    Args:
+        records: The data set.
+        indices: Places in it.
+        device: Where batches are to be. A small data set is laid out there as a whole: then a batch takes a
+            few short kernels, and no copy that the host waits for.
+    """
+
+    def __init__(self, records: LabelledSequences, indices: np.ndarray, device: torch.device) -> None:
         self._records = records
         self._indices = indices
+        self._table: Batch | None = None
+        lengths = records.tokens.lengths[indices]
+        if device.type == "cuda" and 0 < len(lengths) * int(lengths.max()) <= _LARGEST_TABLE:
+            table = collate(records, indices)
+            table["tokens"] = table["tokens"].to(torch.uint8)
+            table["lengths"] = torch.from_numpy(lengths.copy())
+            self._table = {name: column.to(device) for name, column in table.items()}
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -241,7 +259,16 @@ class _BatchedRecords(Dataset[Batch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        return collate(self._records, self._indices[indices])
+        chosen = self._indices[indices]
+        if self._table is None:
+            return collate(self._records, chosen)
+        lengths = self._records.tokens.lengths[chosen]
+        rows = torch.tensor(indices).to(self._table["index"].device, non_blocking=True)
+        batch: Batch = {name: column[rows] for name, column in self._table.items()}
+        batch["tokens"] = batch["tokens"][:, : int(lengths.max())].long()
+        if lengths.min() == lengths.max():
+            batch["lengths"] = None
+        return batch
 
 
 def _already_a_batch(batch: Any) -> Any:

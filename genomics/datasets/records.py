@@ -68,6 +68,25 @@ class TokenStore(Sequence[TokenArray]):
         chosen = np.asarray(indices)
         return TokenStore(self.flat, self.starts[chosen], self.lengths[chosen])
 
+    def padded(self, indices: npt.NDArray[np.integer], fill: int) -> TokenArray:
+        """Copy some sequences into rows of one length.
+
+        Args:
+            indices: Which, at least one.
+            fill: Id behind the shorter ones.
+
+        Returns:
+            uint8, (sequences, longest of them).
+        """
+        lengths = self.lengths[indices]
+        if lengths.min() == lengths.max():
+            alike: TokenArray = self.flat[self.starts[indices][:, None] + np.arange(lengths[0])]
+            return alike
+        rows = np.full((len(lengths), int(lengths.max())), fill, dtype=np.uint8)
+        for row, start, length in zip(rows, self.starts[indices].tolist(), lengths.tolist(), strict=True):
+            row[:length] = self.flat[start : start + length]
+        return rows
+
     def crop_centre(self, max_length: int) -> TokenStore:
         """Return at most the middle `max_length` tokens of each sequence, without copying tokens."""
         lengths = np.minimum(self.lengths, max_length)

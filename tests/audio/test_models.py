@@ -9,13 +9,13 @@ import torch
 
 import seqmamba
 from audio.filterbank import FilterbankConfig
-from audio.heads import AttentionPool
 from audio.models import WaveformClassifier, WaveformClassifierConfig
 from audio.spectrograms import SpectrogramConfig
 from audio.stems import StridedStemConfig
 from seqmamba.backbones import BackboneConfig, MultiScaleConfig
 from seqmamba.errors import UserError
 from seqmamba.nn.options import GridOptions
+from seqmamba.nn.pooling import AttentionPool
 
 CLASSES = ("dog", "rain", "sea")
 SMALL_STEM = StridedStemConfig((16, 8), (4, 4), (8,))

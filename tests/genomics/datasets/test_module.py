@@ -8,7 +8,7 @@ import torch
 
 from genomics.alphabet import PAD, decode
 from genomics.datasets import LabelledSequences, SequenceDataModule, TokenStore
-from genomics.datasets.module import collate
+from genomics.datasets.module import _BatchedRecords, collate
 from genomics.intervals import Interval
 from genomics.splits import SplitConfig
 from seqmamba.errors import UserError
@@ -58,8 +58,11 @@ def test_batches_hold_the_records(files: dict[str, str | list[str]]) -> None:
     module = ready(fasta=files, batch_size=16)
     seen: list[int] = []
     for batch in module.train_dataloader():
-        tokens, lengths, index = batch["tokens"], batch["lengths"], batch["index"]
-        assert {value.dtype for value in batch.values()} == {torch.int64}
+        tokens, index = batch["tokens"], batch["index"]
+        lengths = torch.tensor([len(module.records.tokens[i]) for i in index])
+        alike = bool((lengths == lengths[0]).all())
+        assert batch["lengths"] is None if alike else torch.equal(batch["lengths"], lengths)
+        assert {value.dtype for value in batch.values() if value is not None} == {torch.int64}
         assert tokens.shape == (len(index), int(lengths.max()))
         for row, length, i in zip(tokens, lengths.tolist(), index.tolist(), strict=True):
             assert decode(row[:length]) == decode(module.records.tokens[i])
@@ -81,8 +84,37 @@ def test_padding_is_small_and_the_order_depends_on_seed_and_epoch(files: dict[st
     assert order(1, 2) != order(1, 3)
     assert order(1, 2) != order(2, 2)
     loader = ready(fasta=files, batch_size=16).train_dataloader()
-    padded = [(int(batch["lengths"].sum()), batch["tokens"].numel()) for batch in loader]
+    padded = [(int((batch["tokens"] != PAD).sum()), batch["tokens"].numel()) for batch in loader]
     assert sum(real for real, _ in padded) / sum(total for _, total in padded) > 0.85
+
+
+def test_sequences_of_one_length_come_without_lengths() -> None:
+    records = LabelledSequences(
+        list("abc"),
+        TokenStore.from_letters([b"ACGT", b"TTTT", b"AC"]),
+        np.array([0, 1, 0]),
+        ("x", "y"),
+        "classification",
+    )
+    alike = collate(records, np.array([1, 0]))
+    assert alike["lengths"] is None
+    assert [decode(row) for row in alike["tokens"]] == ["TTTT", "ACGT"]
+    assert collate(records, np.array([0, 2]))["lengths"].tolist() == [4, 2]
+
+
+@pytest.mark.gpu
+def test_a_data_set_on_a_gpu_gives_the_same_batches(files: dict[str, str | list[str]]) -> None:
+    records = ready(fasta=files).records
+    indices = np.arange(3, len(records))
+    on_gpu = _BatchedRecords(records, indices, torch.device("cuda"))
+    on_cpu = _BatchedRecords(records, indices, torch.device("cpu"))
+    by_length = np.argsort(records.tokens.lengths[indices], kind="stable").tolist()
+    for chosen in ([0, 7, 2], by_length[-5:], [4]):
+        expected, batch = on_cpu.__getitems__(chosen), on_gpu.__getitems__(chosen)
+        assert batch.keys() == expected.keys()
+        for name, column in expected.items():
+            assert column is batch[name] is None or torch.equal(batch[name].cpu(), column), name
+            assert column is None or (batch[name].is_cuda and batch[name].dtype == column.dtype)
 
 
 @LOADER_WARNINGS
