@@ -84,7 +84,7 @@ def marginalize_motifs(
         before, after = tangermeme.marginalize(
             module, inputs, letters.upper(), start=start, batch_size=batch_size, device=_device(model)
         )[:2]
-        effects[name] = _effect(after[:, 0] - before[:, 0])
+        effects[name] = effect_of(after[:, 0] - before[:, 0])
     return effects
 
 
@@ -128,7 +128,39 @@ def ablate_stretch(
         batch_size=batch_size,
         device=_device(model),
     )[:2]
-    return _effect(after[:, :, 0].mean(dim=1) - before[:, 0])
+    return effect_of(after[:, :, 0].mean(dim=1) - before[:, 0])
+
+
+def shuffled(tokens: Int[Tensor, "n length"], seed: int = 0) -> Int[Tensor, "n length"]:
+    """Shuffle sequences so that each keeps its counts of pairs of neighbouring bases.
+
+    Args:
+        tokens: Token ids without padding or unknown bases.
+        seed: Of the shuffling.
+
+    Raises:
+        UserError: If tangermeme is missing, or a sequence has no second order.
+    """
+    ersatz = _tangermeme("ersatz")
+    try:
+        found = ersatz.dinucleotide_shuffle(one_hot_bases(tokens), n=1, random_state=seed)[:, 0]
+    except ValueError as error:
+        raise UserError(
+            f"a sequence cannot be shuffled ({error})", hint="use the sequences as they are"
+        ) from None
+    return torch.tensor(NUCLEOTIDES, device=tokens.device)[found.argmax(dim=1)]
+
+
+def effect_of(changes: Float[Tensor, " n"]) -> MotifEffect:
+    """Sum up the changes of sequences.
+
+    Args:
+        changes: Change of the explained output of each.
+    """
+    values = changes.double().cpu().numpy()
+    margin = _NORMAL * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    mean = float(values.mean())
+    return MotifEffect(Estimate(mean, mean - float(margin), mean + float(margin)), values)
 
 
 def _tangermeme(module: str) -> Any:
@@ -150,10 +182,3 @@ def _likeliest(motif: Tensor) -> str:
 
 def _device(model: SequenceModel) -> str:
     return str(model.token_weights.device)
-
-
-def _effect(changes: Tensor) -> MotifEffect:
-    values = changes.double().cpu().numpy()
-    margin = _NORMAL * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    mean = float(values.mean())
-    return MotifEffect(Estimate(mean, mean - float(margin), mean + float(margin)), values)

@@ -7,6 +7,7 @@ VERBS = {
     "predict": "genomics.cli.predict",
     "audit": "genomics.cli.audit",
     "attribute": "genomics.cli.attribute",
+    "motifs": "genomics.cli.motifs",
     "bench": "genomics.cli.bench",
     "track": "genomics.cli.track",
     "embed": "genomics.cli.embed",
