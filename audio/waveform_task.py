@@ -1,0 +1,261 @@
+"""Training of a generative model of raw waveforms: bits per sample, base 2, nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from audio.batches import LabelledWaveforms, WaveformBatch
+from audio.waveform_model import WaveformModel, WaveformModelConfig
+from seqmamba.atomic import atomic_path
+from seqmamba.errors import UserError
+from seqmamba.metrics import draw_resamples, percentile_interval
+from seqmamba.nn.options import is_number, is_whole, require, require_bool, require_whole
+from seqmamba.nn.packing import length_mask
+from seqmamba.training.optimisation import OptimiserConfig
+from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.task import Task
+
+_CHUNK = 2**16  # positions of a recording that are scored at once, in all rows of a batch
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """What of a recording a training step sees.
+
+    Args:
+        samples: Length of a segment, from a random place of its recording; None takes recordings whole.
+        carried: The first so many samples of a segment give a state and no loss: the rest starts from it, as
+            in the middle of a recording, and no gradient flows into them. With 0 all start from a fresh
+            state.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    samples: int | None = None
+    carried: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples is not None:
+            require_whole("segments.samples", self.samples, 2)
+        most = None if self.samples is None else self.samples - 1
+        fits = is_whole(self.carried, 0) and (most is None or self.carried <= most)
+        require(fits, "segments.carried", "a whole number from 0, less than samples", self.carried)
+
+
+class Scored(NamedTuple):
+    """What a model found in recordings.
+
+    Attributes:
+        index: Positions of the recordings in the data module's list.
+        bits: Bits of all samples of each, float64.
+        samples: Their number.
+    """
+
+    index: Tensor
+    bits: Float[Tensor, " batch"]
+    samples: Tensor
+
+
+class AutoregressiveTask(Task):
+    """Learns to predict each sample from those before it, and from the recording's class if asked for.
+
+    The loss is the mean of -log2 p over true samples: bits per sample, of the codes that the model's codec
+    makes. Validation and test score recordings whole, the state carried from chunk to chunk.
+
+    Args:
+        model: What to build. ``rate`` and ``classes`` are taken from the data.
+        optimiser: AdamW and its schedule.
+        segments: What of a recording a step sees.
+        class_conditional: Whether the model learns the classes of the data.
+        unconditional_share: Share of the recordings whose class is hidden in training, so that the model also
+            knows what recordings of no class in particular are like.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    def __init__(
+        self,
+        model: WaveformModelConfig = WaveformModelConfig(),  # noqa: B008  frozen
+        optimiser: OptimiserConfig | None = None,
+        segments: SegmentConfig = SegmentConfig(),
+        class_conditional: bool = False,
+        unconditional_share: float = 0.1,
+    ) -> None:
+        super().__init__(optimiser)
+        require_bool("class_conditional", class_conditional)
+        share = unconditional_share
+        require(is_number(share) and 0 <= share <= 1, "unconditional_share", "a number from 0 to 1", share)
+        self.record_hyperparameters(
+            model=model,
+            optimiser=self.optimiser_config,
+            segments=segments,
+            class_conditional=class_conditional,
+            unconditional_share=share,
+        )
+        self.model_config, self.segments = model, segments
+        self.class_conditional, self.unconditional_share = class_conditional, share
+        self._scored: list[Scored] = []
+
+    @property
+    def exported(self) -> WaveformModel:
+        """The model, for ``RUN/pretrained``."""
+        return self.model
+
+    def configure_model(self) -> None:
+        """Build the model for the rate and the classes of the data."""
+        if hasattr(self, "model"):
+            return
+        data: LabelledWaveforms = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data.channels != 1:
+            raise UserError(
+                f"channels: a generative model has one, got {data.channels}", hint="set channels to 1"
+            )
+        classes: tuple[str, ...] = ()
+        if self.class_conditional:
+            if data.task != "classification":
+                raise UserError(f"class_conditional: expected data of one class each, got {data.task}")
+            classes = tuple(data.classes)
+        length = self.segments.samples or data.max_length
+        self.model = WaveformModel(
+            replace(self.model_config, rate=data.rate, classes=classes, max_length=length)
+        )
+
+    def training_step(self, batch: WaveformBatch, batch_idx: int) -> Tensor:
+        """Return the bits per sample of a batch of segments."""
+        codes, lengths, before = self._segments(batch)
+        condition = self._condition(batch)
+        if condition is not None:
+            hidden = torch.rand(len(condition), device=condition.device) < self.unconditional_share
+            condition = condition.masked_fill(hidden, len(self.model.config.classes))
+        mask = length_mask(lengths, codes.shape[1])
+        carried = min(self.segments.carried, codes.shape[1] - 1)
+        if carried:
+            with torch.no_grad():
+                _, state = self.model.surprise(
+                    codes[:, :carried], before=before, condition=condition, return_state=True
+                )
+            mask, before = mask[:, carried:], codes[:, carried - 1]
+            bits, _ = self.model.surprise(
+                codes[:, carried:], before=before, condition=condition, state=state, return_state=True
+            )
+        else:
+            bits = self.model.surprise(codes, before=before, condition=condition)
+        loss = bits.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(codes), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: WaveformBatch, batch_idx: int) -> None:
+        """Score the recordings of a batch."""
+        self._scored.append(self._score(batch))
+
+    def test_step(self, batch: WaveformBatch, batch_idx: int) -> None:
+        """Score the recordings of a batch."""
+        self._scored.append(self._score(batch))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of an earlier pass."""
+        self._scored.clear()
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the scores of an earlier pass."""
+        if self.trainer.world_size > 1:
+            raise UserError(
+                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
+            )
+        self._scored.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the bits per sample of the validation part."""
+        if self.trainer.sanity_checking:
+            return
+        bits = sum(scored.bits.sum() for scored in self._scored)
+        samples = sum(scored.samples.sum() for scored in self._scored)
+        total = self.trainer.strategy.reduce(
+            torch.stack(
+                [torch.as_tensor(x, dtype=torch.float64, device=self.device) for x in (bits, samples)]
+            ),
+            reduce_op="sum",
+        )
+        if total[1] == 0:
+            raise UserError("validation: the data hold no recording to validate on")
+        self.log("val/loss", total[0] / total[1], prog_bar=True)
+
+    def on_test_epoch_end(self) -> None:
+        """Write the bits per sample of the test part to the run folder and print them."""
+        data: LabelledWaveforms = self.trainer.datamodule  # type: ignore[attr-defined]
+        index, bits, samples = (torch.cat(x).cpu().numpy() for x in zip(*self._scored, strict=True))
+        results = summarise_bits(bits, samples)
+        folder = RunFolder.of(self.trainer)
+        with atomic_path(folder.results) as part:
+            part.write_text(json.dumps({"test": results}, indent=2) + "\n", encoding="utf-8")
+        with atomic_path(folder.predictions) as part:
+            rows = (
+                f"{data.names[i]}\t{n}\t{b / n:.6f}\n" for i, n, b in zip(index, samples, bits, strict=True)
+            )
+            part.write_text("name\tsamples\tbits_per_sample\n" + "".join(rows), encoding="utf-8")
+        low, high = results["interval_95"]
+        print(
+            f"bits per sample (base 2) {results['bits_per_sample']:.4f} ({low:.4f} to {high:.4f}), "
+            f"{results['recordings']:,} recordings of {results['samples']:,} samples"
+        )
+        print(f"results: {folder.results}")
+
+    def _segments(self, batch: WaveformBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return codes of segments, their true lengths, and the code in front of each."""
+        codes = self.model.encode(batch.waveform)
+        size = self.segments.samples
+        before = codes.new_full((len(codes),), self.model.config.silence)
+        if size is None or size >= codes.shape[1]:
+            return codes, batch.lengths, before
+        room = (batch.lengths - size).clamp_min(0)
+        starts = (torch.rand(len(codes), device=codes.device) * (room + 1)).long().clamp_max(room)
+        places = starts[:, None] + torch.arange(size, device=codes.device)
+        inside = starts > 0
+        before = torch.where(inside, codes.gather(1, (starts - 1).clamp_min(0)[:, None])[:, 0], before)
+        return codes.gather(1, places), batch.lengths.clamp_max(size), before
+
+    def _condition(self, batch: WaveformBatch) -> Tensor | None:
+        return batch.target if self.class_conditional else None
+
+    def _score(self, batch: WaveformBatch) -> Scored:
+        """Score recordings whole, the state carried from chunk to chunk."""
+        codes, condition = self.model.encode(batch.waveform), self._condition(batch)
+        mask = length_mask(batch.lengths, codes.shape[1])
+        total = torch.zeros(len(codes), dtype=torch.float64, device=codes.device)
+        state = before = None
+        chunk = max(1, _CHUNK // len(codes))
+        for part, true in zip(codes.split(chunk, dim=1), mask.split(chunk, dim=1), strict=True):
+            bits, state = self.model.surprise(
+                part, before=before, condition=condition, state=state, return_state=True
+            )
+            total += bits.double().masked_fill(~true, 0).sum(dim=1)
+            before = part[:, -1].clone()
+        return Scored(batch.index, total, batch.lengths)
+
+
+def summarise_bits(bits: Float[np.ndarray, " n"], samples: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Return the bits per sample of recordings with the interval that resampling the recordings gives.
+
+    Args:
+        bits: Bits of each recording.
+        samples: Its samples.
+        seed: Of the resampling.
+    """
+    weights = draw_resamples(np.random.default_rng(seed), _RESAMPLES, len(bits))
+    low, high = percentile_interval([weights @ bits / (weights @ samples)])
+    return {
+        "bits_per_sample": float(bits.sum() / samples.sum()),
+        "interval_95": [low, high],
+        "recordings": len(bits),
+        "samples": int(samples.sum()),
+    }
