@@ -1,0 +1,134 @@
+"""Data sets of many small files that are fetched as one archive of their repository, each file verified.
+
+The archive that a server packs of a commit may differ from day to day in its bytes; the files in it may not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+from recipes.file_sets import FileSet
+from recipes.locks import exclusive
+from recipes.prepared import DOWNLOADS, make_set
+from recipes.sources import UrlSource
+from seqmamba.errors import UserError
+
+_LARGEST = 1 << 28
+"""Bytes that one file may have."""
+
+Read = Callable[[str], bytes]
+
+
+@dataclass(frozen=True)
+class ArchivedFiles(FileSet):
+    """A released set of files and the address of an archive that holds them all.
+
+    Attributes:
+        archive: https address of a zip file of the commit; its one folder holds the paths of `files`.
+    """
+
+    _: KW_ONLY
+    archive: str
+
+
+def prepare_archived(
+    file_set: ArchivedFiles,
+    cache: Path,
+    copy: Path | None,
+    write: Callable[[Path, Iterable[tuple[str, bytes]]], dict[str, Any]],
+) -> Path:
+    """Make a data set out of the files of an archive unless a whole one is there.
+
+    Args:
+        file_set: What to make.
+        cache: The data folder (`seqmamba.paths.data_dir`).
+        copy: The archive, or a folder that holds its files under their paths or their names, at most one
+            folder deep; nothing is fetched then.
+        write: Writes the set into a folder from pairs of a released path and its content; returns counts for
+            the manifest.
+
+    Returns:
+        The folder of the set.
+
+    Raises:
+        UserError: If a file cannot be had, or is not the one that the recipe was written for.
+    """
+    places: list[Path] = []
+
+    def fetch() -> None:
+        places.append(_download(file_set, cache / DOWNLOADS) if copy is None else copy)
+
+    def fill(folder: Path) -> dict[str, Any]:
+        with _reader(places[0]) as read:
+            return write(folder, _verified(file_set, read, places[0]))
+
+    identity = {
+        "name": file_set.name,
+        "version": file_set.version,
+        "source": {"origin": file_set.base, "files": dict(file_set.files)},
+    }
+    return make_set(file_set.name, identity, cache, fetch, fill)
+
+
+def _download(file_set: ArchivedFiles, downloads: Path) -> Path:
+    """Fetch the archive; an interrupted download goes on where it stopped."""
+    name = f"{file_set.name}.zip"
+    kept = downloads / name
+    with exclusive(downloads / f".{name}.lock"):
+        if not kept.is_file():
+            partial = downloads / f".{name}.partial"
+            partial.mkdir(parents=True, exist_ok=True)
+            UrlSource(file_set.archive, name, "").download(partial).replace(kept)
+            shutil.rmtree(partial)
+    return kept
+
+
+def _verified(file_set: ArchivedFiles, read: Read, place: Path) -> Iterator[tuple[str, bytes]]:
+    for path, digest in file_set.files.items():
+        content = read(path)
+        found = hashlib.sha256(content).hexdigest()
+        if found != digest:
+            raise UserError(
+                f"{place}: {path}: expected sha256 {digest}, got {found}",
+                hint=f"the recipe needs the files of {file_set.base}; delete a damaged download",
+            )
+        yield path, content
+
+
+@contextmanager
+def _reader(place: Path) -> Iterator[Read]:
+    """Give a function that reads a file of an archive or folder by its released path."""
+    if place.is_dir():
+        yield lambda path: _from_folder(place, path)
+        return
+    try:
+        with zipfile.ZipFile(place) as archive:
+            entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
+
+            def read(path: str) -> bytes:
+                if path not in entries:
+                    raise UserError(f"{place}: does not hold {path}")
+                if entries[path].file_size > _LARGEST:
+                    raise UserError(f"{place}: {path} would unpack to {entries[path].file_size:,} bytes")
+                return archive.read(entries[path])
+
+            yield read
+    except (zipfile.BadZipFile, FileNotFoundError) as error:
+        raise UserError(
+            f"{place}: is not a zip file that can be read ({error})", hint="delete it and try again"
+        ) from None
+
+
+def _from_folder(folder: Path, path: str) -> bytes:
+    name = Path(path).name
+    for place in (folder / path, folder / name, *sorted(folder.glob(f"*/{name}"))):
+        if place.is_file():
+            return place.read_bytes()
+    raise UserError(f"--source {folder}: does not hold {name}")
