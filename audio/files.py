@@ -1,8 +1,9 @@
 """Reading recordings: what a file holds, a stretch of it, or all of it in blocks of bounded size.
 
-soundfile decodes WAV, FLAC, Ogg Vorbis and MP3 and seeks to the exact sample, so a short stretch of an
-hour-long file costs milliseconds and a stream needs the memory of one block. Waveforms are (length,
-channels), as everywhere.
+soundfile decodes WAV, FLAC, Ogg Vorbis, MP3 and others and seeks to the exact sample, so a short stretch of
+an hour-long file costs milliseconds and a stream needs the memory of one block. Waveforms are float32
+(length, channels), in [-1, 1] for integer formats. What a header says is compared with what the file holds:
+libsndfile reads a truncated or overlong WAV file as if it were whole.
 """
 
 from __future__ import annotations
@@ -12,178 +13,236 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from audio.wav_headers import find_wav_problem
+from audio.writer import Writer, WriterConfig
 from seqmamba.errors import UserError
+from seqmamba.nn.options import require_whole
 from seqmamba.paths import expand
+
+__all__ = ["SUFFIXES", "AudioInfo", "Writer", "WriterConfig", "blocks", "describe", "read"]
+
+_PIECE = 2**20
+"""Samples that are decoded at once: a header that promises more than there is must not take the memory."""
+
+_UNKNOWN_LENGTH = 2**62
+_MOST_RATE = 10_000_000
+_FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
+_SUFFIXES_OF_FORMAT = {
+    "WAV": (".wav", ".wave", ".bwf"),
+    "WAVEX": (".wav", ".wave"),
+    "RF64": (".wav", ".rf64", ".bwf"),
+    "W64": (".w64",),
+    "FLAC": (".flac",),
+    "OGG": (".ogg", ".oga", ".opus"),
+    "MP3": (".mp3",),
+    "AIFF": (".aif", ".aiff", ".aifc"),
+    "AU": (".au", ".snd"),
+    "CAF": (".caf",),
+}
+SUFFIXES = tuple(sorted({suffix for known in _SUFFIXES_OF_FORMAT.values() for suffix in known}))
+"""Endings of the names of recordings; a folder's other files are no recordings."""
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says.
+    """What a file holds.
 
     Attributes:
         path: The file.
-        sample_rate: Samples a second.
+        frames: Number of samples in each channel.
+        rate: Samples a second.
         channels: Number of channels.
-        length: Number of samples in each channel.
-        encoding: Container and sample format, for example ``FLAC PCM_16``.
+        format: Container, for example ``FLAC``.
+        subtype: Sample format, for example ``PCM_16``.
     """
 
     path: Path
-    sample_rate: int
+    frames: int
+    rate: int
     channels: int
-    length: int
-    encoding: str
+    format: str
+    subtype: str
 
     @property
     def seconds(self) -> float:
         """Duration in seconds."""
-        return self.length / self.sample_rate
+        return self.frames / self.rate
+
+    @property
+    def misnamed(self) -> bool:
+        """Whether the file's name ends as that of another format; it is read by what it holds."""
+        suffix = self.path.suffix.lower()
+        return suffix in SUFFIXES and suffix not in _SUFFIXES_OF_FORMAT.get(self.format, (suffix,))
 
 
-def read_info(path: str | Path) -> AudioInfo:
+def describe(path: str | Path) -> AudioInfo:
     """Read the header of a recording.
 
-    Args:
-        path: A WAV, FLAC, Ogg Vorbis, MP3 or other file that libsndfile knows.
+    A FLAC file that was written to a pipe says nothing of its length and is decoded to find it.
 
-    Returns:
-        What the header says.
+    Args:
+        path: A WAV, FLAC, Ogg Vorbis, MP3 or other file that libsndfile knows, whatever its name ends in.
 
     Raises:
-        UserError: If the file is missing, empty or no recording.
+        UserError: If the file is missing, empty, no recording, holds no samples, or a WAV header disagrees
+            with the size of the file.
     """
-    with _open(path) as sound:
-        return _info(sound, expand(path))
+    with _open(path) as (_, info):
+        return info
 
 
-def read_audio(
-    path: str | Path, *, start: float = 0.0, seconds: float | None = None, mono: bool = False
-) -> tuple[Float[Tensor, "length channels"], int]:
+def read(path: str | Path, *, start: int = 0, frames: int | None = None) -> Float[Tensor, "length channels"]:
     """Read a recording, or a stretch of it without decoding the rest.
 
     Args:
         path: The file.
-        start: Where the stretch begins, in seconds; rounded to the nearest sample.
-        seconds: Its length; up to the end when None.
-        mono: Average the channels into one.
-
-    Returns:
-        float32 samples, in [-1, 1] for integer formats, and the sample rate.
+        start: First sample of the stretch.
+        frames: Number of its samples; up to the end when None.
 
     Raises:
-        UserError: If the file cannot be read, the stretch reaches past the end, or the data break off inside
-            it.
+        UserError: As `describe` does, and if the stretch reaches past the end, the data break off inside it,
+            or a sample is no finite number.
     """
-    with _open(path) as sound:
-        first, count = _stretch(_info(sound, expand(path)), start, seconds)
-        sound.seek(first)
-        waveform = _read(sound, count, path)
-        if len(waveform) < count:
-            raise _breaks_off(path, first + len(waveform), first + count)
-        return _channels(waveform, mono), sound.samplerate
+    with _open(path) as (sound, info):
+        count = _length(info, start, frames)
+        pieces = list(_pieces(sound, info, start, count, _PIECE))
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def stream_audio(
-    path: str | Path,
-    block: float,
-    *,
-    start: float = 0.0,
-    seconds: float | None = None,
-    mono: bool = False,
+def blocks(
+    path: str | Path, size: int, *, start: int = 0, frames: int | None = None
 ) -> Iterator[Float[Tensor, "length channels"]]:
-    """Read a recording block by block; laid end to end the blocks are what `read_audio` returns.
+    """Read a recording block by block; laid end to end the blocks are what `read` returns.
 
     Args:
         path: The file.
-        block: Length of a block in seconds; the last block may be shorter.
-        start: Where to begin, in seconds.
-        seconds: How much to read; up to the end when None.
-        mono: Average the channels into one.
+        size: Samples of a block; the last block may be shorter.
+        start: First sample to read.
+        frames: How many to read; up to the end when None.
 
     Yields:
-        float32 blocks. Only one is held at a time.
+        Blocks. Only one is held at a time.
 
     Raises:
-        UserError: As `read_audio`, and for a block of less than one sample.
+        UserError: As `read` does; the blocks in front of damage come first.
     """
-    with _open(path) as sound:
-        first, left = _stretch(_info(sound, expand(path)), start, seconds)
-        size = round(block * sound.samplerate)
-        if size < 1:
-            raise UserError(
-                f"block: expected at least one sample ({1 / sound.samplerate:g} s), got {block} s"
-            )
-        sound.seek(first)
-        position, end = first, first + left
-        while position < end:
-            waveform = _read(sound, min(size, end - position), path)
-            if not len(waveform):
-                raise _breaks_off(path, position, end)
-            position += len(waveform)
-            yield _channels(waveform, mono)
+    require_whole("size", size)
+    with _open(path) as (sound, info):
+        yield from _pieces(sound, info, start, _length(info, start, frames), size)
 
 
 @contextmanager
-def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def _open(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, AudioInfo]]:
     path = expand(path)
     if not path.is_file():
         raise UserError(
             f"{path}: is a folder, expected a recording" if path.is_dir() else f"{path}: no such file"
         )
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: is empty (0 bytes)")
     try:
-        sound = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
-        raise UserError(
-            f"{path}: is not a recording that can be read ({error.error_string.strip().rstrip('.')})",
-            hint="convert it to WAV or FLAC",
-        ) from None
-    with sound:
-        yield sound
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: is empty (0 bytes)")
+        problem = find_wav_problem(path)
+        if problem is not None:
+            raise UserError(f"{path}: {problem}", hint="copy it again, or convert it with ffmpeg or sox")
+        file = path.open("rb")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with file:
+        try:
+            # A descriptor has no name: soundfile would believe one that ends in .raw.
+            sound = soundfile.SoundFile(file.fileno(), closefd=False)
+        except soundfile.LibsndfileError as error:
+            raise UserError(
+                f"{path}: is not a recording that can be read ({_reason(error)})",
+                hint="convert it to WAV or FLAC",
+            ) from None
+        with sound:
+            yield sound, _info(sound, path)
 
 
 def _info(sound: soundfile.SoundFile, path: Path) -> AudioInfo:
-    return AudioInfo(path, sound.samplerate, sound.channels, sound.frames, f"{sound.format} {sound.subtype}")
+    if not 1 <= sound.samplerate <= _MOST_RATE:
+        raise UserError(f"{path}: its header gives a sampling rate of {sound.samplerate} Hz")
+    frames = sound.frames if sound.frames < _UNKNOWN_LENGTH else _count(path)
+    if frames < 1:
+        raise UserError(f"{path}: holds no samples", hint="it is empty, or was cut off")
+    return AudioInfo(path, frames, sound.samplerate, sound.channels, sound.format, sound.subtype)
 
 
-def _stretch(info: AudioInfo, start: float, seconds: float | None) -> tuple[int, int]:
-    """Return the first sample of a stretch and the number of its samples."""
-    if not 0 <= start <= info.seconds:
-        raise UserError(f"{info.path}: start must lie within its {info.seconds:g} s, got {start} s")
-    first = round(start * info.sample_rate)
-    if seconds is None:
-        return first, info.length - first
-    count = round(seconds * info.sample_rate)
-    if count < 1:
+def _count(path: Path) -> int:
+    """Count the samples of a file that does not say how many it has."""
+    with soundfile.SoundFile(path) as sound:
+        count, size = 0, max(1, _PIECE // sound.channels)
+        while got := len(_decode(sound, size)):
+            count += got
+        return count
+
+
+def _length(info: AudioInfo, start: int, frames: int | None) -> int:
+    """Return the number of samples of a stretch."""
+    if not 0 <= start < info.frames:
+        raise UserError(f"{info.path}: start must lie within its {info.frames:,} samples, got {start:,}")
+    if frames is None:
+        return info.frames - start
+    require_whole("frames", frames)
+    if start + frames > info.frames:
         raise UserError(
-            f"seconds: expected at least one sample ({1 / info.sample_rate:g} s), got {seconds} s"
+            f"{info.path}: samples {start:,} to {start + frames:,} reach past its end at {info.frames:,}"
         )
-    if first + count > info.length:
-        raise UserError(f"{info.path}: {start} s + {seconds} s reaches past its end at {info.seconds:g} s")
-    return first, count
+    return frames
 
 
-def _read(sound: soundfile.SoundFile, count: int, path: str | Path) -> Tensor:
+def _pieces(
+    sound: soundfile.SoundFile, info: AudioInfo, start: int, count: int, size: int
+) -> Iterator[Float[Tensor, "length channels"]]:
+    """Yield a stretch in pieces of a size."""
     try:
-        return torch.from_numpy(sound.read(count, dtype="float32", always_2d=True))
+        if start:
+            sound.seek(start)
     except soundfile.LibsndfileError as error:
-        raise UserError(
-            f"{path}: is damaged near sample {sound.tell():,} ({error.error_string.strip()})"
-        ) from None
+        raise UserError(f"{info.path}: is damaged before sample {start:,} ({_reason(error)})") from None
+    position, end = start, start + count
+    most = max(1, _PIECE // info.channels)
+    while position < end:
+        parts: list[Tensor] = []
+        wanted = min(size, end - position)
+        while wanted:
+            part = _decode(sound, min(wanted, most))
+            if not len(part):
+                raise UserError(
+                    f"{info.path}: breaks off after sample {position:,} of {info.frames:,}",
+                    hint="the file is truncated or damaged; copy it again",
+                )
+            _require_finite(part, info, position)
+            parts.append(part)
+            position, wanted = position + len(part), wanted - len(part)
+        yield parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _channels(waveform: Tensor, mono: bool) -> Tensor:
-    return waveform.mean(dim=1, keepdim=True) if mono else waveform
+def _decode(sound: soundfile.SoundFile, count: int) -> Float[Tensor, "length channels"]:
+    """Decode the next samples; fewer of them at the end, and none behind it or behind damage."""
+    buffer = np.full((count, sound.channels), np.nan, dtype=np.float32)
+    try:
+        return torch.from_numpy(sound.read(out=buffer))
+    except soundfile.LibsndfileError:
+        # It decodes, then moves to where it is, which a broken file does not allow: the samples are good.
+        unwritten = np.flatnonzero(np.isnan(buffer).any(axis=1))
+        return torch.from_numpy(buffer[: unwritten[0] if len(unwritten) else count])
 
 
-def _breaks_off(path: str | Path, got: int, expected: int) -> UserError:
-    return UserError(
-        f"{path}: breaks off after sample {got:,} of {expected:,}",
-        hint="the file is truncated; copy it again",
-    )
+def _require_finite(waveform: Tensor, info: AudioInfo, position: int) -> None:
+    if info.subtype not in _FLOAT_SUBTYPES or bool(waveform.isfinite().all()):
+        return
+    bad = int((~waveform.isfinite()).any(dim=1).nonzero()[0])
+    raise UserError(f"{info.path}: sample {position + bad:,} is not a finite number")
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    text: str = error.error_string.strip().rstrip(".")
+    return text.removeprefix("Error : ")
