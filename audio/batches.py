@@ -23,7 +23,7 @@ class WaveformBatch(NamedTuple):
     waveform: Float[Tensor, "batch length channels"]
     lengths: Int[Tensor, " batch"]
     target: Shaped[Tensor, "batch *target"]
-    index: Int[Tensor, " batch"]
+    index: Int[Tensor, " batch"]  # type: ignore[assignment]  # a tuple has a method of this name
 
 
 class LabelledWaveforms(Protocol):

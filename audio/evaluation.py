@@ -1,0 +1,214 @@
+"""What a test pass leaves in the run folder: predictions.tsv and results.json."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+
+from audio.batches import LabelledWaveforms
+from audio.models import WaveformClassifier
+from audio.rate_transfer import evaluate_rates
+from audio.results import BaselineSummary, DataSummary, Results, SplitSummary
+from seqmamba.metrics import Estimate, evaluate
+from seqmamba.nn.options import is_whole, require
+from seqmamba.predictions import Predictions
+from seqmamba.training.hardware import describe_device, software_versions
+from seqmamba.training.metrics_csv import read_rows
+from seqmamba.training.run_folder import RunFolder
+
+PARTS = ("train", "validation", "test")
+SECONDS_COLUMN = "train/seconds"
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What a test pass computes besides the predictions.
+
+    Args:
+        bootstrap: Resamples of the test part behind the 95 % intervals; 0 gives no intervals.
+        baselines: Train a logistic regression on log-mel statistics on the same split.
+        rates: Other sampling rates in Hz at which to test the model without training it again.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    bootstrap: int = 1000
+    baselines: bool = True
+    rates: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rates", tuple(self.rates))  # YAML and JSON have lists
+        require(is_whole(self.bootstrap, 0), "evaluation.bootstrap", "a whole number >= 0", self.bootstrap)
+        require(all(map(is_whole, self.rates)), "evaluation.rates", "whole numbers of Hz", self.rates)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model said of some recordings.
+
+    Attributes:
+        index: Positions in the data module's list (n,).
+        outputs: Probabilities, or values for regression (n, k).
+        labels: Class numbers (n,), or labels or targets (n, k).
+        seconds: How long the pass took.
+    """
+
+    index: Int[np.ndarray, " n"]
+    outputs: Float[np.ndarray, "n k"]
+    labels: Shaped[np.ndarray, n * k]
+    seconds: float
+
+
+def evaluate_run(
+    folder: RunFolder,
+    model: WaveformClassifier,
+    data: LabelledWaveforms,
+    test: Answers,
+    config: EvaluationConfig,
+    *,
+    crops: int,
+    seed: int | None,
+) -> dict[str, Estimate]:
+    """Evaluate a test pass and write its files, each whole or not at all.
+
+    Args:
+        folder: The run folder.
+        model: The tested model.
+        data: The data module, set up.
+        test: The model's answers.
+        config: What to compute.
+        crops: Stretches of each recording, as in `test`.
+        seed: The run's seed; it also seeds the bootstrap.
+
+    Returns:
+        The test metrics with their 95 % intervals.
+    """
+    options: dict[str, Any] = {"n_bootstrap": config.bootstrap, "seed": seed or 0}
+    metrics = evaluate(test.outputs, test.labels, data.task, data.classes, **options)
+    write_predictions(folder, data, test)
+    rates = evaluate_rates(model, data, config.rates, crops=crops, **options) if config.rates else {}
+    # Lightning tests in inference mode, and the baseline is trained.
+    with torch.inference_mode(False), torch.enable_grad():
+        baselines = _baselines(data, options) if config.baselines else {}
+    Results(
+        task=data.task,
+        classes=tuple(data.classes),
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        command=shlex.join(["seqmamba", *sys.argv[1:]]),
+        seed=seed,
+        hardware=describe_device(next(model.parameters()).device),
+        seconds=_training_seconds(folder) + test.seconds,
+        versions=software_versions(),
+        parameters=sum(p.numel() for p in model.parameters()),
+        model=asdict(model.config),
+        data=summarise_data(data),
+        split=summarise_split(data),
+        metrics=metrics,
+        baselines=baselines,
+        rates=rates,
+        notes=list(data.notes),
+    ).save(folder.results)
+    print_metrics(metrics, baselines, rates)
+    return metrics
+
+
+def write_predictions(folder: RunFolder, data: LabelledWaveforms, answers: Answers) -> None:
+    """Write ``predictions.tsv``.
+
+    Args:
+        folder: The run folder.
+        data: The data module, set up.
+        answers: The model's answers for the test part, or for all recordings.
+    """
+    Predictions(
+        task=data.task,
+        classes=tuple(data.classes),
+        names=[data.names[i] for i in answers.index],
+        splits=[str(data.assignment[i]) for i in answers.index],
+        labels=answers.labels,
+        outputs=answers.outputs,
+    ).save(folder.predictions)
+
+
+def print_metrics(
+    metrics: dict[str, Estimate],
+    baselines: dict[str, BaselineSummary],
+    rates: dict[str, dict[str, Estimate]],
+) -> None:
+    """Print the test metrics with their intervals, beside those of the baselines.
+
+    Args:
+        metrics: Test metrics of the model.
+        baselines: What simple models reach on the same split.
+        rates: What the model reaches at other sampling rates.
+    """
+    print(f"{'test':18}{'model':>8}  {'95 % interval':17}" + "".join(f"{name:>11}" for name in baselines))
+    for name, estimate in metrics.items():
+        others = "".join(f"{baseline.metrics[name].value:11.4f}" for baseline in baselines.values())
+        interval = f"{estimate.low:.4f} - {estimate.high:.4f}"
+        print(f"{name:18}{estimate.value:8.4f}  {interval:17}{others}")
+    first = next(iter(metrics))
+    for name, estimates in rates.items():
+        estimate = estimates[first]
+        print(f"{name}: {first} {estimate.value:.4f} ({estimate.low:.4f} - {estimate.high:.4f})")
+    sys.stdout.flush()
+
+
+def summarise_data(data: LabelledWaveforms) -> DataSummary:
+    """Count and measure the recordings of a data module, set up."""
+    seconds = np.asarray(data.seconds)
+    return DataSummary(
+        n=len(data.names),
+        per_class={} if data.task == "regression" else count_classes(data, np.arange(len(data.names))),
+        seconds={
+            "min": float(seconds.min()),
+            "median": float(np.median(seconds)),
+            "max": float(seconds.max()),
+            "total": float(seconds.sum()),
+        },
+        rate=data.rate,
+        channels=data.channels,
+    )
+
+
+def summarise_split(data: LabelledWaveforms) -> SplitSummary:
+    """Say how a data module's recordings were divided."""
+    counts = {part: count_classes(data, np.flatnonzero(data.assignment == part)) for part in PARTS}
+    return SplitSummary(data.explanation, counts)
+
+
+def count_classes(data: LabelledWaveforms, chosen: Int[np.ndarray, " m"]) -> dict[str, int]:
+    """Count the chosen recordings of every class (``all`` for regression).
+
+    Args:
+        data: The data module, set up.
+        chosen: Positions in its list.
+    """
+    if data.task == "regression":
+        return {"all": len(chosen)}
+    labels = data.labels[chosen]
+    if data.task == "classification":
+        numbers = np.bincount(labels, minlength=len(data.classes))
+    else:
+        numbers = (labels > 0.5).sum(axis=0)
+    return {name: int(number) for name, number in zip(data.classes, numbers, strict=True)}
+
+
+def _baselines(data: LabelledWaveforms, options: dict[str, Any]) -> dict[str, BaselineSummary]:
+    from audio.baselines import log_mel_baseline  # needs torchaudio
+
+    print("training the baseline (log-mel statistics) on the same split", file=sys.stderr)
+    return {"log_mel": log_mel_baseline(data, **options)}
+
+
+def _training_seconds(folder: RunFolder) -> float:
+    """Add up the epochs, over however many sittings the run took."""
+    return sum(float(row[SECONDS_COLUMN]) for row in read_rows(folder.metrics) if SECONDS_COLUMN in row)

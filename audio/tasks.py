@@ -1,0 +1,271 @@
+"""Training, validation and testing of a `WaveformClassifier`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audio.batch_augmentation import BatchAugmentationConfig, augment_batch
+from audio.batches import LabelledWaveforms, WaveformBatch
+from audio.evaluation import SECONDS_COLUMN, Answers, EvaluationConfig, evaluate_run, write_predictions
+from audio.inference import predict_batch
+from audio.mixing import MixingConfig, divergence, mix_batch, one_hot_targets
+from audio.models import WaveformClassifier, WaveformClassifierConfig
+from seqmamba.errors import UserError
+from seqmamba.metrics import evaluate
+from seqmamba.nn.options import is_number, require, require_choice, require_whole
+from seqmamba.training.callbacks import run_seed
+from seqmamba.training.graphed import GraphedTraining
+from seqmamba.training.optimisation import OptimiserConfig
+from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.task import Task
+
+VALIDATION_METRICS = {
+    "classification": ("accuracy", "f1"),
+    "multilabel": ("accuracy", "auprc"),
+    "regression": ("pearson", "mae"),
+}
+"""The metrics to follow during training; a test pass computes all of them."""
+
+
+class WaveformTask(Task):
+    """Classification (one class or several labels) or regression of recordings, or tagging of their frames.
+
+    The task, the class names, the sampling rate and the scale of regression targets come from the data
+    module, so a recipe need not repeat them. The loss is the divergence from the target probabilities, which
+    mixing and smoothing make soft, binary cross-entropy, or the squared error of standardised targets.
+
+    Args:
+        model: What to build. ``task``, ``classes``, ``rate`` and ``channels`` may stay unset.
+        optimiser: AdamW and its schedule.
+        augmentation: How training recordings are changed.
+        mixing: How they are mixed; not for tagging.
+        crops: Where training cuts recordings: number of stretches, evenly spaced, whose predictions are
+            averaged in validation and testing.
+        label_smoothing: Share of the target probability spread over all classes (classification).
+        balance_classes: Weigh the positives of every label by the inverse of their frequency (multi-label
+            and tagging).
+        choose_by: What the best epoch has: the smallest validation ``loss``, or the highest ``accuracy``.
+        cuda_graphs: Whether training steps run as CUDA graphs, see `GraphedTraining`: for stretches of one
+            length, which keep a GPU busy for less time than it takes to launch their kernels.
+        evaluation: What a test run computes besides metrics.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    positive_weights: Tensor | None
+
+    def __init__(
+        self,
+        model: WaveformClassifierConfig = WaveformClassifierConfig(),  # noqa: B008  frozen
+        optimiser: OptimiserConfig | None = None,
+        augmentation: BatchAugmentationConfig = BatchAugmentationConfig(),  # noqa: B008  frozen
+        mixing: MixingConfig = MixingConfig(),  # noqa: B008  frozen
+        crops: int = 10,
+        label_smoothing: float = 0.0,
+        balance_classes: bool = False,
+        choose_by: Literal["loss", "accuracy"] = "loss",
+        cuda_graphs: bool = False,
+        evaluation: EvaluationConfig = EvaluationConfig(),  # noqa: B008  frozen
+    ) -> None:
+        super().__init__(optimiser)
+        fits = is_number(label_smoothing) and 0 <= label_smoothing < 1
+        require(fits, "label_smoothing", "a number in [0, 1)", label_smoothing)
+        require_whole("crops", crops)
+        require_choice("choose_by", choose_by, ("loss", "accuracy"))
+        self.record_hyperparameters(
+            model=model,
+            optimiser=self.optimiser_config,
+            augmentation=augmentation,
+            mixing=mixing,
+            crops=crops,
+            label_smoothing=label_smoothing,
+            balance_classes=balance_classes,
+            choose_by=choose_by,
+            cuda_graphs=cuda_graphs,
+            evaluation=evaluation,
+        )
+        self.model_config = model
+        self.augmentation, self.mixing, self.crops = augmentation, mixing, crops
+        self.label_smoothing, self.balance_classes = label_smoothing, balance_classes
+        self.cuda_graphs, self.evaluation_config = cuda_graphs, evaluation
+        if choose_by == "accuracy":
+            self.monitor, self.monitor_mode = "val/accuracy", "max"  # type: ignore[misc]
+        self.register_buffer("positive_weights", None, persistent=False)
+        self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._epoch_start = 0.0
+
+    @property
+    def exported(self) -> WaveformClassifier:
+        """The model, for ``RUN/pretrained``."""
+        return self.model
+
+    def configure_model(self) -> None:
+        """Build the model for the classes of the data; Lightning calls this after the data module's setup."""
+        if hasattr(self, "model"):
+            return
+        data: LabelledWaveforms = self.trainer.datamodule  # type: ignore[attr-defined]
+        config = self.model_config
+        if config.classes and (config.task, config.classes) != (data.task, tuple(data.classes)):
+            raise UserError(
+                f"model.classes: the recipe says {config.task} of {', '.join(config.classes)}, the data have "
+                f"{data.task} of {', '.join(data.classes)}",
+                hint="leave task and classes out of the recipe; they are taken from the data",
+            )
+        size = self.augmentation.seconds and round(self.augmentation.seconds * data.rate)
+        known: Any = {"task": data.task, "classes": tuple(data.classes), "rate": data.rate}
+        known |= {"channels": data.channels, "max_length": size or data.max_length, "crop_length": size}
+        self.model = WaveformClassifier(replace(config, **known))
+        self._logits = GraphedTraining(self.model, self.forward) if self.cuda_graphs else self.forward
+        if data.task == "tagging":
+            if self.mixing.kind != "none" or self.augmentation != BatchAugmentationConfig():
+                raise UserError(
+                    "augmentation, mixing: expected none for tagging, whose labels they would move"
+                )
+            return
+        labels = torch.as_tensor(data.labels[data.assignment == "train"])
+        if data.task == "regression":
+            self.model.target_mean.copy_(labels.mean(dim=0))
+            self.model.target_scale.copy_(labels.std(dim=0, correction=0).clamp_min(1e-12))
+        elif data.task == "multilabel" and self.balance_classes:
+            positive = labels.sum(dim=0).clamp_min(1)
+            self.positive_weights = ((len(labels) - positive).clamp_min(1) / positive).to(self.device)
+
+    def forward(self, waveform: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the model's logits."""
+        logits: Tensor = self.model(waveform, lengths)
+        return logits
+
+    def training_step(self, batch: WaveformBatch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, changed and mixed."""
+        config = self.model.config
+        waveform, lengths = augment_batch(batch.waveform, batch.lengths, config.rate, self.augmentation)
+        target = batch.target
+        if config.task == "classification":
+            target = one_hot_targets(target, len(config.classes), self.label_smoothing)
+        if config.task != "tagging":
+            waveform, lengths, target = mix_batch(waveform, lengths, target, config.rate, self.mixing)
+        # stretches of one length need no masks
+        logits = self(waveform, lengths) if config.crop_length is None else self._logits(waveform)
+        loss = self._loss(logits, target)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(waveform), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: WaveformBatch, batch_idx: int) -> None:
+        """Add a batch to the validation metrics."""
+        if self.model.config.task == "tagging":
+            loss = self._loss(self(batch.waveform, batch.lengths), batch.target)
+        else:
+            outputs = predict_batch(self.model, batch.waveform, batch.lengths, self.crops)
+            loss = self._loss_of_predictions(outputs, batch.target)
+            self._collect(outputs, batch)
+        self.log("val/loss", loss, batch_size=len(batch.index), prog_bar=True, sync_dist=True)
+
+    def test_step(self, batch: WaveformBatch, batch_idx: int) -> None:
+        """Keep a batch's predictions."""
+        self._collect(predict_batch(self.model, batch.waveform, batch.lengths, self.crops), batch)
+
+    def predict_step(self, batch: WaveformBatch, batch_idx: int) -> Tensor:
+        """Return probabilities, or values in the units of the training targets, and keep them."""
+        outputs = predict_batch(self.model, batch.waveform, batch.lengths, self.crops)
+        self._collect(outputs, batch)
+        return outputs
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's clock."""
+        self._epoch_start = time.monotonic()
+
+    def on_train_epoch_end(self) -> None:
+        """Log how long the epoch took, validation included."""
+        self.log(SECONDS_COLUMN, time.monotonic() - self._epoch_start)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the predictions of an earlier pass, also of one that was interrupted."""
+        self._collected.clear()
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the predictions of an earlier pass and start the clock.
+
+        Raises:
+            UserError: On several devices, where each would see, and report on, a part of the test set only.
+        """
+        if self.trainer.world_size > 1:
+            raise UserError(
+                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
+            )
+        self._collected.clear()
+        self._epoch_start = time.monotonic()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation part."""
+        config = self.model.config
+        if self.trainer.sanity_checking or config.task == "tagging":
+            return
+        answers = self._answers()
+        if not np.isfinite(answers.outputs).all():  # the loss says so already, and stops the run
+            return
+        scores = evaluate(answers.outputs, answers.labels, config.task, config.classes, n_bootstrap=0)
+        for name in VALIDATION_METRICS[config.task]:
+            if np.isfinite(scores[name].value):
+                self.log(f"val/{name}", scores[name].value, sync_dist=True)
+
+    def on_test_epoch_end(self) -> None:
+        """Write predictions and results of the test part to the run folder."""
+        evaluate_run(
+            RunFolder.of(self.trainer),
+            self.model,
+            self.trainer.datamodule,  # type: ignore[attr-defined]
+            self._answers(),
+            self.evaluation_config,
+            crops=self.crops,
+            seed=run_seed(self.trainer),
+        )
+
+    def on_predict_epoch_start(self) -> None:
+        """Start as a test pass does."""
+        self.on_test_epoch_start()
+
+    def on_predict_epoch_end(self) -> None:
+        """Write the predictions for all recordings to the run folder."""
+        folder = RunFolder.of(self.trainer)
+        write_predictions(folder, self.trainer.datamodule, self._answers())  # type: ignore[attr-defined]
+        print(f"predictions: {folder.predictions}")
+
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        task = self.model.config.task
+        if task == "classification":
+            return divergence(logits, target)
+        if task == "regression":
+            return F.mse_loss(logits, (target - self.model.target_mean) / self.model.target_scale)
+        known = target.isfinite()
+        losses = F.binary_cross_entropy_with_logits(
+            logits, target.nan_to_num(), pos_weight=self.positive_weights, reduction="none"
+        )
+        return losses.masked_fill(~known, 0).sum() / known.sum().clamp_min(1)
+
+    def _loss_of_predictions(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of what is predicted of whole recordings, cut into pieces or not."""
+        task = self.model.config.task
+        if task == "classification":
+            return F.nll_loss(outputs.clamp_min(1e-12).log(), target)
+        if task == "regression":
+            return F.mse_loss(outputs / self.model.target_scale, target / self.model.target_scale)
+        with torch.autocast(outputs.device.type, enabled=False):
+            return F.binary_cross_entropy(outputs.float().clamp(0, 1), target)
+
+    def _collect(self, outputs: Tensor, batch: WaveformBatch) -> None:
+        self._collected.append((batch.index, outputs.detach().float(), batch.target))
+
+    def _answers(self) -> Answers:
+        """Return index, outputs and labels of all batches, in the order of the recordings."""
+        index, outputs, labels = (torch.cat(p).cpu().numpy() for p in zip(*self._collected, strict=True))
+        order = np.argsort(index, kind="stable")
+        seconds = time.monotonic() - self._epoch_start
+        return Answers(index[order], outputs[order].astype(np.float64), labels[order], seconds)
