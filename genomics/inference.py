@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -21,11 +20,12 @@ from genomics.results import Results
 from seqmamba.atomic import atomic_path
 from seqmamba.backbones import from_pretrained
 from seqmamba.errors import UserError
+from seqmamba.progress import Progress
+from seqmamba.training.hardware import find_device
 from seqmamba.training.run_folder import RunFolder, exported_model
 
 SHARD_BASES = 8_000_000  # sequences held at once, so that similar lengths can share a batch
 SHARD_RECORDS = 20_000
-PROGRESS_SECONDS = 1.0
 
 
 def load_model(folder: str | Path, device: str = "auto") -> SequenceModel:
@@ -38,7 +38,7 @@ def load_model(folder: str | Path, device: str = "auto") -> SequenceModel:
     Raises:
         UserError: The folder holds no model, or the device is not there.
     """
-    return SequenceModel.from_pretrained(exported_model(folder), map_location=_device(device))
+    return SequenceModel.from_pretrained(exported_model(folder), map_location=str(find_device(device)))
 
 
 def load_any_model(folder: str | Path, device: str = "auto") -> nn.Module:
@@ -51,7 +51,7 @@ def load_any_model(folder: str | Path, device: str = "auto") -> nn.Module:
     Raises:
         UserError: The folder holds no model, or the device is not there.
     """
-    return from_pretrained(exported_model(folder), map_location=_device(device))
+    return from_pretrained(exported_model(folder), map_location=str(find_device(device)))
 
 
 def usual_length(run: str | Path, model: nn.Module) -> int | None:
@@ -94,15 +94,25 @@ def predict_files(
     if batch_bases < 1:
         raise UserError(f"--batch-bases: expected a positive number, got {batch_bases}")
     names = _SeenNames()
-    progress = _Progress(model.config.max_length)
+    progress = Progress(total=None)
+    limit, count, cropped = model.config.max_length, 0, 0
     with atomic_path(output) as part, part.open("w", encoding="utf-8", newline="") as handle:
         _empty(model).write_header(handle)
         for path in fastas:
             for shard in _shards(read_fasta(path, unique_names=False)):
                 names.add(shard, path)
-                _write_shard(model, shard, handle, batch_bases, progress)
-    progress.finish(output)
-    return progress.done
+                _write_shard(model, shard, handle, batch_bases)
+                lengths = [len(record.sequence) for record in shard]
+                count += len(shard)
+                cropped += sum(length > limit for length in lengths) if limit is not None else 0
+                progress.advance(sum(lengths))
+    progress.finish()
+    if cropped:
+        print(
+            f"cropped {cropped:,} sequences to their central {limit:,} bases, as in training",
+            file=sys.stderr,
+        )
+    return count
 
 
 def predict_tokens(
@@ -137,13 +147,10 @@ def predict_tokens(
     return outputs
 
 
-def _write_shard(
-    model: SequenceModel, shard: list[FastaRecord], handle: TextIO, batch_bases: int, progress: _Progress
-) -> None:
+def _write_shard(model: SequenceModel, shard: list[FastaRecord], handle: TextIO, batch_bases: int) -> None:
     sequences = [encode(record.sequence) for record in shard]
     outputs = predict_tokens(model, sequences, batch_bases)
     _table(model, [record.name for record in shard], outputs).write_rows(handle)
-    progress.advance(sequences)
 
 
 def _table(model: SequenceModel, names: list[str], outputs: np.ndarray) -> Predictions:
@@ -188,21 +195,6 @@ def _centre(tokens: TokenArray, limit: int | None) -> TokenArray:
     return tokens[start : start + limit]
 
 
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"--device {name}: PyTorch finds {torch.cuda.device_count()} CUDA devices here",
-            hint="use --device cpu, or see `seqmamba doctor`",
-        )
-    return name
-
-
 class _SeenNames:
     """Finds a name that comes twice at 8 bytes a name, a small part of what the sequences take on disk.
 
@@ -225,37 +217,3 @@ class _SeenNames:
             )
         # Two sorted runs: the stable sort merges them in one pass.
         self._hashes = np.sort(np.concatenate([self._hashes, np.sort(new)]), kind="stable")
-
-
-class _Progress:
-    """Counts what was done, and says so on stderr where somebody is watching."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.done = 0
-        self.bases = 0
-        self.cropped = 0
-        self._limit = limit
-        self._start = self._last = time.monotonic()
-
-    def advance(self, sequences: Sequence[TokenArray]) -> None:
-        self.done += len(sequences)
-        self.bases += sum(map(len, sequences))
-        if self._limit is not None:
-            self.cropped += sum(len(tokens) > self._limit for tokens in sequences)
-        now = time.monotonic()
-        if sys.stderr.isatty() and now - self._last > PROGRESS_SECONDS:
-            self._last = now
-            print(f"\r{self._rate()}", end="", file=sys.stderr, flush=True)
-
-    def finish(self, output: str | Path) -> None:
-        start = "\r" if sys.stderr.isatty() else ""
-        print(f"{start}{self._rate()}: {output}", file=sys.stderr)
-        if self.cropped:
-            print(
-                f"cropped {self.cropped:,} sequences to their central {self._limit:,} bases, as in training",
-                file=sys.stderr,
-            )
-
-    def _rate(self) -> str:
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        return f"{self.done:,} sequences, {self.bases:,} bases, {self.bases / seconds:,.0f} bases/s"

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 
 from seqmamba.nn.attention_reach import Reach, visible
-from seqmamba.nn.packing import sequence_bounds
+from seqmamba.ops.packed_sequences import sequence_bounds
 
 _SMALLEST_BLOCK = 128  # queries: small windows share a block, since kernels work on tiles of this size
 

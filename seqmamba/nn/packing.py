@@ -34,23 +34,6 @@ def reset_from_lengths(lengths: Int[Tensor, " batch"], length: int) -> Bool[Tens
     return torch.arange(length, device=lengths.device) == lengths[:, None]
 
 
-def sequence_bounds(
-    reset: Bool[Tensor, "batch length"],
-) -> tuple[Int[Tensor, " sequences"], Int[Tensor, " sequences"]]:
-    """Find the packed sequences of all rows, first row first. The host waits for the device.
-
-    Args:
-        reset: True where a new sequence starts; every row starts one anyhow.
-
-    Returns:
-        Where each starts in the rows laid end to end, and its length.
-    """
-    starts = reset.clone()
-    starts[:, 0] = True
-    first = starts.flatten().nonzero()[:, 0]
-    return first, first.diff(append=first.new_tensor([starts.numel()]))
-
-
 def pack(
     sequences: Sequence[Float[Tensor, "_ dim"]],
 ) -> tuple[Float[Tensor, "1 total dim"], Bool[Tensor, "1 total"]]:

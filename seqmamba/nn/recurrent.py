@@ -14,9 +14,9 @@ from seqmamba.nn.both_ways import combine_directions
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.initialisers import protect
 from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
-from seqmamba.nn.packing import sequence_bounds
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.state import GRUState, LSTMState
+from seqmamba.ops.packed_sequences import sequence_bounds
 
 
 class Recurrent(Mixer):

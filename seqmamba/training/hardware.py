@@ -45,18 +45,19 @@ def find_device(name: str | None = None) -> torch.device:
     """Return the device that ``--device`` names, or a GPU if there is one.
 
     Args:
-        name: ``cpu``, ``cuda`` or ``cuda:N``; ``None`` leaves the choice to this function.
+        name: ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` or None leaves the choice to this function.
 
     Raises:
         UserError: If it is no such device, or there is none.
     """
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name in (None, "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as failure:
-        raise UserError(f"--device takes cpu or cuda, got {name!r}") from failure
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device takes cpu or cuda, got {name!r}")
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device: expected auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise UserError(f"--device {name}: PyTorch finds {found} GPUs here", hint="seqmamba doctor says more")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from seqmamba.ops.packed_sequences import sequence_bounds
+
 
 def convolve_packed(
     make_convolution: Callable[[int], Callable[[Tensor], Tensor]], u: Tensor, reset: Tensor
@@ -24,11 +26,8 @@ def convolve_packed(
     Returns:
         (batch, length, dim).
     """
-    starts = reset.clone()
-    starts[:, 0] = True
     steps = u.flatten(0, 1)
-    start = starts.flatten().nonzero().squeeze(1)
-    length = torch.diff(start, append=start.new_tensor([len(steps)]))
+    start, length = sequence_bounds(reset)
     order = length.argsort(stable=True)
     lengths = length[order].tolist()  # where the batches end depends on the data
     convolve = make_convolution(lengths[-1])

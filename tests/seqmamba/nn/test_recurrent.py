@@ -8,7 +8,7 @@ from torch import nn
 
 from seqmamba.errors import UserError
 from seqmamba.nn import GRUState, LSTMState, MixerConfig, build_mixer, pack
-from seqmamba.nn.packing import sequence_bounds
+from seqmamba.ops.packed_sequences import sequence_bounds
 
 DIM, LENGTH = 6, 23
 KINDS = [

@@ -49,8 +49,8 @@ def test_the_cpu_has_a_description() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("abacus", "--device takes cpu or cuda, got 'abacus'"),
-        ("meta", "--device takes cpu or cuda, got 'meta'"),
+        ("abacus", "--device: expected auto, cpu, cuda or cuda:N, got 'abacus'"),
+        ("meta", "--device: expected auto, cpu, cuda or cuda:N, got 'meta'"),
         ("cuda:99", "--device cuda:99: PyTorch finds .* GPUs here"),
     ],
 )
@@ -61,4 +61,5 @@ def test_devices_that_are_not_there_are_refused(name, message):
 
 def test_a_device_is_found():
     assert find_device("cpu").type == "cpu"
+    assert find_device() == find_device("auto")
     assert find_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
