@@ -33,7 +33,7 @@ class StreamingConfig:
         hop: Seconds of a value, rounded to whole frames of the model. By default a frame of a tagger, a
             quarter of the window of a classifier.
         window: Seconds that a value of a classifier is about, with the hop in their middle. By default the
-            longest recording of its training.
+            length that recordings of its training were cut to, else the longest of them.
         context: For taggers that are not causal: seconds that they see to either side.
         state: ``carried`` through the recording, or ``fresh`` in every window. By default carried where the
             model is causal.
@@ -116,8 +116,8 @@ def frames_of_window(model: WaveformClassifier, config: StreamingConfig) -> tupl
         return hop, hop
     seconds = config.window
     if seconds is None:
-        longest = model.config.max_length
-        seconds = DEFAULT_WINDOW if longest is None else longest / model.config.rate
+        length = model.config.crop_length or model.config.max_length
+        seconds = DEFAULT_WINDOW if length is None else length / model.config.rate
     window = max(1, round(seconds * per_second))
     hop = max(1, window // 4) if config.hop is None else max(1, round(config.hop * per_second))
     if hop > window:
