@@ -23,9 +23,9 @@ from genomics.embedding_files import table_schema, to_batch, writer_for
 from genomics.embedding_inputs import Item
 from genomics.embedding_models import Embedder
 from genomics.inference import batches_by_length
-from genomics.model_identity import fingerprint
 from genomics.tiling import Span, Tiling, Window
 from seqmamba.errors import UserError
+from seqmamba.model_identity import fingerprint
 from seqmamba.progress import Progress
 from seqmamba.resumable import ResumableFile
 

@@ -23,12 +23,12 @@ from genomics.carried import CarriedScores
 from genomics.fasta import Fasta
 from genomics.inference import batches_by_length
 from genomics.language_reader import SCORES
-from genomics.model_identity import fingerprint
 from genomics.tiling import Span, Tiling, Window
 from genomics.track_models import CausalPredictor, Predictor, predictor
 from genomics.track_regions import Regions
 from genomics.track_store import Block, TrackStore, make_blocks
 from seqmamba.errors import UserError
+from seqmamba.model_identity import fingerprint
 from seqmamba.progress import Progress
 
 DEFAULT_WINDOW = 8_192

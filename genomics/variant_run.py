@@ -11,7 +11,6 @@ import numpy as np
 from torch import nn
 
 from genomics.fasta import Fasta
-from genomics.model_identity import fingerprint
 from genomics.models import SequenceModel
 from genomics.variant_results import AddedFields, Results
 from genomics.variant_scores import DEFAULT_WINDOW, Strands, VariantScorer
@@ -20,6 +19,7 @@ from genomics.variant_tables import TableWriter, VariantTable, write_parquet
 from genomics.variants import Haplotypes, Reason, Variant, VariantWindows
 from genomics.vcf import Vcf, VcfWriter
 from seqmamba.errors import UserError
+from seqmamba.model_identity import fingerprint
 from seqmamba.progress import Progress
 from seqmamba.resumable import ResumableFile
 from seqmamba.training.hardware import describe_device
