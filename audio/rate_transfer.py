@@ -22,7 +22,7 @@ from torch import Tensor
 from audio.batches import LabelledWaveforms, WaveformBatch
 from audio.inference import predict_batch
 from audio.models import RateMode, WaveformClassifier
-from audio.spectrograms import import_torchaudio
+from audio.resampling import resample
 from audio.stems import StridedStem, frames_of
 from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
@@ -73,13 +73,6 @@ def _ways_down(trained: int, rate: int) -> Iterator[tuple[str, Callable[[Tensor]
     if left == 0 and step > 1:
         yield "decimated", lambda x: x[:, ::step]
     yield "filtered", lambda x: resample(x, trained, rate)
-
-
-def resample(x: Tensor, from_rate: int, to_rate: int) -> Tensor:
-    """Bring (batch, length, channels) to another rate, nothing above half of it left."""
-    functional = import_torchaudio().functional
-    lowered: Tensor = functional.resample(x.mT, from_rate, to_rate, lowpass_filter_width=64).mT
-    return lowered
 
 
 def _modes(model: WaveformClassifier, rate: int) -> list[str]:

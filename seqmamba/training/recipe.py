@@ -43,6 +43,7 @@ _IRRELEVANT_WARNINGS = (
     r".*The `srun` command is available.*",
     r".*custom batch sampler .* for prediction.*",
     r".*was called with.*multiple `ModelCheckpoint`.*",
+    r"Total length of .* across ranks is zero.*",  # no validation part
 )
 
 
