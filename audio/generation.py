@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple
 
@@ -74,6 +74,7 @@ class Generator:
         rows: Number of recordings.
         first_row: Number of the first among all of its class.
         prefix: Codes that all continue; None starts from silence.
+        on_block: Called whenever a block was drawn, with the number of its samples.
 
     Raises:
         UserError: If the model knows no such class, or the recordings are shorter than a sample.
@@ -88,6 +89,7 @@ class Generator:
         rows: int = 1,
         first_row: int = 0,
         prefix: Int[Tensor, " length"] | None = None,
+        on_block: Callable[[int], None] | None = None,
     ) -> None:
         require_whole("rows", rows)
         fits = first_row + rows <= MOST_ROWS
@@ -102,7 +104,7 @@ class Generator:
         network = model.of_class(label)
         self._network: Network = network
         self._first_row = model.class_number(label) * MOST_ROWS + first_row
-        self._prefix = prefix
+        self._prefix, self._on_block = prefix, on_block
         self.restarts = 0
         """How often a recording was set back because it was noise."""
         self.noisy = torch.zeros(rows, dtype=torch.bool)
@@ -129,14 +131,19 @@ class Generator:
         decoder = Decoder(self._network, start, self._config.sampling)
         for done in range(0, self.n_samples, self._block):
             part = decoder.advance(min(self._block, self.n_samples - done))
+            self._drawn(part.tokens.numel())
             yield Stretch(part.tokens, part.log_probs)
 
     def _guarded(self, start: Generation) -> Iterator[Stretch]:
         assert self._config.guard is not None
         guard, sampling = self._config.guard, self._config.sampling
         guarded = GuardedGeneration(self._network, start, sampling, self._judge, guard)
-        yield from guarded.blocks(self.n_samples, self._block)
+        yield from guarded.blocks(self.n_samples, self._block, on_block=self._drawn)
         self.restarts, self.noisy = guarded.restarts, guarded.given_up.cpu()
+
+    def _drawn(self, samples: int) -> None:
+        if self._on_block is not None:
+            self._on_block(samples)
 
     def _judge(self, stretch: Stretch) -> Tensor:
         assert self._config.guard is not None
@@ -211,11 +218,8 @@ def keep_likely(bits: Sequence[float], *, drop_unlikely: float = 0.4, drop_likel
 
 
 def candidates_for(count: int, *, drop_unlikely: float = 0.4, drop_likely: float = 0.05) -> int:
-    """Return the fewest candidates of which `keep_likely` keeps at least ``count``."""
-    total = count
-    while total - math.floor(drop_unlikely * total) - math.floor(drop_likely * total) < count:
-        total += 1
-    return total
+    """Return how many candidates to make for `keep_likely` to leave ``count`` of them or a few more."""
+    return math.ceil(count / (1 - drop_unlikely - drop_likely) - 1e-9)
 
 
 @torch.inference_mode()

@@ -155,12 +155,15 @@ class GuardedGeneration:
         self.given_up = torch.zeros_like(start.done)
         """Which sequences were left alone after too many tries."""
 
-    def blocks(self, n_tokens: int, block: int) -> Iterator[Stretch]:
+    def blocks(
+        self, n_tokens: int, block: int, on_block: Callable[[int], None] | None = None
+    ) -> Iterator[Stretch]:
         """Generate.
 
         Args:
             n_tokens: Tokens of each row.
             block: Tokens of a block.
+            on_block: Called when a block is drawn and is no noise any more, with the number of its tokens.
 
         Yields:
             The blocks, ``history`` of them behind what is being made.
@@ -174,6 +177,8 @@ class GuardedGeneration:
             if noisy.any():
                 self._replace(noisy)
                 decoder = Decoder(self._model, self._state, self._sampling)
+            if on_block is not None:
+                on_block(part.tokens.numel())
             if len(self._held) > self._config.history:
                 yield self._held.popleft().stretch
         while self._held:

@@ -21,11 +21,13 @@ class SurpriseScorer:
         config: How to read.
     """
 
+    LABELS = ("bits",)
+
     def __init__(self, model: WaveformModel, config: StreamingConfig) -> None:
         if config.window is not None or config.state == "fresh":
             raise UserError("window, state: a generative model carries its state and has no windows")
         self._model = model
-        self.labels, self.rate, self.channels = ("bits",), model.config.rate, 1
+        self.labels, self.rate, self.channels = self.LABELS, model.config.rate, 1
         self.hop = max(1, round((config.hop or _HOP) * self.rate))
         self.latency = 0
         self.description = describe(self, "state carried")

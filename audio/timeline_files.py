@@ -224,10 +224,10 @@ class TimelineWriter:
             for table in self._tables:
                 table.write(event, recording)
 
-    def probabilities(
+    def values(
         self, values: Float[np.ndarray, "hops classes"], starts: Float[np.ndarray, " edges"], name: str
     ) -> None:
-        """Write probabilities; see `ProbabilityTable.write`."""
+        """Write probabilities, or other values; see `ProbabilityTable.write`."""
         for table in self._probabilities:
             table.write(values, starts, name)
 

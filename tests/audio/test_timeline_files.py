@@ -52,9 +52,9 @@ def test_probabilities_come_back_from_parquet(tmp_path, monkeypatch):
     edges = np.arange(8) / 10
     path = tmp_path / "p.parquet"
     with open_timeline([path], ("dog bark", "siren")) as writer:
-        writer.probabilities(values[:5], edges[:6], "a.wav")
-        writer.probabilities(values[5:5], edges[5:6], "a.wav")
-        writer.probabilities(values[5:], edges[5:], "b.wav")
+        writer.values(values[:5], edges[:6], "a.wav")
+        writer.values(values[5:5], edges[5:6], "a.wav")
+        writer.values(values[5:], edges[5:], "b.wav")
     assert pyarrow.parquet.ParquetFile(path).num_row_groups == 2
     table = pyarrow.parquet.read_table(path)
     assert table.column_names == ["file", "start", "end", "dog bark", "siren"]

@@ -1,0 +1,9 @@
+"""``seqmamba audio``: verbs for waveforms. Nothing here imports torch before a verb runs."""
+
+HELP = "train, apply and generate with models of raw audio"
+
+VERBS = {
+    "timeline": "audio.cli.timeline",
+    "generate": "audio.cli.generate",
+}
+"""Verb name -> module with ``HELP``, ``add_arguments`` and ``run``."""

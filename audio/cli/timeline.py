@@ -1,0 +1,185 @@
+"""``seqmamba audio timeline RUN LONG.flac -o OUT.csv``: what is heard when, in recordings of any length."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from audio.pcm_stream import PcmStream
+    from audio.timeline import TimelineConfig
+
+HELP = "find events in recordings of any length, or in what arrives on standard input"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("model", metavar="RUN", help="run folder, model folder or owner/name on the hub")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="recordings; - reads standard input, live")
+    parser.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        type=Path,
+        metavar="OUT",
+        help="file to write (repeatable): .csv, .txt (Audacity), .selections.txt (Raven), .tsv (DCASE), or "
+        ".parquet for the probabilities (default: events on standard output)",
+    )
+    _add_reading(parser)
+    _add_events(parser)
+    parser.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do about a recording that cannot be read to its end (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--hop",
+        type=float,
+        metavar="S",
+        help="seconds of a value (default: a quarter of the window; a frame)",
+    )
+    parser.add_argument(
+        "--window",
+        type=float,
+        metavar="S",
+        help="seconds that a value is about (default: those of the training)",
+    )
+    parser.add_argument(
+        "--context",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="seconds that a bidirectional tagger sees to either side (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--state",
+        choices=("carried", "fresh"),
+        help="carry the model's state through, or read windows afresh (default: carry that of causal models)",
+    )
+    parser.add_argument(
+        "--block",
+        type=int,
+        default=160_000,
+        metavar="N",
+        help="samples read at once; makes no difference to the result (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rate", type=int, metavar="HZ", help="sampling rate of raw samples on standard input"
+    )
+    parser.add_argument("--channels", type=int, default=1, metavar="N", help="their channels (default: 1)")
+    parser.add_argument(
+        "--samples",
+        default="s16le",
+        metavar="FORMAT",
+        help="u8, s16le, s24le, s32le or f32le (default: s16le)",
+    )
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--label",
+        action="append",
+        metavar="CLASS",
+        help="class whose events are wanted (repeatable; default: all)",
+    )
+    parser.add_argument(
+        "--enter", type=float, default=0.5, metavar="P", help="probability to begin at (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--leave",
+        type=float,
+        default=0.3,
+        metavar="P",
+        help="probability to end below (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--median", type=int, default=1, metavar="N", help="hops of a running median before; odd (default: 1)"
+    )
+    parser.add_argument(
+        "--min-gap", type=float, default=0.0, metavar="S", help="close gaps shorter than this (default: 0)"
+    )
+    parser.add_argument(
+        "--min-duration", type=float, default=0.0, metavar="S", help="leave out shorter events (default: 0)"
+    )
+
+
+def run(args: argparse.Namespace) -> int | None:
+    """Write the timeline."""
+    import sys
+
+    import seqmamba
+    from audio.timeline_run import TimelineJob, check_look_ahead, describe_job, run_timeline
+    from seqmamba.memory import describe_memory
+    from seqmamba.training.hardware import find_device, limit_threads
+    from seqmamba.training.run_folder import exported_model
+
+    limit_threads()
+    outputs = _outputs(args)
+    config = _config(args)
+    folder = exported_model(args.model) if Path(args.model).expanduser().exists() else args.model
+    model = seqmamba.from_pretrained(folder, map_location=str(find_device(args.device)))
+    live = _standard_input(args) if "-" in args.files else None
+    job = TimelineJob(config, outputs=outputs, block=args.block, on_error=args.on_error, live=live)
+    print(describe_job(model, job), file=sys.stderr)
+    deviation = check_look_ahead(model, args.files, config.streaming)
+    if deviation is not None:
+        print(deviation, file=sys.stderr)
+    report = run_timeline(model, args.files, job)
+    speed = report.seconds / max(report.wall_seconds, 1e-9)
+    print(
+        f"{report.events:,} events in {report.seconds:,.1f} s of sound, {speed:,.1f} times real time, "
+        f"{describe_memory()}",
+        file=sys.stderr,
+    )
+    return 1 if report.failures else 0
+
+
+def _outputs(args: argparse.Namespace) -> tuple[Path, ...]:
+    """Return the files to write, which must not be there yet and must have known endings."""
+    from audio.timeline_files import PARQUET, event_format
+    from seqmamba.errors import UserError
+
+    outputs = tuple(args.output or ())
+    for path in outputs:
+        if path.suffix != PARQUET:
+            event_format(path, recordings=len(args.files))
+        if path.exists() and not args.overwrite:
+            raise UserError(f"--output {path}: is there already", hint="--overwrite replaces it")
+    return outputs
+
+
+def _standard_input(args: argparse.Namespace) -> PcmStream:
+    import sys
+
+    from audio.pcm_stream import PcmFormat, PcmStream
+    from seqmamba.errors import UserError
+
+    if len(args.files) > 1:
+        raise UserError(f"-: expected standard input alone, got {len(args.files)} recordings")
+    raw = None if args.rate is None else PcmFormat(args.rate, args.channels, args.samples)
+    return PcmStream(sys.stdin.buffer, raw)
+
+
+def _config(args: argparse.Namespace) -> TimelineConfig:
+    from audio.events import EventConfig
+    from audio.hops import StreamingConfig
+    from audio.timeline import TimelineConfig
+
+    return TimelineConfig(
+        streaming=StreamingConfig(hop=args.hop, window=args.window, context=args.context, state=args.state),
+        events=EventConfig(
+            enter=args.enter,
+            leave=args.leave,
+            median=args.median,
+            min_gap=args.min_gap,
+            min_duration=args.min_duration,
+        ),
+        labels=None if args.label is None else tuple(args.label),
+    )

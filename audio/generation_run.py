@@ -1,0 +1,300 @@
+"""Generated recordings as files: written while they are made, or chosen by likelihood first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import KW_ONLY, asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from audio.files import describe, read
+from audio.generation import (
+    GenerationConfig,
+    Generator,
+    Speed,
+    WaveformBlock,
+    candidates_for,
+    keep_likely,
+)
+from audio.resampling import resample
+from audio.waveform_model import WaveformModel
+from audio.writer import Writer, WriterConfig
+from seqmamba.atomic import atomic_path
+from seqmamba.errors import UserError
+from seqmamba.nn.options import require_whole
+from seqmamba.progress import Progress
+
+TABLE = "samples.tsv"
+_COLUMNS = "file\tclass\tnumber\tseconds\tbits_per_sample\tnoise\n"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which candidates are kept: see `audio.generation.keep_likely`.
+
+    Args:
+        drop_unlikely: Share of the least likely to leave out.
+        drop_likely: Share of the most likely to leave out.
+    """
+
+    drop_unlikely: float = 0.4
+    drop_likely: float = 0.05
+
+
+@dataclass(frozen=True)
+class GenerationJob:
+    """What is to be made.
+
+    Args:
+        generation: How.
+        labels: Classes; None stands for no class.
+        count: Recordings of each.
+        prefix: Codes that all continue; None starts from silence.
+        write_prefix: Whether the prefix stands at the beginning of the files too.
+        choice: How the recordings are chosen out of more; None keeps all and writes them while they are made.
+    """
+
+    generation: GenerationConfig
+    _: KW_ONLY
+    labels: tuple[str | None, ...] = (None,)
+    count: int = 1
+    prefix: Int[Tensor, " length"] | None = None
+    write_prefix: bool = False
+    choice: Choice | None = None
+
+    def __post_init__(self) -> None:
+        require_whole("count", self.count)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A recording that was made.
+
+    Attributes:
+        path: Its file.
+        label: Its class.
+        number: Its number among the recordings of its class, before the choice.
+        seconds: Its length, without a prefix.
+        bits_per_sample: Mean surprise of the model, neither tempered nor cut.
+        noise: Whether it is noise that the guard could not avoid.
+    """
+
+    path: Path
+    label: str | None
+    number: int
+    seconds: float
+    bits_per_sample: float
+    noise: bool
+
+
+@dataclass
+class GenerationReport:
+    """What was made, and how fast.
+
+    Attributes:
+        speed: Samples and time.
+        samples: The recordings that were written.
+        made: How many were made, those that were left out included.
+        restarts: How often the guard set one back.
+    """
+
+    speed: Speed
+    samples: list[Sample] = field(default_factory=list)
+    made: int = 0
+    restarts: int = 0
+
+    def describe(self) -> str:
+        """Return the speed in a line."""
+        speed = self.speed
+        return (
+            f"{speed.samples:,} samples in {speed.seconds:.1f} s, {speed.start_up or 0:.1f} s of it for the "
+            f"first block; then {speed.samples_per_second:,.0f} samples/s, real-time factor "
+            f"{speed.real_time_factor:.4g} ({1 / speed.real_time_factor:.4g} times real time)"
+        )
+
+
+def run_generation(model: WaveformModel, job: GenerationJob, output: Path) -> GenerationReport:
+    """Make recordings and write them.
+
+    Args:
+        model: On the device where it is to run.
+        job: What to make.
+        output: A file for a single recording; else a folder, which gets a folder of each class and
+            ``samples.tsv``.
+
+    Raises:
+        UserError: If the model knows no such class, or a file cannot be written.
+    """
+    for label in job.labels:
+        model.class_number(label)  # all of them, before the first is made
+    report = GenerationReport(Speed(model.config.rate))
+    each = job.count if job.choice is None else candidates_for(job.count, **asdict(job.choice))
+    n_samples = round(job.generation.seconds * model.config.rate)
+    run = _Run(model, job, report, Progress(each * len(job.labels) * n_samples, unit="samples"))
+    single = job.count == 1 and len(job.labels) == 1
+    for label in job.labels:
+        paths = [output] if single else _paths(output, label, job.count)
+        if job.choice is None:
+            run.write_along(label, paths)
+        else:
+            run.write_chosen(label, paths, each, job.choice)
+    run.progress.finish()
+    if not single:
+        _write_table(output, report.samples)
+    return report
+
+
+@dataclass
+class _Run:
+    """Everything that making the recordings of one class needs."""
+
+    model: WaveformModel
+    job: GenerationJob
+    report: GenerationReport
+    progress: Progress
+
+    def write_along(self, label: str | None, paths: list[Path]) -> None:
+        """Make as many recordings as there are paths, each written while it is made."""
+        for first in range(0, len(paths), self.job.generation.batch_size):
+            batch = paths[first : first + self.job.generation.batch_size]
+            generator = self._generator(label, len(batch), first)
+            total = torch.zeros(len(batch), dtype=torch.float64)
+            with ExitStack() as stack:
+                writers = [stack.enter_context(self._writer(path)) for path in batch]
+                for block in self._blocks(generator):
+                    total += block.bits.double().sum(dim=1)
+                    for writer, row in zip(writers, block.waveform, strict=True):
+                        writer.write(row[:, None])
+            bits = (total / generator.n_samples).tolist()
+            for row, path in enumerate(batch):
+                self._report(path, label, first + row, bits[row], bool(generator.noisy[row]))
+
+    def write_chosen(self, label: str | None, paths: list[Path], candidates: int, choice: Choice) -> None:
+        """Make candidates, hold them, and write the chosen ones."""
+        waveforms, bits, noise = [], [], []
+        for first in range(0, candidates, self.job.generation.batch_size):
+            rows = min(self.job.generation.batch_size, candidates - first)
+            generator = self._generator(label, rows, first)
+            blocks = list(self._blocks(generator))
+            waveforms += list(torch.cat([block.waveform for block in blocks], dim=1))
+            bits += torch.cat([block.bits for block in blocks], dim=1).double().mean(dim=1).tolist()
+            noise += generator.noisy.tolist()
+        kept = keep_likely(bits, **asdict(choice))[: len(paths)]
+        for path, number in zip(paths, kept, strict=True):
+            with self._writer(path) as writer:
+                writer.write(waveforms[number][:, None])
+            self._report(path, label, number, bits[number], noise[number])
+
+    def _generator(self, label: str | None, rows: int, first: int) -> Generator:
+        return Generator(
+            self.model,
+            self.job.generation,
+            label=label,
+            rows=rows,
+            first_row=first,
+            prefix=self.job.prefix,
+            on_block=self._count,
+        )
+
+    def _count(self, samples: int) -> None:
+        self.report.speed.count(samples)
+        self.progress.advance(samples)
+
+    def _blocks(self, generator: Generator) -> Iterator[WaveformBlock]:
+        yield from generator.blocks()
+        self.report.made += len(generator.noisy)
+        self.report.restarts += generator.restarts
+
+    @contextmanager
+    def _writer(self, path: Path) -> Iterator[Writer]:
+        config = WriterConfig(self.model.config.rate, keep_unfinished=True)
+        with Writer(path, config) as writer:
+            if self.job.write_prefix and self.job.prefix is not None:
+                writer.write(self.model.decode(self.job.prefix[None])[0])
+            yield writer
+
+    def _report(self, path: Path, label: str | None, number: int, bits: float, noise: bool) -> None:
+        seconds = self.job.generation.seconds
+        self.report.samples.append(Sample(path, label, number, seconds, bits, noise))
+
+
+def check_output(output: Path, *, single: bool, overwrite: bool) -> None:
+    """Refuse to generate where files would be lost, before anything is made.
+
+    Args:
+        output: A file for a single recording, else a folder.
+        single: Whether a single recording is to be made.
+        overwrite: Whether what is there may be replaced.
+
+    Raises:
+        UserError: If there is something that may not be replaced, or a file where a folder is needed.
+    """
+    if single and output.is_dir():
+        raise UserError(f"--output {output}: is a folder, expected a file for a single recording")
+    if not single and output.is_file():
+        raise UserError(f"--output {output}: is a file, expected a folder for several recordings")
+    taken = output.exists() if single else (output / TABLE).exists()
+    if taken and not overwrite:
+        raise UserError(f"--output {output}: is there already", hint="--overwrite replaces it")
+    if not single and output.is_dir() and overwrite:
+        _remove_samples(output)
+
+
+def _remove_samples(folder: Path) -> None:
+    """Remove the recordings that the folder's table names, and nothing else."""
+    table = folder / TABLE
+    if not table.exists():
+        return
+    for line in table.read_text(encoding="utf-8").splitlines()[1:]:
+        file = (folder / line.split("\t")[0]).resolve()
+        if file.is_relative_to(folder.resolve()):
+            file.unlink(missing_ok=True)
+    table.unlink()
+
+
+def read_prefix(
+    model: WaveformModel, path: str | Path, seconds: float | None = None
+) -> Int[Tensor, " length"]:
+    """Return the codes of a recording that others are to continue.
+
+    Args:
+        model: For which rate and codec.
+        path: The recording; its channels are averaged, and it is brought to the model's rate.
+        seconds: How much of its end to take; None: all.
+
+    Raises:
+        UserError: If it cannot be read, or is shorter than that.
+    """
+    info = describe(path)
+    frames = info.frames if seconds is None else round(seconds * info.rate)
+    if not 0 < frames <= info.frames:
+        raise UserError(f"--prefix-seconds: expected more than 0, at most the {info.seconds:g} s of {path}")
+    waveform = read(path, start=info.frames - frames).mean(dim=1, keepdim=True)
+    return model.encode(resample(waveform, info.rate, model.config.rate)[None])[0]
+
+
+def _paths(folder: Path, label: str | None, count: int) -> list[Path]:
+    """Return the files of a class, numbered with as many digits as needed."""
+    if label is not None:
+        folder = folder / label.replace("/", "_")
+    width = max(4, len(str(count)))
+    return [folder / f"{number:0{width}}.wav" for number in range(1, count + 1)]
+
+
+def _write_table(folder: Path, samples: list[Sample]) -> None:
+    with atomic_path(folder / TABLE) as part, part.open("w", encoding="utf-8") as file:
+        file.write(_COLUMNS)
+        for each in samples:
+            fields = (
+                each.path.relative_to(folder).as_posix(),
+                each.label or "",
+                str(each.number),
+                f"{each.seconds:g}",
+                f"{each.bits_per_sample:.6f}",
+                str(int(each.noise)),
+            )
+            file.write("\t".join(fields) + "\n")
