@@ -3,6 +3,7 @@
 HELP = "train, apply and generate with models of raw audio"
 
 VERBS = {
+    "inspect": "audio.cli.inspect",
     "timeline": "audio.cli.timeline",
     "generate": "audio.cli.generate",
 }
