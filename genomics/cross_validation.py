@@ -17,8 +17,9 @@ from typing import Any
 
 from genomics.benchmarks.benchmark import Benchmark
 from genomics.benchmarks.catalogue import find_benchmark
+from genomics.benchmarks.frozen import FrozenEncoder
 from genomics.benchmarks.summary import RunResult, summarise, table_as_dict, table_as_markdown
-from genomics.benchmarks.trainers import TRAINERS, Trainer, recipe_trainer
+from genomics.benchmarks.trainers import TRAINERS, Trainer, probe_trainer, recipe_trainer
 from genomics.predictions import Predictions
 from genomics.protocols import DivisionConfig, ProtocolName
 from genomics.results import Results, to_json
@@ -40,7 +41,7 @@ class BenchPlan:
         output: Folder of the runs and the table.
         source: A copy of the release; None takes the one in the data folder.
         genome: FASTA file of the genome, or class name to FASTA file, for releases that are intervals.
-        model: ``mamba``, or one of the simple models ``kmer``, ``cnn`` and ``length_gc``.
+        model: ``mamba``, ``probe``, or one of the simple models ``kmer``, ``cnn`` and ``length_gc``.
         label: Name of the model in the table; the model's if empty.
         protocols: Which of ``paper`` and ``sound``.
         seeds: The seeds of each.
@@ -49,6 +50,8 @@ class BenchPlan:
         tested: See `DivisionConfig`.
         configs: Recipes whose settings replace the defaults of ``mamba``, the last one winning.
         overrides: ``--key value`` words for all of them.
+        encoder: The frozen model of ``probe``.
+        device: Where that one runs.
 
     Raises:
         UserError: If a value is out of range.
@@ -67,11 +70,15 @@ class BenchPlan:
     tested: str = "test"
     configs: tuple[str, ...] = ()
     overrides: tuple[str, ...] = field(default=())
+    encoder: str | None = None
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         find_benchmark(self.benchmark)
-        if self.model != "mamba" and self.model not in TRAINERS:
-            raise UserError(f"model: expected mamba, {', '.join(TRAINERS)}, got {self.model!r}")
+        if self.model not in ("mamba", "probe") and self.model not in TRAINERS:
+            raise UserError(f"model: expected mamba, probe, {', '.join(TRAINERS)}, got {self.model!r}")
+        if (self.model == "probe") != (self.encoder is not None):
+            raise UserError("--model probe and --encoder, the frozen model, go together")
         if (self.configs or self.overrides) and self.model != "mamba":
             raise UserError(f"recipes and their settings are for mamba, not for {self.model}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -116,23 +123,34 @@ def run_plan(plan: BenchPlan, *, overwrite: bool = False) -> str:
         UserError: If the folder holds a run of this name with other settings, or another benchmark.
     """
     benchmark = find_benchmark(plan.benchmark)
-    trainer = TRAINERS.get(plan.model) or recipe_trainer(plan.configs, plan.overrides)
+    encoder = None if plan.encoder is None else FrozenEncoder(plan.encoder, plan.device)
+    trainer = _trainer(plan, encoder)
     runs = list(plan.runs())
     for number, (name, division) in enumerate(runs, start=1):
         folder = RunFolder(plan.output / "runs" / plan.name / name)
         print(f"[{number}/{len(runs)}] {plan.name}, {name}", file=sys.stderr)
         try:
-            _run_one(plan, trainer, folder, division, overwrite)
+            _run_one(plan, trainer, folder, _record(plan, division, encoder), division, overwrite)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on where this one stopped") from None
         write_table(benchmark, plan.output)
     return (plan.output / "table.md").read_text(encoding="utf-8")
 
 
+def _trainer(plan: BenchPlan, encoder: FrozenEncoder | None) -> Trainer:
+    if encoder is not None:
+        return probe_trainer(encoder)
+    return TRAINERS.get(plan.model) or recipe_trainer(plan.configs, plan.overrides)
+
+
 def _run_one(
-    plan: BenchPlan, trainer: Trainer, folder: RunFolder, division: DivisionConfig, overwrite: bool
+    plan: BenchPlan,
+    trainer: Trainer,
+    folder: RunFolder,
+    record: dict[str, Any],
+    division: DivisionConfig,
+    overwrite: bool,
 ) -> None:
-    record = _record(plan, division)
     path = folder.path / RECORD
     before = _read_json(path)
     if before is not None and before != record and not overwrite:
@@ -151,7 +169,7 @@ def _run_one(
     trainer(plan.benchmark, plan.source, plan.genome, division, folder, resume=before == record)
 
 
-def _record(plan: BenchPlan, division: DivisionConfig) -> dict[str, Any]:
+def _record(plan: BenchPlan, division: DivisionConfig, encoder: FrozenEncoder | None) -> dict[str, Any]:
     """Return all that decides the result of a run; a copy of the data may lie elsewhere the next time."""
     return {
         "benchmark": plan.benchmark,
@@ -159,6 +177,7 @@ def _record(plan: BenchPlan, division: DivisionConfig) -> dict[str, Any]:
         "division": asdict(division),
         "configs": [_content(config) for config in plan.configs],
         "overrides": list(plan.overrides),
+        **({"encoder": encoder.identity} if encoder is not None else {}),
     }
 
 

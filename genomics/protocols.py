@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int
 
 from genomics.leaks import giveaways
 from genomics.similarity import canonical_groups, similarity_clusters
-from genomics.splits import SplitConfig, assign
+from genomics.splits import SplitConfig, assign, strata_of
 from genomics.stratify import deal_groups
 from seqmamba.errors import UserError
 
@@ -201,12 +201,12 @@ def _as_the_paper(records: LabelledSequences, benchmark: Benchmark, config: Divi
     if folds:
         parts = np.full(len(records), "train", dtype="<U10")
         alone = np.arange(len(records))
-        parts[_dealt(alone, records.labels, folds, seed) == config.fold] = "test"
+        parts[_dealt(alone, records, folds, seed) == config.fold] = "test"
         quirks.append("random_folds")
         said = f"Fold {config.fold + 1} of {folds}, drawn at random within classes."
     elif records.split is None:
         alone = np.arange(len(records))
-        parts = deal_groups(alone, records.labels, _THREE_PARTS, seed=seed).astype("<U10")
+        parts = deal_groups(alone, strata_of(records), _THREE_PARTS, seed=seed).astype("<U10")
         quirks.append("random_test")
         said = "70 / 10 / 20 % drawn at random within classes."
     else:
@@ -229,7 +229,7 @@ def _soundly(records: LabelledSequences, config: DivisionConfig) -> Division:
     seed, folds = config.seed, config.folds
     if folds:
         clusters = similarity_clusters(records.tokens)
-        dealt = _dealt(clusters, records.labels, folds, seed)
+        dealt = _dealt(clusters, records, folds, seed)
         records = replace(records, split=np.where(dealt == config.fold, "test", "train").astype("<U10"))
         said = f"Fold {config.fold + 1} of {folds}; sequences alike share a fold."
     elif records.split is None:
@@ -255,7 +255,7 @@ def _soundly(records: LabelledSequences, config: DivisionConfig) -> Division:
     return Division(records, parts, said, ())
 
 
-def _dealt(groups: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> Int[np.ndarray, " n"]:
+def _dealt(groups: np.ndarray, records: LabelledSequences, folds: int, seed: int) -> Int[np.ndarray, " n"]:
     """Deal whole groups to equal folds that look alike; return the fold of each sequence."""
     shares = {str(i): 1 / folds for i in range(folds)}
-    return deal_groups(groups, np.asarray(labels), shares, seed=seed).astype(np.int64)
+    return deal_groups(groups, strata_of(records), shares, seed=seed).astype(np.int64)

@@ -197,7 +197,7 @@ def _by_chromosome(records: Records, config: SplitConfig) -> tuple[np.ndarray, s
                 )
             parts[groups == np.flatnonzero(keys == chrom_key(chromosome))[0]] = part
     if not config.test and not config.validation:
-        parts = deal_groups(groups, _strata(records), _fractions(config), seed=config.seed)
+        parts = deal_groups(groups, strata_of(records), _fractions(config), seed=config.seed)
     elif not config.test:
         _carve(records, parts, groups, "test", config.test_fraction, config)
     elif not config.validation:
@@ -216,13 +216,13 @@ def _by_block(records: Records, config: SplitConfig) -> tuple[np.ndarray, str]:
         for interval in records.intervals
     ]
     names, groups = np.unique(blocks, return_inverse=True)
-    parts = deal_groups(groups, _strata(records), _fractions(config), seed=config.seed).astype("<U10")
+    parts = deal_groups(groups, strata_of(records), _fractions(config), seed=config.seed).astype("<U10")
     return parts, (f"By block: {len(names):,} blocks of {config.block_size:,} bases, each whole in one part.")
 
 
 def _by_group(records: Records, config: SplitConfig, by: str) -> tuple[np.ndarray, str]:
     groups = np.arange(len(records.names)) if by == "random" else _clusters(records, config)
-    parts = deal_groups(groups, _strata(records), _fractions(config), seed=config.seed)
+    parts = deal_groups(groups, strata_of(records), _fractions(config), seed=config.seed)
     if by == "random":
         return parts, "At random, sequence by sequence: copies of a sequence may fall into different parts."
     sizes = np.bincount(groups)
@@ -261,11 +261,11 @@ def _carve(
             f"split: nothing is left for training and {part}", hint="name fewer chromosomes in split"
         )
     renumbered = np.unique(groups[inside], return_inverse=True)[1]
-    strata = np.unique(_strata(records)[inside], return_inverse=True)[1]
+    strata = np.unique(strata_of(records)[inside], return_inverse=True)[1]
     parts[inside] = deal_groups(renumbered, strata, {"train": 1 - fraction, part: fraction}, seed=config.seed)
 
 
-def _strata(records: Records) -> np.ndarray:
+def strata_of(records: Records) -> np.ndarray:
     """Return what to balance: the class, the rarest label present, or a quarter of the target."""
     labels = np.asarray(records.labels)
     if records.task == "classification":

@@ -49,7 +49,7 @@ class EmbeddingScores(StrandScores):
     )
 
     def __init__(self, model: nn.Module, batches: Batches) -> None:
-        self.symmetric = _averages_strands(model)
+        self.symmetric = averages_strands(model)
         self._model = model
         self._batches = batches
         self._ids = LanguageReader(model).ids if isinstance(model, MaskedModel) else None
@@ -84,7 +84,7 @@ class SupervisedScores(StrandScores):
     """
 
     def __init__(self, model: SequenceModel, batches: Batches) -> None:
-        self.symmetric = _averages_strands(model)
+        self.symmetric = averages_strands(model)
         self._model = model
         self._batches = batches
         what = "predicted value" if model.config.task == "regression" else "log-odds"
@@ -118,7 +118,7 @@ class EffectScores(StrandScores):
     """
 
     def __init__(self, model: PairedAlleleModel, batches: Batches) -> None:
-        self.symmetric = _averages_strands(model)
+        self.symmetric = averages_strands(model)
         self._model = model
         self._batches = batches
         self.scores = tuple(
@@ -233,7 +233,8 @@ def _parts(model: nn.Module, kinds: Sequence[str] | None, batches: Batches) -> I
             yield (CausalScores if reader.causal else MaskedScores)(reader, batches)
 
 
-def _averages_strands(model: nn.Module) -> bool:
+def averages_strands(model: nn.Module) -> bool:
+    """Say whether a model reads both strands alike, so that a second reading would add nothing."""
     if isinstance(model, SequenceModel):
         return model.config.strand in ("conjoin", "equivariant")
     if isinstance(model, PairedAlleleModel):

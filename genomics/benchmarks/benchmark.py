@@ -49,6 +49,7 @@ class Benchmark:
         metric: Metric of the papers, a name of `genomics.metrics.METRICS`.
         paper: The paper's settings.
         on_genome: Whether the reader takes a genome.
+        windowed: Whether the reader takes a ``length``, and the name may end in ``@BASES`` to say it.
         release: Where the files are, for a release that no recipe fetches.
     """
 
@@ -57,6 +58,7 @@ class Benchmark:
     metric: str
     paper: PaperSettings = field(repr=False)
     on_genome: bool = False
+    windowed: bool = False
     release: str = ""
 
     @property
@@ -67,7 +69,7 @@ class Benchmark:
     @property
     def task(self) -> str:
         """Name of the task inside the release."""
-        return self.name.partition("/")[2]
+        return self.name.partition("/")[2].partition("@")[0]
 
     def read(
         self, source: str | Path | None = None, genome: str | Path | Mapping[str, str | Path] | None = None

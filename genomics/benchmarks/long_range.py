@@ -229,19 +229,23 @@ def _one_based(row: Row, name: str) -> int:
     return value - 1
 
 
-_PAPER = PaperSettings(
+PAPER = PaperSettings(
     "Genomics long-range benchmark (Trop et al. 2024): split and metric; the training is ours"
 )
+RELEASE = "huggingface.co/datasets/InstaDeepAI/genomics-long-range-benchmark"
+WINDOW = 2_048
+"""Bases of a window where nobody says otherwise."""
 
 BENCHMARKS = tuple(
     Benchmark(
         f"long_range/{task}",
-        partial(read_regions, length=2048),
+        partial(read_regions, length=WINDOW),
         "auroc",
-        _PAPER,
+        PAPER,
         on_genome=True,
-        release="huggingface.co/datasets/InstaDeepAI/genomics-long-range-benchmark",
+        windowed=True,
+        release=RELEASE,
     )
     for task in REGION_TASKS
 )
-"""The tasks that are sequences with one label: promoters and enhancers, in windows of 2,048 bases."""
+"""The tasks that are regions with one label: promoters and enhancers."""

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float
 
 from genomics.alphabet import TokenArray, reverse_complement
-from genomics.benchmarks.long_range import centred
+from genomics.benchmarks.benchmark import Benchmark
+from genomics.benchmarks.long_range import PAPER, RELEASE, WINDOW, centred
 from genomics.benchmarks.tables import Row, read_rows
 from genomics.datasets.records import LabelledSequences, Task, TokenStore, normalise_part
 from genomics.fasta import Fasta
@@ -224,3 +225,26 @@ def _zeros_and_ones(row: Row, name: str) -> list[int]:
     if not isinstance(values, list) or any(value not in (0, 1) for value in values):
         raise UserError(f"{row.where}: {name}: expected a list of zeros and ones, got {row[name][:40]!r}")
     return [int(value) for value in values]
+
+
+def _expression(
+    source: Path, task: str, genome: str | Path | None, length: int = WINDOW
+) -> LabelledSequences:
+    return read_expression(source, _one_genome(source, genome), length)
+
+
+def _chromatin(source: Path, task: str, genome: str | Path | None, length: int = WINDOW) -> LabelledSequences:
+    return read_chromatin(source, _one_genome(source, genome), length)
+
+
+def _one_genome(source: Path, genome: str | Path | None) -> str | Path:
+    if not isinstance(genome, str | Path):
+        raise UserError(f"{source}: holds coordinates, so --genome, one FASTA file of hg19, is needed")
+    return genome
+
+
+BENCHMARKS = tuple(
+    Benchmark(f"long_range/{task}", reader, metric, PAPER, on_genome=True, windowed=True, release=RELEASE)
+    for task, reader, metric in (("expression", _expression, "r2"), ("chromatin", _chromatin, "auroc"))
+)
+"""The tasks of windows with many values: expression by tissue, chromatin features."""

@@ -10,9 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
+import numpy as np
+
 from genomics.baselines import Baseline, Problem, cnn_baseline, composition_baseline, kmer_baseline
 from genomics.benchmarks.benchmark import Benchmark
 from genomics.benchmarks.catalogue import find_benchmark
+from genomics.benchmarks.frozen import FrozenEncoder, linear_probe
+from genomics.datasets.records import LabelledSequences
+from genomics.metrics import METRICS
 from genomics.protocols import DivisionConfig
 from seqmamba.training.run_folder import RunFolder
 
@@ -56,6 +61,8 @@ def default_recipe(benchmark: Benchmark, division: DivisionConfig) -> dict[str, 
     """
     paper = benchmark.paper
     metric = benchmark.metric if benchmark.metric in ("accuracy", "mcc", "auroc") else "mcc"
+    if benchmark.metric in METRICS["regression"]:
+        metric = "loss"
     backbone = {"d_model": 128, "n_layers": 4, "direction": "bidirectional", "d_state": 16}
     return {
         "model": {
@@ -140,8 +147,27 @@ def _train_recipe(
     run_lightning(["test", "--config", str(folder.config), *run, "--ckpt_path", "best"])
 
 
+Fit = Callable[[LabelledSequences, np.ndarray, int], Baseline]
+"""Trains and tests a simple model on divided records, with a seed."""
+
+
+def probe_trainer(encoder: FrozenEncoder) -> Trainer:
+    """Return the trainer of a linear probe: logistic or ridge regression on the vectors of a frozen model.
+
+    The ridge penalty is the one that does best on the validation part.
+
+    Args:
+        encoder: The frozen model.
+    """
+
+    def fit(records: LabelledSequences, assignment: np.ndarray, seed: int) -> Baseline:
+        return linear_probe(encoder, Problem.build(records, assignment), records.tokens)
+
+    return partial(_train_simple, fit)
+
+
 def _train_simple(
-    fit: Callable[[Problem, int], Baseline],
+    fit: Fit,
     benchmark: str,
     source: str | None,
     genome: Genome,
@@ -159,7 +185,7 @@ def _train_simple(
     started = time.monotonic()
     data = BenchmarkDataModule(benchmark, source, genome, division)
     data.setup()
-    baseline = fit(Problem.build(data.records, data.assignment), division.seed)
+    baseline = fit(data.records, data.assignment, division.seed)
     test = data.part("test")
     answers = Answers(test, baseline.probabilities, data.records.labels[test], time.monotonic() - started)
     write_predictions(folder, data, answers)
@@ -178,16 +204,16 @@ def _train_simple(
     ).save(folder.results)
 
 
-def _length_gc(problem: Problem, seed: int) -> Baseline:
-    return composition_baseline(problem, "length_gc", ("length", "gc"))
+def _length_gc(records: LabelledSequences, assignment: np.ndarray, seed: int) -> Baseline:
+    return composition_baseline(Problem.build(records, assignment), "length_gc", ("length", "gc"))
 
 
-def _kmer(problem: Problem, seed: int) -> Baseline:
-    return kmer_baseline(problem)
+def _kmer(records: LabelledSequences, assignment: np.ndarray, seed: int) -> Baseline:
+    return kmer_baseline(Problem.build(records, assignment))
 
 
-def _cnn(problem: Problem, seed: int) -> Baseline:
-    return cnn_baseline(problem, seed=seed)
+def _cnn(records: LabelledSequences, assignment: np.ndarray, seed: int) -> Baseline:
+    return cnn_baseline(Problem.build(records, assignment), seed=seed)
 
 
 TRAINERS: dict[str, Trainer] = {

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genomics.cli.fit import override
+from seqmamba.cli.recipe_options import override
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,9 +75,18 @@ def _add_run_arguments(runs: argparse._ArgumentGroup) -> None:
 def _add_model_arguments(model: argparse._ArgumentGroup) -> None:
     model.add_argument(
         "--model",
-        choices=("mamba", "kmer", "cnn", "length_gc"),
+        choices=("mamba", "probe", "kmer", "cnn", "length_gc"),
         default="mamba",
-        help="what to train (default: mamba)",
+        help="what to train; probe is a linear model on the vectors of --encoder (default: mamba)",
+    )
+    model.add_argument(
+        "--encoder",
+        metavar="RUN",
+        help="frozen model of the probe, and of tasks on variants and tracks: run folder, folder with a "
+        "model, or owner/name",
+    )
+    model.add_argument(
+        "--device", default="auto", help="where --encoder runs: auto, cpu, cuda or cuda:N (default: auto)"
     )
     model.add_argument("--label", default="", metavar="NAME", help="name of the model in the table")
     model.add_argument(
@@ -105,6 +114,10 @@ def run(args: argparse.Namespace) -> int | None:
         raise UserError("bench: expected -o FOLDER, where the runs and the table go")
     if args.seeds < 1:
         raise UserError(f"--seeds: expected at least 1, got {args.seeds}")
+    from genomics.benchmarks.task_bench import TASKS
+
+    if args.name.partition("@")[0] in TASKS:
+        return _run_task(args)
     from genomics.cross_validation import BenchPlan, parse_genome, run_plan, with_seeds
 
     plan = BenchPlan(
@@ -120,14 +133,46 @@ def run(args: argparse.Namespace) -> int | None:
         tested=args.on,
         configs=tuple(args.config),
         overrides=tuple(word for assignment in args.set for word in override(assignment)),
+        encoder=args.encoder,
+        device=args.device,
     )
     print(run_plan(with_seeds(plan, args.seeds), overwrite=args.overwrite), end="")
     return 0
 
 
+def _run_task(args: argparse.Namespace) -> int:
+    """Run a task on variants or tracks, whose protocols are their own."""
+    from genomics.benchmarks.task_bench import TaskPlan, run_task
+    from seqmamba.training.hardware import limit_threads
+
+    if args.encoder is None or len(args.genome) != 1:
+        raise UserError(f"{args.name}: expected --encoder, the frozen model, and --genome, one FASTA file")
+    if args.folds or args.config or args.set or args.model not in ("mamba", "probe"):
+        raise UserError(f"{args.name}: takes neither --folds nor --model, --config and --set")
+    limit_threads()
+    plan = TaskPlan(
+        name=args.name,
+        output=args.output.expanduser(),
+        encoder=args.encoder,
+        genome=args.genome[0],
+        source=args.source,
+        protocols=_PROTOCOLS[args.protocol],
+        seeds=args.seeds,
+        device=args.device,
+    )
+    try:
+        print(run_task(plan), end="")
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on where this one stopped") from None
+    return 0
+
+
 def _list() -> None:
     from genomics.benchmarks import BENCHMARKS
+    from genomics.benchmarks.task_bench import TASKS
 
-    width = max(map(len, BENCHMARKS))
+    width = max(map(len, [*BENCHMARKS, *TASKS]))
     for name, benchmark in BENCHMARKS.items():
-        print(f"{name:{width}}  {benchmark.metric}")
+        print(f"{name:{width}}  {benchmark.metric}{', NAME@BASES' if benchmark.windowed else ''}")
+    for name in TASKS:
+        print(f"{name:{width}}  of a frozen model: --encoder, NAME@BASES")

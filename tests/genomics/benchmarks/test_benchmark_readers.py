@@ -38,11 +38,18 @@ def test_the_catalogue() -> None:
     assert len(names("nucleotide_transformer")) == len(names("nucleotide_transformer_revised")) == 18
     assert len(names("gue")) == 28
     assert len(names("cnnprom")) == 7
-    assert all(benchmark.metric in METRICS["classification"] for benchmark in BENCHMARKS.values())
+    known = {*METRICS["classification"], *METRICS["regression"]}
+    assert all(benchmark.metric in known for benchmark in BENCHMARKS.values())
     with pytest.raises(UserError, match="is a family of benchmarks"):
         find_benchmark("gue")
     with pytest.raises(UserError, match="is no benchmark"):
         find_benchmark("gue/nothing")
+    wide = find_benchmark("long_range/promoter@512")
+    assert (wide.name, wide.family, wide.task) == ("long_range/promoter@512", "long_range", "promoter")
+    with pytest.raises(UserError, match="has sequences of its own"):
+        find_benchmark("gue/mouse4@512")
+    with pytest.raises(UserError, match="expected a number of bases behind '@', got '2k'"):
+        find_benchmark("long_range/promoter@2k")
 
 
 @pytest.mark.parametrize("family", ["genomic_benchmarks", "nucleotide_transformer", "gue", "cnnprom"])
