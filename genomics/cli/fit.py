@@ -45,6 +45,7 @@ OPTIONS: dict[str, tuple[str, type | tuple[str, ...], str]] = {
         ("auto", "column", "chromosome", "block", "similarity", "random"),
         "what keeps alike sequences in one part",
     ),
+    "--block-size": (f"{_DATA}.split.block_size", int, "bases of a block; a split by block keeps each whole"),
     "--init-from": (
         f"{_INIT}.folder",
         str,
@@ -168,7 +169,8 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     from genomics.splits import SplitConfig
 
     data = layout(args)
-    split = {"by": getattr(args, f"{_DATA}.split.by"), "test": args.test, "validation": args.validation}
+    split = {"test": args.test, "validation": args.validation}
+    split |= {name: getattr(args, f"{_DATA}.split.{name}") for name in ("by", "block_size")}
     split = {key: value for key, value in split.items() if value}
     module = SequenceDataModule(**data, split=SplitConfig(**split))
     module.setup()

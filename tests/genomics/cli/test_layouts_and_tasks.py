@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from sequence_files import random_sequence, with_motif, write_fasta
 
 from genomics.results import Results
@@ -97,3 +98,12 @@ def test_from_files_to_report(
     fresh = write_fasta(tmp_path / "new.fa", ["ACGTN" * 8, "acgtry" * 4])
     assert main(["genomics", "predict", str(run), str(fresh), "-o", str(tmp_path / "new.tsv")]) == 0
     assert len((tmp_path / "new.tsv").read_text().splitlines()) == 3
+
+
+def test_blocks_have_the_size_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--split", "block", "--block-size", "1000", "-o", str(tmp_path / "run"), "--dry-run"]
+    assert main(["genomics", "fit", *bed(tmp_path), *words]) == 0
+    summary, _, recipe = capsys.readouterr().out.partition("\n\n")
+    assert "By block: 24 blocks of 1,000 bases, each whole in one part." in summary
+    split = yaml.safe_load(recipe)["data"]["init_args"]["split"]
+    assert split == {"by": "block", "block_size": 1000}
