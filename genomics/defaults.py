@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
+
+from seqmamba.training.choice import Choice
 
 SMALL_BASES = 20_000_000  # training bases up to which a small model learns all there is on a CPU
 LARGE_MODEL_SEQUENCES = 100_000
@@ -17,21 +17,6 @@ LONGEST_CPU = 8_192
 LONGEST_GPU = 131_072
 TARGET_STEPS = 800
 LEARNING_RATE = 2e-3
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A setting, where it goes in the recipe, and why it has this value.
-
-    Attributes:
-        key: Dotted key of the recipe.
-        value: What was chosen.
-        reason: Why, in words.
-    """
-
-    key: str
-    value: Any
-    reason: str
 
 
 def choose(lengths: Int[np.ndarray, " n"], *, gpu: bool) -> list[Choice]:

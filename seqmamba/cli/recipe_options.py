@@ -1,0 +1,172 @@
+"""Short options of a domain's ``fit`` verb for the keys of a recipe, and the training that follows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from seqmamba.errors import UserError
+
+if TYPE_CHECKING:
+    from seqmamba.training.choice import Choice
+    from seqmamba.training.run_folder import RunFolder
+
+Option = tuple[str, type | tuple[str, ...], str]
+"""Recipe key, type or choices, help."""
+
+_METAVARS = {int: "N", float: "X", str: "FOLDER"}
+_MAY_BE_ZERO = ("--seed",)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where a run goes and what to do with one that is there."""
+    parser.add_argument("-o", "--run", required=True, type=Path, metavar="RUN", help="run folder to write")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that RUN holds")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that RUN holds")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the chosen settings and the recipe, and stop"
+    )
+
+
+def add_settings(group: argparse._ArgumentGroup, options: Mapping[str, Option]) -> None:
+    """Add short options for recipe keys, and ``--set`` for all others.
+
+    Args:
+        group: Where they go.
+        options: Option -> recipe key, type or choices, and help.
+    """
+    for option, (key, kind, text) in options.items():
+        if isinstance(kind, tuple):
+            group.add_argument(option, dest=key, choices=kind, help=text)
+        else:
+            group.add_argument(option, dest=key, type=kind, metavar=_METAVARS[kind], help=text)
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other key of the recipe, for example --set model.init_args.optimiser.weight_decay=0.1",
+    )
+
+
+def check_settings(args: argparse.Namespace, options: Mapping[str, Option]) -> None:
+    """Refuse numbers that are not positive before the data are read.
+
+    Raises:
+        UserError: If there is one.
+    """
+    for option, (key, kind, _) in options.items():
+        value = getattr(args, key)
+        if kind in (int, float) and value is not None and value <= 0 and option not in _MAY_BE_ZERO:
+            raise UserError(f"{option}: expected a positive number, got {value}")
+
+
+def given_settings(args: argparse.Namespace, options: Mapping[str, Option]) -> dict[str, Any]:
+    """Return recipe key -> value of the short options that were given."""
+    return {key: getattr(args, key) for key, _, _ in options.values() if getattr(args, key) is not None}
+
+
+def check_folder(args: argparse.Namespace, folder: RunFolder, *, has_data: bool, example: str) -> None:
+    """Refuse to begin where a run is, or to go on where none is.
+
+    Args:
+        args: With the options of `add_run_arguments`.
+        folder: The run folder.
+        has_data: Whether data were named, with which ``--resume`` may begin.
+        example: A command line that starts a run.
+
+    Raises:
+        UserError: In either case.
+    """
+    if args.resume and not folder.config.is_file() and not has_data:
+        raise UserError(f"--resume: {folder.path} holds no run", hint=f"start one: {example}")
+    if folder.last.exists() and not (args.resume or args.overwrite or args.dry_run):
+        raise UserError(
+            f"--run {folder.path} already holds a run",
+            hint="add --resume to go on with it, --overwrite to replace it, or name another folder",
+        )
+
+
+def override(assignment: str) -> list[str]:
+    """Turn the value of ``--set`` into the words that the training of recipes takes.
+
+    Raises:
+        UserError: If it is no ``KEY=VALUE``.
+    """
+    key, separator, value = assignment.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {assignment}: expected KEY=VALUE")
+    return [f"--{key}", value]
+
+
+def assign(recipe: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key of a recipe, with the sections that it needs."""
+    *path, last = key.split(".")
+    for name in path:
+        recipe = recipe.setdefault(name, {})
+    recipe[last] = value
+
+
+def recipe_text(recipe: dict[str, Any]) -> str:
+    """Return a recipe as YAML."""
+    import yaml
+
+    return str(yaml.safe_dump(recipe, sort_keys=False))
+
+
+def print_settings(choices: Sequence[Choice], given: Mapping[str, Any]) -> None:
+    """Print every setting with its reason: what was given wins over what was chosen."""
+    rows = [(choice.key, choice.value, choice.reason) for choice in choices if choice.key not in given]
+    rows += [(key, value, "given") for key, value in given.items()]
+    width = max(len(key) for key, _, _ in rows)
+    print("settings")
+    for key, value, reason in rows:
+        print(f"  {key:{width}}  {value!s:>13}  {reason}")
+    sys.stdout.flush()
+
+
+def train_recipe(recipe: dict[str, Any], args: argparse.Namespace, folder: RunFolder, resume: str) -> None:
+    """Train and test a recipe with the words of ``--set`` and ``--overwrite`` on top.
+
+    Args:
+        recipe: The recipe.
+        args: With the options of `add_run_arguments` and `add_settings`.
+        folder: The run folder.
+        resume: A command line that goes on, for the message after an interrupt.
+    """
+    options = [word for assignment in args.set for word in override(assignment)]
+    if args.overwrite:
+        options += ["--overwrite", "true"]
+    # Training copies the recipe to RUN/config.yaml once it is known to work; a refused one leaves no folder.
+    with TemporaryDirectory(prefix="seqmamba-") as scratch:
+        file = Path(scratch) / "recipe.yaml"
+        file.write_text(recipe_text(recipe), encoding="utf-8")
+        train_and_test(folder, ["--config", str(file), *options], resume)
+
+
+def resume_training(folder: RunFolder, resume: str) -> None:
+    """Go on with the run of a folder, and test it; its own recipe decides."""
+    print(f"resuming: {folder.config} decides; other options are not used", file=sys.stderr)
+    train_and_test(folder, ["--config", str(folder.config), "--ckpt_path", "last"], resume)
+
+
+def train_and_test(folder: RunFolder, options: Sequence[str], resume: str) -> None:
+    """Train with the words of a command line, then test the best epoch.
+
+    Raises:
+        KeyboardInterrupt: After an interrupt; its argument says how to go on.
+    """
+    from seqmamba.cli.lightning import run_lightning
+
+    run = ["--run", str(folder.path)]
+    try:
+        run_lightning(["fit", *options, *run])
+        run_lightning(["test", "--config", str(folder.config), *run, "--ckpt_path", "best"])
+    except KeyboardInterrupt:
+        if not folder.config.is_file():
+            raise
+        raise KeyboardInterrupt(f"go on with: {resume}") from None
