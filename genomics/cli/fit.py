@@ -54,6 +54,7 @@ OPTIONS: dict[str, Option] = {
         ("auto", "column", "chromosome", "block", "similarity", "random"),
         "what keeps alike sequences in one part",
     ),
+    "--block-size": (f"{_DATA}.split.block_size", int, "bases of a block; a split by block keeps each whole"),
     "--init-from": (
         f"{_INIT}.folder",
         str,
