@@ -19,8 +19,8 @@ from genomics.interval_sets import LabelledIntervals
 from genomics.kmers import base_codes, kmer_counts
 from genomics.leaks import LeakReport, check_leaks, twins_of
 from genomics.shortcuts import SHORTCUTS, Shortcut, measure_shortcuts
-from genomics.stratify import PARTS
 from seqmamba.errors import UserError
+from seqmamba.stratify import PARTS
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences

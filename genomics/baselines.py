@@ -20,9 +20,9 @@ from torch import Tensor
 from genomics.cnn import CodedSequences, fit_cnn, predict_cnn
 from genomics.kmers import base_codes, canonical_kmer_index, kmer_counts
 from genomics.metrics import Estimate, evaluate
-from genomics.stratify import PARTS
 from seqmamba.errors import UserError
 from seqmamba.linear import LinearModel, fit_linear, output_loss
+from seqmamba.stratify import PARTS
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences

@@ -22,9 +22,9 @@ from genomics.copies import Twins
 from genomics.interval_sets import LabelledIntervals, write_intervals
 from genomics.intervals import parse_header
 from genomics.leaks import given_away_by, twins_of
-from genomics.stratify import PARTS
 from seqmamba.atomic import atomic_folder
 from seqmamba.errors import UserError
+from seqmamba.stratify import PARTS
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences

@@ -29,8 +29,8 @@ from genomics.results import (
     SplitSummary,
 )
 from genomics.splits import split_method
-from genomics.stratify import PARTS
 from seqmamba.errors import UserError
+from seqmamba.stratify import PARTS
 from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.metrics_csv import read_rows
 from seqmamba.training.run_folder import RunFolder

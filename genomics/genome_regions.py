@@ -9,8 +9,8 @@ from pathlib import Path
 from genomics.datasets.records import PART_NAMES
 from genomics.fasta import Fasta
 from genomics.intervals import Interval, match_chrom, read_bed
-from genomics.stratify import PARTS
 from seqmamba.errors import UserError
+from seqmamba.stratify import PARTS
 
 
 @dataclass(frozen=True)

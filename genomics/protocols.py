@@ -17,8 +17,8 @@ from jaxtyping import Bool, Int
 from genomics.leaks import giveaways
 from genomics.similarity import canonical_groups, similarity_clusters
 from genomics.splits import SplitConfig, assign, strata_of
-from genomics.stratify import deal_groups
 from seqmamba.errors import UserError
+from seqmamba.stratify import deal_groups
 
 if TYPE_CHECKING:
     from genomics.benchmarks.benchmark import Benchmark

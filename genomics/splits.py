@@ -12,8 +12,8 @@ from genomics.interval_sets import LabelledIntervals
 from genomics.intervals import chrom_key
 from genomics.leaks import giveaways
 from genomics.similarity import similarity_clusters
-from genomics.stratify import PARTS, deal_groups
 from seqmamba.errors import UserError
+from seqmamba.stratify import PARTS, deal_groups
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences

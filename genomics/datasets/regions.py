@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from genomics.datasets.records import PART_NAMES
 from genomics.intervals import match_chrom, read_bed
-from genomics.stratify import PARTS
 from genomics.tiling import Span
 from seqmamba.errors import UserError
+from seqmamba.stratify import PARTS
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from genomics.alphabet import PAD
 from genomics.annotations import LabelledChromosome, read_labelled
 from genomics.datasets.regions import RegionSplit
 from genomics.gene_labels import UNKNOWN, LabelScheme, find_scheme
-from genomics.stratify import PARTS
 from genomics.tiling import Span, Tiling
 from seqmamba.errors import UserError
+from seqmamba.stratify import PARTS
 
 Batch = dict[str, Tensor]
 Paths = str | list[str]
@@ -109,7 +109,7 @@ class SegmentDataModule(L.LightningDataModule):
     cover every base of a region once.
 
     Args:
-        genomes: Name to a GenBank file, or to a FASTA file and a GFF3 file.
+        genomes: Name to a GenBank file, to a GFF3 file with sequences, or to a FASTA file and a GFF3 file.
         unseen: Further genomes that only the test sees, whole.
         scheme: Classes of a base: ``coding`` or ``genes``; see `genomics.gene_labels`.
         split: How the chromosomes are divided.

@@ -13,7 +13,7 @@ from genomics.report.markup import Html, join, table, tag
 from genomics.report.svg import figure_html
 from genomics.report.words import count, number
 from genomics.results import Attribution, Results
-from genomics.stratify import PARTS
+from seqmamba.stratify import PARTS
 
 LEAK_KINDS = {
     "exact": "Exact copies",

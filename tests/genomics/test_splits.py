@@ -8,8 +8,8 @@ from genomics.datasets.records import LabelledSequences
 from genomics.intervals import Interval
 from genomics.leaks import check_leaks
 from genomics.splits import SplitConfig, assign, split_method
-from genomics.stratify import PARTS
 from seqmamba.errors import UserError
+from seqmamba.stratify import PARTS
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from genomics.alphabet import TokenArray, decode, encode
 from genomics.fasta import read_fasta
 from genomics.similarity import canonical_groups, similarity_clusters
 from genomics.splits import SplitConfig
-from genomics.stratify import PARTS, deal_groups
 from recipes.genomics.grouping import join_groups
 from recipes.genomics.writing import write_fasta, write_labels
 from recipes.prepared import Preparation, prepare_set
 from recipes.sources import WheelSource
+from seqmamba.stratify import PARTS, deal_groups
 
 CLASSES = (
     "aminoglycoside",

@@ -15,11 +15,11 @@ from genomics.alphabet import TokenArray, decode
 from genomics.features import AnnotatedSequence
 from genomics.similarity import most_alike
 from genomics.splits import SplitConfig
-from genomics.stratify import PARTS
 from recipes.genomics.cds_intergenic.windows import CLASSES, Window, WindowConfig, cut_windows
 from recipes.genomics.genomes import GENOMES, SOURCE, members
 from recipes.genomics.writing import write_fasta, write_labels
 from recipes.prepared import Preparation, prepare_set
+from seqmamba.stratify import PARTS
 
 NAMES = {"ecoli": "escherichia_coli", "bjaponicum": "bradyrhizobium_japonicum"}
 CONFIGS = {"ecoli": WindowConfig(train_stride=5), "bjaponicum": WindowConfig()}

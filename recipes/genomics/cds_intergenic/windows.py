@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genomics.features import AnnotatedSequence, covered
-from genomics.stratify import PARTS, deal_groups
+from seqmamba.stratify import PARTS, deal_groups
 
 Starts = npt.NDArray[np.int64]
 Stretch = tuple[int, int]

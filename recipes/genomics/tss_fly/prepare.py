@@ -20,12 +20,12 @@ from genomics.fasta import read_fasta
 from genomics.intervals import Interval
 from genomics.similarity import similarity_clusters
 from genomics.splits import SplitConfig
-from genomics.stratify import PARTS, deal_groups
 from recipes.genomics.grouping import join_groups
 from recipes.genomics.writing import write_fasta, write_labels
 from recipes.prepared import Preparation, prepare_set
 from recipes.sources import DebSource
 from seqmamba.errors import UserError
+from seqmamba.stratify import PARTS, deal_groups
 
 LENGTH = 2_000
 WIDTH = 300

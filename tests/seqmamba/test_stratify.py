@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genomics.stratify import deal_groups
+from seqmamba.stratify import deal_groups
 
 FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 

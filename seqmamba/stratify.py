@@ -1,4 +1,4 @@
-"""Deal groups of sequences out to train, validation and test so that every part looks alike."""
+"""Deal groups of examples out to train, validation and test so that every part looks alike."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def deal_groups(
 ) -> np.ndarray:
     """Assign whole groups to parts, aiming at the same share of every stratum in each part.
 
-    Groups of several sequences are dealt greedily, largest first, to the part that still lacks most of what
-    the group holds; single sequences then fill the gaps, stratum by stratum. A last pass gives a part that
+    Groups of several examples are dealt greedily, largest first, to the part that still lacks most of what
+    the group holds; single examples then fill the gaps, stratum by stratum. A last pass gives a part that
     ended without some stratum the smallest group that can be spared.
 
     Args:
-        groups: Group of each sequence, int64 (n,), numbered from 0 without gaps.
-        strata: Stratum (class, or bin of a target) of each sequence, int64 (n,), numbered from 0.
+        groups: Group of each example, int64 (n,), numbered from 0 without gaps.
+        strata: Stratum (class, or bin of a target) of each example, int64 (n,), numbered from 0.
         fractions: Share of each part; they sum to one. On a tie the first part named wins.
         seed: Decides between equally good groups; the same seed gives the same parts.
 
     Returns:
-        Part of each sequence, str (n,).
+        Part of each example, str (n,).
     """
     names = list(fractions)
     n_groups, n_strata = int(groups.max()) + 1, int(strata.max()) + 1
@@ -62,7 +62,7 @@ def _best_part(content: np.ndarray, need: np.ndarray, target: np.ndarray) -> int
 
 
 def _fill(need: np.ndarray, waiting: int) -> np.ndarray:
-    """Return a part for each single sequence: what the later parts lack, the rest to the first part."""
+    """Return a part for each single example: what the later parts lack, the rest to the first part."""
     parts = np.zeros(waiting, dtype=np.int64)
     taken = 0
     for part in range(len(need) - 1, 0, -1):
