@@ -55,7 +55,7 @@ def test_probabilities_come_back_from_parquet(tmp_path, monkeypatch):
         writer.values(values[:5], edges[:6], "a.wav")
         writer.values(values[5:5], edges[5:6], "a.wav")
         writer.values(values[5:], edges[5:], "b.wav")
-    assert pyarrow.parquet.ParquetFile(path).num_row_groups == 2
+    assert pyarrow.parquet.ParquetFile(path).num_row_groups == 3
     table = pyarrow.parquet.read_table(path)
     assert table.column_names == ["file", "start", "end", "dog bark", "siren"]
     assert table["file"].to_pylist() == ["a.wav"] * 5 + ["b.wav"] * 2
