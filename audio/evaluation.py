@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +16,21 @@ import torch
 from jaxtyping import Float, Int, Shaped
 
 from audio.batches import LabelledWaveforms
+from audio.holding_out import PARTS, HoldOutConfig
+from audio.manifests import SourceConfig
 from audio.models import WaveformClassifier
-from audio.rate_transfer import evaluate_rates
+from audio.rate_transfer import evaluate_rate, evaluate_rates
 from audio.results import BaselineSummary, DataSummary, Results, SplitSummary
+from seqmamba.atomic import atomic_path
+from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
 from seqmamba.nn.options import is_whole, require
+from seqmamba.plain_json import to_json
 from seqmamba.predictions import Predictions
 from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.metrics_csv import read_rows
 from seqmamba.training.run_folder import RunFolder
 
-PARTS = ("train", "validation", "test")
 SECONDS_COLUMN = "train/seconds"
 
 
@@ -118,6 +125,65 @@ def evaluate_run(
     ).save(folder.results)
     print_metrics(metrics, baselines, rates)
     return metrics
+
+
+def evaluate_source(
+    model: WaveformClassifier,
+    source: str,
+    files: SourceConfig,
+    *,
+    rates: Sequence[int] = (),
+    crops: int = 10,
+    bootstrap: int = 1000,
+    batch_size: int = 16,
+    seed: int = 1,
+    output: Path | None = None,
+) -> dict[str, dict[str, Estimate]]:
+    """Test a model on all recordings of a folder or table, and print the metrics.
+
+    Args:
+        model: A trained model, not one for tagging.
+        source: See `audio.manifests.find_clips`; its labels are among the model's classes.
+        files: How it is read.
+        rates: Other sampling rates in Hz to test at; see `audio.rate_transfer`.
+        crops: Stretches of each recording, where training cut recordings.
+        bootstrap: Resamples behind the 95 % intervals.
+        batch_size: Recordings predicted at once.
+        seed: Seed of the resamples.
+        output: File for the metrics, JSON; None writes none.
+
+    Returns:
+        ``"16000 Hz"``, and other rates with the way of meeting them -> metrics with their intervals.
+    """
+    from audio.resident import ResidentDataModule  # Lightning is not needed to predict
+
+    config = model.config
+    if config.task == "tagging":
+        raise UserError("the model tags frames, not recordings", hint="use `seqmamba audio timeline`")
+    data = ResidentDataModule(
+        source,
+        files,
+        config.rate,
+        config.channels,
+        config.task,
+        () if config.task == "regression" else config.classes,
+        HoldOutConfig(by="none"),
+        batch_size,
+    )
+    data.setup()
+    for note in data.notes:
+        print(f"note: {note}", file=sys.stderr)
+    options: dict[str, Any] = {"n_bootstrap": bootstrap, "seed": seed}
+    found = {f"{config.rate} Hz": evaluate_rate(model.eval(), data, crops=crops, **options)}
+    found |= evaluate_rates(model, data, rates, crops=crops, **options)
+    for name, metrics in found.items():
+        for metric, estimate in metrics.items():
+            print(f"{name}: {metric} {estimate.value:.4f} ({estimate.low:.4f} - {estimate.high:.4f})")
+    if output is not None:
+        with atomic_path(output) as part:
+            text = json.dumps(to_json(found), indent=1, allow_nan=False)
+            part.write_text(text + "\n", encoding="utf-8")
+    return found
 
 
 def write_predictions(folder: RunFolder, data: LabelledWaveforms, answers: Answers) -> None:

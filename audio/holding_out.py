@@ -12,7 +12,8 @@ from audio.manifests import Clip
 from seqmamba.errors import UserError
 from seqmamba.nn.options import is_number, require, require_choice
 
-Key = Literal["auto", "split", "fold", "group", "random"]
+Key = Literal["auto", "split", "fold", "group", "random", "none"]
+_KEYS: tuple[Key, ...] = ("auto", "split", "fold", "group", "random", "none")
 PARTS = ("train", "validation", "test")
 
 
@@ -23,7 +24,7 @@ class HoldOutConfig:
     Args:
         by: ``split`` takes the parts that the data name; ``fold`` and ``group`` keep together what shares a
             fold or a group, such as a speaker; ``random`` divides single recordings, each class alike.
-            ``auto`` takes the first of these that the data have.
+            ``auto`` takes the first of these that the data have. With ``none`` all are for testing.
         test: Folds or groups to test on; drawn if none are given.
         validation: Folds or groups that choose the epoch; drawn if None, nobody if empty: then the last epoch
             is the one that is kept.
@@ -43,7 +44,7 @@ class HoldOutConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        require_choice("split.by", self.by, ("auto", "split", "fold", "group", "random"))
+        require_choice("split.by", self.by, _KEYS)
         for name in ("test", "validation"):
             values = getattr(self, name)
             if values is not None:  # YAML and JSON have lists, and numbers for folds
@@ -68,6 +69,8 @@ def hold_out(clips: Sequence[Clip], labels: np.ndarray, config: HoldOutConfig) -
     Raises:
         UserError: If the data do not say what the config asks for, or a part would be empty.
     """
+    if config.by == "none":
+        return np.full(len(clips), "test"), f"all for testing: {len(clips):,}"
     by = _resolve(clips, config)
     if by == "split":
         parts = np.array([clip.split or "train" for clip in clips])

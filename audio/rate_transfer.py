@@ -67,6 +67,19 @@ def evaluate_rates(
     return found
 
 
+def evaluate_rate(
+    model: WaveformClassifier,
+    data: LabelledWaveforms,
+    *,
+    crops: int,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Test a model at the training's own rate; see `evaluate_rates`."""
+    outputs, labels = _predict(model, data, model.config.rate, lambda x: x, "frames", crops)
+    return evaluate(outputs, labels, data.task, data.classes, n_bootstrap=n_bootstrap, seed=seed)
+
+
 def _ways_down(trained: int, rate: int) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
     """Yield the ways of bringing (batch, length, channels) to a rate."""
     step, left = divmod(trained, rate)

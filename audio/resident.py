@@ -22,7 +22,7 @@ from audio.files import AudioInfo, describe
 from audio.holding_out import HoldOutConfig, hold_out
 from audio.loading import load
 from audio.manifests import Clip, SourceConfig, find_clips
-from audio.targets import Targets, read_targets
+from audio.targets import read_targets
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_choice, require_whole
 from seqmamba.progress import Progress
@@ -45,6 +45,7 @@ class ResidentDataModule(L.LightningDataModule):
         channels: Channels that they are brought to: 1 averages them.
         task: What the labels mean; ``auto`` is ``classification`` where every recording has one label, else
             ``multilabel``.
+        classes: The classes in their order; those of the labels if empty.
         split: How to divide them.
         batch_size: Recordings in a batch.
         passes: Passes over the training part that make an epoch: more than one for sets so small that
@@ -62,6 +63,7 @@ class ResidentDataModule(L.LightningDataModule):
         rate: int | None = None,
         channels: int = 1,
         task: Literal["auto", "classification", "multilabel", "regression"] = "auto",
+        classes: tuple[str, ...] = (),
         split: HoldOutConfig = _DEFAULT_SPLIT,
         batch_size: int = 64,
         passes: int = 1,
@@ -76,6 +78,7 @@ class ResidentDataModule(L.LightningDataModule):
         self.source, self.files, self.channels = source, files, channels
         self.requested_rate, self.requested_task, self.split = rate, task, split
         self.batch_size, self.passes, self.seed = batch_size, passes, seed
+        self.known_classes = tuple(classes)
         self.notes: list[str] = []
         self._table: _Table | None = None
 
@@ -97,8 +100,10 @@ class ResidentDataModule(L.LightningDataModule):
             raise UserError(f"{self.source}: {len(reasons):,} recordings cannot be read; {reasons[0]}")
         if reasons:
             self.notes.append(f"{len(reasons):,} recordings cannot be read, for example: {reasons[0]}")
-        targets: Targets = read_targets([clip.labels for clip in clips], self.requested_task)
-        self.task, self.classes, self.labels = targets.task, targets.classes, targets.values
+        labels = [clip.labels for clip in clips]
+        targets = read_targets(labels, self.requested_task, self.known_classes)
+        self.task: str = targets.task
+        self.classes, self.labels = targets.classes, targets.values
         self.names = [_name(clip) for clip in clips]
         self._table = _Table.of(waveforms, self.labels)
         self.seconds = self._table.lengths.numpy() / self.rate

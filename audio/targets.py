@@ -31,7 +31,9 @@ class Targets:
 
 
 def read_targets(
-    labels: Sequence[Sequence[str]], task: Literal["auto", "classification", "multilabel", "regression"]
+    labels: Sequence[Sequence[str]],
+    task: Literal["auto", "classification", "multilabel", "regression"],
+    known: Sequence[str] = (),
 ) -> Targets:
     """Turn labels into numbers.
 
@@ -40,8 +42,11 @@ def read_targets(
         task: What they mean; ``auto`` is ``classification`` where every recording has one label, else
             ``multilabel``.
 
+        known: The classes, in their order; those that the labels name if empty.
+
     Raises:
-        UserError: If they do not fit the task, or there is nothing to tell apart.
+        UserError: If they do not fit the task, name a class that is not known, or there is nothing to tell
+            apart.
     """
     if not any(labels):
         raise UserError(
@@ -52,7 +57,11 @@ def read_targets(
         task = "classification" if all(len(row) == 1 for row in labels) else "multilabel"
     if task == "regression":
         return _numbers(labels)
-    classes = tuple(sorted({label for row in labels for label in row}))
+    named = {label for row in labels for label in row}
+    unknown = sorted(named - set(known)) if known else []
+    if unknown:
+        raise UserError(f"labels: {unknown[0]} is no class; there are {', '.join(known)}")
+    classes = tuple(known) or tuple(sorted(named))
     numbers = {name: number for number, name in enumerate(classes)}
     if task == "multilabel":
         values = np.zeros((len(labels), len(classes)), dtype=np.float32)

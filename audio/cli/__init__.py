@@ -3,6 +3,9 @@
 HELP = "train, apply and generate with models of raw audio"
 
 VERBS = {
+    "fit": "audio.cli.fit",
+    "predict": "audio.cli.predict",
+    "evaluate": "audio.cli.evaluate",
     "inspect": "audio.cli.inspect",
     "timeline": "audio.cli.timeline",
     "generate": "audio.cli.generate",
