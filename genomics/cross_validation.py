@@ -45,6 +45,7 @@ class BenchPlan:
         label: Name of the model in the table; the model's if empty.
         protocols: Which of ``paper`` and ``sound``.
         seeds: The seeds of each.
+        ensemble: Models of a run, whose mean answers; 1 for a single one.
         folds: Number of folds, each with every seed; 0 tests on the official test part.
         clean: See `DivisionConfig`.
         tested: See `DivisionConfig`.
@@ -65,6 +66,7 @@ class BenchPlan:
     label: str = ""
     protocols: tuple[ProtocolName, ...] = ("sound",)
     seeds: tuple[int, ...] = (1,)
+    ensemble: int = 1
     folds: int = 0
     clean: str = "copies"
     tested: str = "test"
@@ -81,6 +83,10 @@ class BenchPlan:
             raise UserError("--model probe and --encoder, the frozen model, go together")
         if (self.configs or self.overrides) and self.model != "mamba":
             raise UserError(f"recipes and their settings are for mamba, not for {self.model}")
+        if self.ensemble < 1 or (self.ensemble > 1 and self.model != "mamba"):
+            raise UserError(
+                f"ensemble: expected at least 1 model of mamba, got {self.ensemble} of {self.model}"
+            )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError(f"seeds: expected at least one, each once, got {list(self.seeds)}")
         if not self.name or "/" in self.name or self.name.startswith("."):
@@ -140,6 +146,10 @@ def run_plan(plan: BenchPlan, *, overwrite: bool = False) -> str:
 def _trainer(plan: BenchPlan, encoder: FrozenEncoder | None) -> Trainer:
     if encoder is not None:
         return probe_trainer(encoder)
+    if plan.ensemble > 1:
+        from genomics.benchmarks.ensemble import ensemble_trainer
+
+        return ensemble_trainer(plan.configs, plan.overrides, plan.ensemble)
     return TRAINERS.get(plan.model) or recipe_trainer(plan.configs, plan.overrides)
 
 
@@ -178,6 +188,7 @@ def _record(plan: BenchPlan, division: DivisionConfig, encoder: FrozenEncoder | 
         "configs": [_content(config) for config in plan.configs],
         "overrides": list(plan.overrides),
         **({"encoder": encoder.identity} if encoder is not None else {}),
+        **({"ensemble": plan.ensemble} if plan.ensemble > 1 else {}),
     }
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import nn
 
 from genomics.alphabet import PAD, TokenArray, encode
+from genomics.ensembles import EnsembleModel
 from genomics.fasta import FastaRecord, read_fasta
 from genomics.models import SequenceModel
 from genomics.predictions import Predictions
@@ -28,6 +29,10 @@ SHARD_BASES = 8_000_000  # sequences held at once, so that similar lengths can s
 SHARD_RECORDS = 20_000
 
 
+Predictor = SequenceModel | EnsembleModel
+"""What a run exports for prediction."""
+
+
 def load_model(folder: str | Path, device: str = "auto") -> SequenceModel:
     """Load a run's exported model; only safetensors and JSON are read.
 
@@ -39,6 +44,25 @@ def load_model(folder: str | Path, device: str = "auto") -> SequenceModel:
         UserError: The folder holds no model, or the device is not there.
     """
     return SequenceModel.from_pretrained(exported_model(folder), map_location=str(find_device(device)))
+
+
+def load_predictor(folder: str | Path, device: str = "auto") -> Predictor:
+    """Load what a run exported for prediction: a model, or an ensemble of several.
+
+    Args:
+        folder: See `load_model`.
+        device: See `load_model`.
+
+    Raises:
+        UserError: The folder holds neither, or the device is not there.
+    """
+    model = load_any_model(folder, device)
+    if not isinstance(model, Predictor):
+        raise UserError(
+            f"{folder}: expected a model that classifies sequences, got a {type(model).__name__}",
+            hint="seqmamba check says what it can do",
+        )
+    return model
 
 
 def load_any_model(folder: str | Path, device: str = "auto") -> nn.Module:
@@ -72,7 +96,11 @@ def usual_length(run: str | Path, model: nn.Module) -> int | None:
 
 
 def predict_files(
-    model: SequenceModel, fastas: Sequence[str | Path], output: str | Path, *, batch_bases: int = 65_536
+    model: Predictor,
+    fastas: Sequence[str | Path],
+    output: str | Path,
+    *,
+    batch_bases: int = 65_536,
 ) -> int:
     """Write the predictions for all sequences of some FASTA files, in their order.
 
@@ -116,7 +144,7 @@ def predict_files(
 
 
 def predict_tokens(
-    model: SequenceModel, sequences: Sequence[TokenArray], batch_bases: int = 65_536
+    model: Predictor, sequences: Sequence[TokenArray], batch_bases: int = 65_536
 ) -> Float[np.ndarray, "n k"]:
     """Predict sequences of any lengths; similar lengths share a batch.
 
@@ -147,13 +175,13 @@ def predict_tokens(
     return outputs
 
 
-def _write_shard(model: SequenceModel, shard: list[FastaRecord], handle: TextIO, batch_bases: int) -> None:
+def _write_shard(model: Predictor, shard: list[FastaRecord], handle: TextIO, batch_bases: int) -> None:
     sequences = [encode(record.sequence) for record in shard]
     outputs = predict_tokens(model, sequences, batch_bases)
     _table(model, [record.name for record in shard], outputs).write_rows(handle)
 
 
-def _table(model: SequenceModel, names: list[str], outputs: np.ndarray) -> Predictions:
+def _table(model: Predictor, names: list[str], outputs: np.ndarray) -> Predictions:
     config = model.config
     if config.task == "classification":
         labels = np.full(len(names), -1, dtype=np.int64)
@@ -162,7 +190,7 @@ def _table(model: SequenceModel, names: list[str], outputs: np.ndarray) -> Predi
     return Predictions(config.task, config.classes, names, [""] * len(names), labels, outputs)
 
 
-def _empty(model: SequenceModel) -> Predictions:
+def _empty(model: Predictor) -> Predictions:
     return _table(model, [], np.empty((0, len(model.config.classes))))
 
 

@@ -89,6 +89,15 @@ RECIPES = (
         configs=("masked.yaml",),
     ),
     Recipe(
+        name="genomics/pretrain_human",
+        task="masked pretraining on short windows, on a GPU",
+        data="70.0 Mb of the human X chromosome",
+        split="blocks of 100 kb",
+        licence="GPL-3",
+        published="does it help genomics/gue?",
+        configs=("masked.yaml",),
+    ),
+    Recipe(
         name="genomics/species",
         task="which of seven prokaryotes",
         data="10,500 x 1 kb, 7 classes",
@@ -149,7 +158,7 @@ RECIPES = (
         split="official",
         licence="Apache-2.0",
         published="MCC 0.680 (core promoters), 0.527 (mouse4)",
-        configs=("prom_core_notata.yaml", "prom_core_all.yaml", "mouse4.yaml"),
+        configs=("prom_core_notata.yaml", "prom_core_all.yaml", "mouse4.yaml", "pretrain.yaml"),
     ),
     Recipe(
         name="genomics/ienhancer2l",

@@ -49,6 +49,13 @@ def _add_run_arguments(runs: argparse._ArgumentGroup) -> None:
     )
     runs.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds (default: 1)")
     runs.add_argument(
+        "--ensemble",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train N models for each run, alike but for their seeds, and average their outputs (default: 1)",
+    )
+    runs.add_argument(
         "--folds",
         type=int,
         default=0,
@@ -128,6 +135,7 @@ def run(args: argparse.Namespace) -> int | None:
         model=args.model,
         label=args.label,
         protocols=_PROTOCOLS[args.protocol],
+        ensemble=args.ensemble,
         folds=args.folds,
         clean=args.clean,
         tested=args.on,

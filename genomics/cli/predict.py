@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     """Write the predictions, whole or not at all."""
-    from genomics.inference import load_model, predict_files
+    from genomics.inference import load_predictor, predict_files
     from seqmamba.training.hardware import limit_threads
 
     limit_threads()
-    model = load_model(args.model, args.device)
+    model = load_predictor(args.model, args.device)
     predict_files(model, args.fasta, args.output, batch_bases=args.batch_bases)
     return 0

@@ -1,0 +1,1 @@
+"""Pretraining on a part of the human genome."""
