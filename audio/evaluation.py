@@ -16,17 +16,18 @@ import torch
 from jaxtyping import Float, Int, Shaped
 
 from audio.batches import LabelledWaveforms
-from audio.holding_out import PARTS, HoldOutConfig
 from audio.manifests import SourceConfig
 from audio.models import WaveformClassifier
 from audio.rate_transfer import evaluate_rate, evaluate_rates
 from audio.results import BaselineSummary, DataSummary, Results, SplitSummary
+from audio.splits import SplitConfig
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
 from seqmamba.nn.options import is_whole, require
 from seqmamba.plain_json import to_json
 from seqmamba.predictions import Predictions
+from seqmamba.stratify import PARTS
 from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.metrics_csv import read_rows
 from seqmamba.training.run_folder import RunFolder
@@ -167,7 +168,7 @@ def evaluate_source(
         config.channels,
         config.task,
         () if config.task == "regression" else config.classes,
-        HoldOutConfig(by="none"),
+        SplitConfig(by="none"),
         batch_size,
     )
     data.setup()

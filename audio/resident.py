@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from audio.batches import WaveformBatch
+from audio.copies import copy_groups
 from audio.files import AudioInfo, describe
-from audio.holding_out import HoldOutConfig, hold_out
 from audio.loading import load
 from audio.manifests import Clip, SourceConfig, find_clips
+from audio.splits import SplitConfig, assign
 from audio.targets import read_targets
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_choice, require_whole
@@ -29,7 +30,7 @@ from seqmamba.progress import Progress
 
 _MOST_BYTES = 8 << 30
 _MOST_UNREADABLE = 0.5  # share of the recordings, beyond which something else is wrong
-_DEFAULT_SPLIT = HoldOutConfig()
+_DEFAULT_SPLIT = SplitConfig()
 _DEFAULT_FILES = SourceConfig()
 
 
@@ -64,7 +65,7 @@ class ResidentDataModule(L.LightningDataModule):
         channels: int = 1,
         task: Literal["auto", "classification", "multilabel", "regression"] = "auto",
         classes: tuple[str, ...] = (),
-        split: HoldOutConfig = _DEFAULT_SPLIT,
+        split: SplitConfig = _DEFAULT_SPLIT,
         batch_size: int = 64,
         passes: int = 1,
         seed: int = 0,
@@ -108,7 +109,9 @@ class ResidentDataModule(L.LightningDataModule):
         self._table = _Table.of(waveforms, self.labels)
         self.seconds = self._table.lengths.numpy() / self.rate
         self.max_length = int(self._table.lengths.max())
-        self.assignment, self.explanation = hold_out(clips, self.labels, self.split)
+        infos = {clip.path: info for clip, info in described}
+        copies = copy_groups(clips, [infos[clip.path] for clip in clips])
+        self.assignment, self.explanation = assign(clips, self.labels, self.split, copies)
 
     def _load(
         self, described: list[tuple[Clip, AudioInfo]], reasons: list[str]

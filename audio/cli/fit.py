@@ -115,9 +115,9 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from audio.defaults import BACKBONE, choose
-    from audio.holding_out import HoldOutConfig
     from audio.manifests import SourceConfig
     from audio.resident import ResidentDataModule
+    from audio.splits import SplitConfig
 
     if args.source is None:
         raise UserError("FOLDER: expected a folder of recordings or a table", hint=_EXAMPLE)
@@ -126,7 +126,7 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     split = {"by": data.pop("split.by", "auto"), "test": args.test or [], "validation": args.validation}
     pattern = data.pop("files.pattern", None)
     module = ResidentDataModule(
-        args.source, SourceConfig(pattern=pattern), **data, split=HoldOutConfig(**split)
+        args.source, SourceConfig(pattern=pattern), **data, split=SplitConfig(**split)
     )
     module.setup()
     gpu = torch.cuda.is_available() and getattr(args, "trainer.accelerator") != "cpu"
