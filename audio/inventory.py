@@ -151,15 +151,15 @@ def overrun(clip: Clip, info: AudioInfo) -> str | None:
         info: What its file holds.
     """
     if clip.start_seconds >= info.seconds:
-        return f"{clip.source or clip.path}: begins at {clip.start_seconds:g} s, {_ends(info)}"
+        return f"{clip.source or clip.path}: begins at {clip.start_seconds:g} s, but {_ends(info)}"
     end = clip.start_seconds + (clip.duration_seconds or 0.0)
     if end > info.seconds + 0.01:
-        return f"{clip.source or clip.path}: ends at {end:g} s, {_ends(info)}"
+        return f"{clip.source or clip.path}: ends at {end:g} s, but {_ends(info)}"
     return None
 
 
 def _ends(info: AudioInfo) -> str:
-    return f"{info.path} at {info.seconds:g} s; times are in seconds"
+    return f"{info.path.name} ends at {info.seconds:g} s; times are in seconds"
 
 
 def _outside(clips: Sequence[Clip], measured: dict[Path, Measurements]) -> list[str]:

@@ -110,8 +110,8 @@ def test_stretches_that_reach_past_the_end(tmp_path: Path) -> None:
     ]
     outside = take_inventory(clips, progress=False).outside
     assert outside == [
-        f"{path}: ends at 1.3 s, {path} at 0.5 s; times are in seconds",
-        f"t:4: begins at 0.5 s, {path} at 0.5 s; times are in seconds",
+        f"{path}: ends at 1.3 s, but a.wav ends at 0.5 s; times are in seconds",
+        "t:4: begins at 0.5 s, but a.wav ends at 0.5 s; times are in seconds",
     ]
 
 
