@@ -175,7 +175,7 @@ class EventDetector:
     def _begin(self, column: int, hop: int) -> list[tuple[int, int, Event]]:
         """Open a span, or the one before it once more if that is near enough."""
         done = self._settle(column, hop, end=False)
-        self._open[column] = self._closed.pop(column, None) or _Span(hop)
+        self._open[column] = self._closed.pop(column) if column in self._closed else _Span(hop)
         return done
 
     def _settle(self, column: int, hop: int, *, end: bool) -> list[tuple[int, int, Event]]:

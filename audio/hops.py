@@ -21,7 +21,7 @@ DEFAULT_WINDOW = 1.0
 """Seconds of a window where a model does not know how long its training recordings were."""
 DEFAULT_CONTEXT = 2.0
 """Seconds that a window of a tagger sees to either side of the frames it is read for."""
-PIECE = 2**17  # samples that go through a model at once
+PIECE = 2**16  # samples that go through a model at once
 _WINDOWS = 16  # of one length that run side by side
 
 

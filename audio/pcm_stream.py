@@ -137,15 +137,15 @@ def _decode(data: bytes, form: SampleFormat) -> npt.NDArray[np.float32]:
     if form == "f32le":
         return np.frombuffer(data, "<f4").astype(np.float32)
     if form == "u8":
-        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
+        return (np.frombuffer(data, np.uint8).astype(np.float32) - np.float32(128)) / np.float32(128)
     if form == "s24le":
         # three bytes become the upper three of four
         wide = np.zeros((len(data) // 3, 4), np.uint8)
         wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        return (wide.view("<i4")[:, 0] / 2.0**31).astype(np.float32)
+        return wide.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
     if form == "s16le":
-        return np.frombuffer(data, "<i2").astype(np.float32) / 2**15
-    return (np.frombuffer(data, "<i4") / 2.0**31).astype(np.float32)
+        return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(2**15)
+    return np.frombuffer(data, "<i4").astype(np.float32) / np.float32(2**31)
 
 
 def _read_header(stream: ByteStream) -> tuple[PcmFormat, int | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,7 +23,7 @@ class SurpriseScorer:
         config: How to read.
     """
 
-    LABELS = ("bits",)
+    LABELS: tuple[str, ...] = ("bits",)
 
     def __init__(self, model: WaveformModel, config: StreamingConfig) -> None:
         if config.window is not None or config.state == "fresh":
@@ -31,7 +33,8 @@ class SurpriseScorer:
         self.hop = max(1, round((config.hop or _HOP) * self.rate))
         self.latency = 0
         self.description = describe(self, "state carried")
-        self._state = self._last = None
+        self._state: Any = None
+        self._last: Tensor | None = None
         self._bits = torch.zeros(0)
 
     def push(self, waveform: Float[Tensor, "length channels"]) -> Float[Tensor, "hops values"]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 PARQUET = ".parquet"
-_ROW_GROUP = 65_536
+_ROW_GROUP = 8_192
 _RAVEN_COLUMNS = (
     "Selection",
     "View",
@@ -155,6 +155,9 @@ def event_format(path: str | Path, *, recordings: int = 1) -> str:
 class ProbabilityTable:
     """Writes probabilities over time as Parquet, in bounded memory: file, start, end, then a column a class.
 
+    Rows wait in one buffer: small pieces that stay between large ones that go would keep the latter's memory
+    from the system.
+
     Args:
         path: The file.
         labels: Names of the classes.
@@ -164,14 +167,14 @@ class ProbabilityTable:
         import pyarrow
         import pyarrow.parquet
 
-        self._labels = tuple(labels)
         fields: list[Any] = [("file", pyarrow.dictionary(pyarrow.int32(), pyarrow.string()))]
         fields += [("start", pyarrow.float64()), ("end", pyarrow.float64())]
-        fields += [(label, pyarrow.float32()) for label in self._labels]
+        fields += [(label, pyarrow.float32()) for label in labels]
         self._schema = pyarrow.schema(fields)
         self._writer: pyarrow.parquet.ParquetWriter = pyarrow.parquet.ParquetWriter(path, self._schema)
-        self._waiting: list[Any] = []
-        self._rows = 0
+        self._times = np.empty((_ROW_GROUP, 2))
+        self._values = np.empty((_ROW_GROUP, len(labels)), dtype=np.float32)
+        self._rows, self._name = 0, ""
 
     def write(
         self, probabilities: Float[np.ndarray, "hops classes"], starts: Float[np.ndarray, " edges"], name: str
@@ -183,16 +186,19 @@ class ProbabilityTable:
             starts: Where each hop begins and the last one ends, in seconds: one more than there are rows.
             name: The recording's file name.
         """
-        import pyarrow
-
-        if not len(probabilities):
-            return
-        names = pyarrow.array([name] * len(probabilities)).dictionary_encode()
-        columns = [names, starts[:-1], starts[1:], *probabilities.astype(np.float32).T]
-        self._waiting.append(pyarrow.table(columns, schema=self._schema))
-        self._rows += len(probabilities)
-        if self._rows >= _ROW_GROUP:
+        if name != self._name:
             self._flush()
+            self._name = name
+        done = 0
+        while done < len(probabilities):
+            count = min(len(probabilities) - done, _ROW_GROUP - self._rows)
+            free = slice(self._rows, self._rows + count)
+            self._values[free] = probabilities[done : done + count]
+            self._times[free, 0] = starts[done : done + count]
+            self._times[free, 1] = starts[done + 1 : done + count + 1]
+            self._rows, done = self._rows + count, done + count
+            if self._rows == _ROW_GROUP:
+                self._flush()
 
     def close(self) -> None:
         """Write what is waiting and end the file."""
@@ -202,9 +208,12 @@ class ProbabilityTable:
     def _flush(self) -> None:
         import pyarrow
 
-        if self._waiting:
-            self._writer.write_table(pyarrow.concat_tables(self._waiting).combine_chunks())
-        self._waiting, self._rows = [], 0
+        if self._rows:
+            names = pyarrow.array([self._name] * self._rows).dictionary_encode()
+            columns = [*self._times[: self._rows].T, *self._values[: self._rows].T]
+            arrays = [names, *(np.ascontiguousarray(column) for column in columns)]
+            self._writer.write_table(pyarrow.table(arrays, schema=self._schema))
+        self._rows = 0
 
 
 class TimelineWriter:

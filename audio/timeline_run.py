@@ -32,6 +32,7 @@ from seqmamba.progress import Progress
 
 LIVE = "-"
 """Stands for standard input."""
+_MOST_BLOCK = 2**20  # of a file, whatever is asked for: it makes no difference to anything but memory
 _CHECKED_SECONDS = 30.0
 
 
@@ -156,7 +157,7 @@ class _Run:
         """Return the sampling rate, the channels and the blocks of a recording."""
         if file != LIVE:
             info = describe(file)
-            return info.rate, info.channels, blocks(file, self.job.block)
+            return info.rate, info.channels, blocks(file, min(self.job.block, _MOST_BLOCK))
         if self.job.live is None:
             raise UserError("-: nothing was said of standard input")
         form = self.job.live.format

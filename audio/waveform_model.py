@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -244,4 +244,4 @@ def require_waveform_model(model: nn.Module) -> WaveformModel:
         raise UserError(
             f"model: expected a WaveformModel, which generates sound, got a {type(model).__name__}"
         )
-    return cast(WaveformModel, model)
+    return model

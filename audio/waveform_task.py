@@ -55,12 +55,12 @@ class Scored(NamedTuple):
     """What a model found in recordings.
 
     Attributes:
-        index: Positions of the recordings in the data module's list.
+        places: Positions of the recordings in the data module's list.
         bits: Bits of all samples of each, float64.
         samples: Their number.
     """
 
-    index: Tensor
+    places: Tensor
     bits: Float[Tensor, " batch"]
     samples: Tensor
 
@@ -193,14 +193,14 @@ class AutoregressiveTask(Task):
     def on_test_epoch_end(self) -> None:
         """Write the bits per sample of the test part to the run folder and print them."""
         data: LabelledWaveforms = self.trainer.datamodule  # type: ignore[attr-defined]
-        index, bits, samples = (torch.cat(x).cpu().numpy() for x in zip(*self._scored, strict=True))
+        places, bits, samples = (torch.cat(x).cpu().numpy() for x in zip(*self._scored, strict=True))
         results = summarise_bits(bits, samples)
         folder = RunFolder.of(self.trainer)
         with atomic_path(folder.results) as part:
             part.write_text(json.dumps({"test": results}, indent=2) + "\n", encoding="utf-8")
         with atomic_path(folder.predictions) as part:
             rows = (
-                f"{data.names[i]}\t{n}\t{b / n:.6f}\n" for i, n, b in zip(index, samples, bits, strict=True)
+                f"{data.names[i]}\t{n}\t{b / n:.6f}\n" for i, n, b in zip(places, samples, bits, strict=True)
             )
             part.write_text("name\tsamples\tbits_per_sample\n" + "".join(rows), encoding="utf-8")
         low, high = results["interval_95"]

@@ -8,7 +8,7 @@ receptive field of 4,093 samples.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -194,7 +194,7 @@ class WaveNet(nn.Module):
             return_state: Whether to return the state too.
             last_only: Whether to return the last position's logits only.
         """
-        output = self.backbone(self.embedding(tokens), state=state, return_state=return_state)
+        output: Any = self.backbone(self.embedding(tokens), state=state, return_state=return_state)
         features, new_state = output if return_state else (output, None)
         y = self.logits(features[:, -1:] if last_only else features)
         return (y, new_state) if return_state else y

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from audio.pcm_stream import PcmStream
+    from audio.pcm_stream import ByteStream, PcmStream
     from audio.timeline import TimelineConfig
 
 HELP = "find events in recordings of any length, or in what arrives on standard input"
@@ -164,7 +164,7 @@ def _standard_input(args: argparse.Namespace) -> PcmStream:
     if len(args.files) > 1:
         raise UserError(f"-: expected standard input alone, got {len(args.files)} recordings")
     raw = None if args.rate is None else PcmFormat(args.rate, args.channels, args.samples)
-    return PcmStream(sys.stdin.buffer, raw)
+    return PcmStream(cast("ByteStream", sys.stdin.buffer), raw)
 
 
 def _config(args: argparse.Namespace) -> TimelineConfig:
