@@ -29,6 +29,8 @@ class BatchAugmentationConfig:
             `seconds`.
         speed: A recording is played faster or slower by a factor up to this one, pitch and all.
         gain_db: It gets louder or quieter by up to this much.
+        band_limit: Share of the recordings that lose everything above a random frequency, as a slower
+            sampling rate would take it away.
         colour_db: A smooth random curve over frequency raises or lowers it by up to this much.
         gaps: Number of stretches that are silenced.
         gap_seconds: The longest of them.
@@ -43,6 +45,7 @@ class BatchAugmentationConfig:
     speed: float = 1.0
     gain_db: float = 0.0
     colour_db: float = 0.0
+    band_limit: float = 0.0
     gaps: int = 0
     gap_seconds: float = 0.1
     polarity: bool = False
@@ -61,6 +64,8 @@ class BatchAugmentationConfig:
             value = getattr(self, name)
             fits = is_number(value) and value >= least
             require(fits, f"augmentation.{name}", f"a number >= {least}", value)
+        fits = is_number(self.band_limit) and 0 <= self.band_limit <= 1
+        require(fits, "augmentation.band_limit", "a number from 0 to 1", self.band_limit)
         fits = isinstance(self.gaps, int) and not isinstance(self.gaps, bool) and self.gaps >= 0
         require(fits, "augmentation.gaps", "a whole number >= 0", self.gaps)
         require_bool("augmentation.polarity", self.polarity)
@@ -89,6 +94,8 @@ def augment_batch(
     device = waveform.device
     if config.colour_db:
         waveform = coloured(waveform, rate, config.colour_db)
+    if config.band_limit:
+        waveform = band_limited(waveform, config.band_limit)
     if config.gain_db:
         waveform = waveform * 10 ** ((2 * torch.rand(size, device=device) - 1) * config.gain_db / 20)
     if config.polarity:
@@ -162,6 +169,25 @@ def coloured(
     below = place.floor().long().clamp(max=_COLOUR_POINTS - 2)
     curve = torch.lerp(points[..., below], points[..., below + 1], place - below)  # (batch, 1, bins)
     spectrum = torch.fft.rfft(waveform.mT.float(), n=size) * 10 ** (curve / 20)
+    return torch.fft.irfft(spectrum, n=size)[..., :length].mT.to(waveform.dtype)
+
+
+def band_limited(
+    waveform: Float[Tensor, "batch length channels"], share: float
+) -> Float[Tensor, "batch length channels"]:
+    """Take from some recordings what lies above a random frequency, from an eighth to all of their band.
+
+    Args:
+        waveform: Samples.
+        share: Of the recordings that are changed.
+    """
+    count, length, device = len(waveform), waveform.shape[1], waveform.device
+    size = 2 ** math.ceil(math.log2(max(2, length)))
+    highest = 2 ** (-3 * torch.rand(count, 1, 1, device=device))
+    highest = torch.where(torch.rand(count, 1, 1, device=device) < share, highest, 1.0)
+    spectrum = torch.fft.rfft(waveform.mT.float(), n=size)
+    bins = spectrum.shape[-1]
+    spectrum = spectrum.masked_fill(torch.arange(bins, device=device) >= highest * bins, 0)
     return torch.fft.irfft(spectrum, n=size)[..., :length].mT.to(waveform.dtype)
 
 

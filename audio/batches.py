@@ -22,7 +22,7 @@ class WaveformBatch(NamedTuple):
 
     waveform: Float[Tensor, "batch length channels"]
     lengths: Int[Tensor, " batch"]
-    target: Shaped[Tensor, "batch *target"]
+    target: Shaped[Tensor, "batch *target"]  # noqa: UP037  dimensions, no type
     index: Int[Tensor, " batch"]  # type: ignore[assignment]  # a tuple has a method of this name
 
 
@@ -50,7 +50,7 @@ class LabelledWaveforms(Protocol):
     max_length: int
     names: list[str]
     seconds: Float[np.ndarray, " n"]
-    labels: Shaped[np.ndarray, "n *k"]
+    labels: Shaped[np.ndarray, "n *k"]  # noqa: UP037  dimensions, no type
     assignment: np.ndarray
     explanation: str
     notes: list[str]

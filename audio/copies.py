@@ -38,7 +38,7 @@ def copy_groups(clips: Sequence[Clip], infos: Sequence[AudioInfo]) -> Int[np.nda
     ]
     for look in (_first, _middle, _all):
         shared = _shared(keys)
-        for row in np.flatnonzero(shared):
+        for row in np.flatnonzero(shared).tolist():
             start, frames = look(*places[row])
             keys[row] = (keys[row], digest_of(infos[row], start=start, frames=frames))
         # A clip that differs from all others already is looked at no further.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from audio.files import SUFFIXES
 from audio.manifest_tables import TABLE_SUFFIXES, ColumnsConfig, Row, read_rows
@@ -223,7 +224,7 @@ def _read_name(clip: Clip, pattern: re.Pattern[str]) -> Clip:
     match = pattern.fullmatch(clip.path.stem)
     if match is None:
         raise UserError(f"{clip.path}: its name does not match the pattern {pattern.pattern}")
-    found = {name: value for name, value in match.groupdict().items() if value is not None}
+    found: dict[str, Any] = {name: value for name, value in match.groupdict().items() if value is not None}
     label = found.pop("label", None)
     if "split" in found:
         name = found["split"]

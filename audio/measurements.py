@@ -89,7 +89,7 @@ class _Digest:
 
     def update(self, block: Float[Tensor, "length channels"]) -> None:
         steps = (block * 2**15).round_().clamp_(-(2**15), 2**15 - 1).to(torch.int16)
-        self._hash.update(steps.contiguous().numpy())
+        self._hash.update(steps.contiguous().numpy().tobytes())
 
     @property
     def value(self) -> str:

@@ -6,6 +6,7 @@ VERBS = {
     "fit": "audio.cli.fit",
     "predict": "audio.cli.predict",
     "evaluate": "audio.cli.evaluate",
+    "cross-validate": "audio.cli.cross_validate",
     "inspect": "audio.cli.inspect",
     "timeline": "audio.cli.timeline",
     "generate": "audio.cli.generate",

@@ -244,10 +244,10 @@ class _BatchedRecords(Dataset[Batch]):
     def __init__(self, records: LabelledSequences, indices: np.ndarray, device: torch.device) -> None:
         self._records = records
         self._indices = indices
-        self._table: Batch | None = None
+        self._table: dict[str, Tensor] | None = None
         lengths = records.tokens.lengths[indices]
         if device.type == "cuda" and 0 < len(lengths) * int(lengths.max()) <= _LARGEST_TABLE:
-            table = collate(records, indices)
+            table = {name: column for name, column in collate(records, indices).items() if column is not None}
             table["tokens"] = table["tokens"].to(torch.uint8)
             table["lengths"] = torch.from_numpy(lengths.copy())
             self._table = {name: column.to(device) for name, column in table.items()}
@@ -264,8 +264,9 @@ class _BatchedRecords(Dataset[Batch]):
             return collate(self._records, chosen)
         lengths = self._records.tokens.lengths[chosen]
         rows = torch.tensor(indices).to(self._table["index"].device, non_blocking=True)
-        batch: Batch = {name: column[rows] for name, column in self._table.items()}
-        batch["tokens"] = batch["tokens"][:, : int(lengths.max())].long()
+        taken = {name: column[rows] for name, column in self._table.items()}
+        taken["tokens"] = taken["tokens"][:, : int(lengths.max())].long()
+        batch: Batch = {**taken}
         if lengths.min() == lengths.max():
             batch["lengths"] = None
         return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,10 +48,8 @@ class GraphedTraining:
         dtype = torch.get_autocast_dtype("cuda")
         # Casts of the weights that were kept from outside would not be made again in a replay.
         with torch.autocast("cuda", dtype, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
-            graphed: Callable[..., Tensor] = torch.cuda.make_graphed_callables(
-                self._bound, samples, allow_unused_input=True
-            )
-        return graphed
+            graphed: Any = torch.cuda.make_graphed_callables(self._bound, samples, allow_unused_input=True)
+        return cast(Callable[..., Tensor], graphed)
 
 
 class _Bound(nn.Module):

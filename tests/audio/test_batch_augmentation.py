@@ -97,6 +97,20 @@ def test_colour_changes_each_tone_by_a_bounded_gain_and_does_not_move_it():
         assert gains.std() > 0.05
 
 
+def test_band_limits_take_whole_tones_from_some_recordings():
+    torch.manual_seed(0)
+    x = sum(tone(hz) for hz in (100, 3500)).expand(64, -1, -1)
+    left = batch_of(x, BatchAugmentationConfig(band_limit=0.5))
+    low, high = ((left @ tone(hz)[0, :, 0]) / tone(hz).square().sum() for hz in (100, 3500))
+    assert torch.allclose(low, torch.ones(64), atol=0.02)
+    assert 15 < (high < 0.05).sum() < 45
+    assert ((high < 0.05) | (high > 0.9)).sum() > 55
+
+
+def batch_of(x, config):
+    return augment_batch(x, torch.full((len(x),), x.shape[1]), RATE, config)[0][..., 0]
+
+
 def test_crops_cover_a_recording_evenly_and_centre_a_short_one():
     ramp = torch.arange(1.0, 101)[None, :, None]
     x, lengths = batch(ramp, ramp[:, :10])

@@ -45,7 +45,7 @@ def write_union(sets: dict[str, LabelledSequences], folder: Path) -> dict[str, i
         Task to the number of its sequences that were written.
     """
     everything = TokenStore.from_arrays([tokens for records in sets.values() for tokens in records.tokens])
-    parts = np.concatenate([records.split for records in sets.values()])  # type: ignore[arg-type]
+    parts = np.concatenate([records.split for records in sets.values()])
     groups = canonical_groups(everything)
     free = ~np.isin(groups, groups[parts != "train"])
     folder.mkdir(parents=True, exist_ok=True)
