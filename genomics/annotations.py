@@ -1,4 +1,4 @@
-"""A label for every base of an annotated genome, from GenBank files or FASTA and GFF3.
+"""A label for every base of an annotated genome, from GenBank, GFF3, or FASTA and GFF3.
 
 Files count from 1 and include the end; everything here is 0-based and half-open. Where annotation overlaps,
 these rules decide, and none of them depends on the strand that the file happens to give:
@@ -22,12 +22,19 @@ from pathlib import Path
 import numpy as np
 
 from genomics.alphabet import N, TokenArray, encode
-from genomics.fasta import read_fasta
-from genomics.features import AnnotatedSequence, Feature, read_genbank, read_gff3
+from genomics.fasta import FastaRecord, read_fasta
+from genomics.features import (
+    AnnotatedSequence,
+    Feature,
+    is_gff3,
+    read_genbank,
+    read_gff3,
+    read_gff3_sequences,
+)
 from genomics.gene_labels import CODON, UNKNOWN, LabelArray, LabelScheme
 from genomics.intervals import match_chrom
 from genomics.transcripts import CodingRegion, Part, coding_regions, transcripts
-from seqmamba.errors import UserError
+from seqmamba.errors import UserError, quoted
 
 SHORTEST_INTRON = 20
 """Bases; the shortest spliceosomal introns known are a little longer, programmed frameshifts far shorter."""
@@ -54,23 +61,32 @@ def read_labelled(paths: str | Path | Sequence[str | Path], scheme: LabelScheme)
     """Read an annotated genome.
 
     Args:
-        paths: A GenBank file with sequences, or a FASTA file and a GFF3 file in this order; plain or gzip.
+        paths: A GenBank or GFF3 file with sequences, or a FASTA file and a GFF3 file in this order; plain or
+            gzip.
         scheme: Which classes to tell apart.
 
     Returns:
         Its sequences, in the order of the file.
 
     Raises:
-        UserError: If a file cannot be read, a feature lies outside its sequence, or names do not match.
+        UserError: If a file cannot be read, a feature lies outside its sequence, names do not match, or two
+            sequences have one name.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    if len(given) == 1:
-        records: Iterable[AnnotatedSequence] = read_genbank(given[0])
+    if len(given) == 1 and is_gff3(given[0]):
+        records: Iterable[AnnotatedSequence] = _annotated(read_gff3_sequences(given[0]), *given, *given)
+    elif len(given) == 1:
+        records = read_genbank(given[0])
     elif len(given) == 2:
-        records = _annotated_fasta(*given)
+        records = _annotated(read_fasta(given[0]), *given)
     else:
         raise UserError(f"expected a GenBank file, or a FASTA file and a GFF3 file, got {len(given)} files")
-    return [LabelledChromosome(record.name, record.tokens, label_bases(record, scheme)) for record in records]
+    found: dict[str, LabelledChromosome] = {}
+    for record in records:
+        if record.name in found:
+            raise UserError(f"{given[0]}: two sequences are called {quoted(record.name)}")
+        found[record.name] = LabelledChromosome(record.name, record.tokens, label_bases(record, scheme))
+    return list(found.values())
 
 
 def label_bases(record: AnnotatedSequence, scheme: LabelScheme) -> LabelArray:
@@ -177,15 +193,17 @@ def _paint_transcript(
         sites.paint([(end - _SITE, end)], scheme.of(f"{right}{strand}"), weight)
 
 
-def _annotated_fasta(fasta: str | Path, gff3: str | Path) -> Iterator[AnnotatedSequence]:
-    """Yield the sequences of a FASTA file with their features of a GFF3 file."""
-    sequences = {record.name: encode(record.sequence) for record in read_fasta(fasta)}
+def _annotated(
+    records: Iterable[FastaRecord], fasta: str | Path, gff3: str | Path
+) -> Iterator[AnnotatedSequence]:
+    """Yield the sequences of a file with their features of a GFF3 file."""
+    sequences = {record.name: encode(record.sequence) for record in records}
     of: dict[str, list[Feature]] = {name: [] for name in sequences}
     for feature in read_gff3(gff3):
         name = match_chrom(feature.chrom, sequences)
         if name is None:
             raise UserError(
-                f"{gff3}: annotates {feature.chrom!r}, which {fasta} does not have",
+                f"{gff3}: annotates {quoted(feature.chrom)}, which {fasta} does not have",
                 hint="use the sequences that the annotation was made for, or cut it to those there are",
             )
         of[name].append(feature)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from genomics.alphabet import LEGAL_LETTERS, TokenArray, encode, illegal_letter,
 from genomics.fasta_index import ensure_index
 from genomics.files import check_file, decode_text, read_lines
 from genomics.intervals import Interval, match_chrom
-from seqmamba.errors import UserError
+from seqmamba.errors import UserError, quoted
 from seqmamba.paths import expand
 
 
@@ -53,6 +53,19 @@ def read_fasta(path: str | Path, *, unique_names: bool = True) -> Iterator[Fasta
             comes twice, or a letter that is no DNA; and for files that `read_lines` refuses.
     """
     path = expand(path)
+    yield from parse_fasta(read_lines(path), path, unique_names=unique_names)
+
+
+def parse_fasta(
+    lines: Iterable[tuple[int, bytes]], path: Path, *, unique_names: bool = True
+) -> Iterator[FastaRecord]:
+    """Read the lines of a FASTA file, or of the part of another file that is FASTA; see `read_fasta`.
+
+    Args:
+        lines: Line numbers, and lines without trailing white space.
+        path: The file, for messages.
+        unique_names: See `read_fasta`.
+    """
     seen: dict[str, int] = {}
     name = header = ""
     header_line = 0
@@ -66,7 +79,7 @@ def read_fasta(path: str | Path, *, unique_names: bool = True) -> Iterator[Fasta
             )
         return FastaRecord(name, header, b"".join(parts), header_line)
 
-    for number, line in read_lines(path):
+    for number, line in lines:
         if line.startswith(b">"):
             if name:
                 yield finish()
@@ -161,7 +174,7 @@ class Fasta:
         found = self._aliases.get(name) or match_chrom(name, self._lengths)
         if found is None:
             known = ", ".join(list(self._lengths)[:5]) + (", ..." if len(self._lengths) > 5 else "")
-            raise UserError(f"{self.path}: has no sequence named {name!r}", hint=f"it has {known}")
+            raise UserError(f"{self.path}: has no sequence named {quoted(name)}", hint=f"it has {known}")
         self._aliases[name] = found
         return found
 

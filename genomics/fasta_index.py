@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from genomics.alphabet import LEGAL_LETTERS
 from genomics.files import is_gzip
@@ -177,11 +177,25 @@ def _describes(entries: list[Entry], path: Path) -> bool:
             one_line = header.endswith(b"\n") and header.count(b"\n") == 1
             if not (header.startswith(b">") and one_line and words and words[0] == entry.name.encode()):
                 return False
+            if entry.end > size + 2 or not _lines_fit(entry, handle):
+                return False
             position = entry.end
         handle.seek(max(position - (entry.line_bytes - entry.line_bases), 0))
         rest = handle.read()
     complete = position - (entry.line_bytes - entry.line_bases) <= size
     return len(names) == len(entries) and complete and not rest.strip()
+
+
+def _lines_fit(entry: Entry, handle: BinaryIO) -> bool:
+    """Say whether the first line of a sequence ends where the index says, and the last with a base."""
+    first_end = entry.offset + min(entry.length, entry.line_bases)
+    last_end = entry.end - (entry.line_bytes - entry.line_bases)
+    for end in (first_end, last_end):
+        handle.seek(end - 1)
+        around = handle.read(1 + entry.line_bytes - entry.line_bases)
+        if around[:1].isspace() or around[1:].strip():
+            return False
+    return True
 
 
 def _save(index: Path, entries: list[Entry], path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,8 +17,10 @@ from Bio import SeqIO
 from Bio.SeqFeature import AfterPosition, BeforePosition
 
 from genomics.alphabet import TokenArray, encode
+from genomics.fasta import FastaRecord, parse_fasta
 from genomics.files import decode_text, read_lines
-from seqmamba.errors import UserError
+from genomics.numbers import whole_number
+from seqmamba.errors import UserError, quoted
 from seqmamba.paths import expand
 
 _GFF_COLUMNS = 9
@@ -171,29 +174,33 @@ def _annotated(record: Any, path: str | Path) -> AnnotatedSequence:
 
 
 def _from_biopython(feature: Any, chrom: str, length: int, where: str) -> Feature | None:
-    """Convert a feature; None if it lies on another record altogether."""
+    """Convert a feature; None if it lies on another record altogether, or between two bases (``7^8``)."""
     if feature.location is None:
         raise UserError(f"{where}: the location of a {feature.type!r} feature cannot be read")
-    here = [part for part in feature.location.parts if part.ref is None]
-    if not here:
+    try:
+        own = [part for part in feature.location.parts if part.ref is None]
+        order = tuple((int(part.start), int(part.end)) for part in own)  # Biopython's is that of reading
+    except (TypeError, ValueError):  # an end that is unknown, `?`
+        raise UserError(f"{where}: the location of a {feature.type!r} feature is not known") from None
+    order = tuple((start, end) for start, end in order if start != end)
+    if not order:
         return None
-    parts = tuple(sorted((int(part.start), int(part.end)) for part in here))
+    parts = tuple(sorted(order))
     if any(not 0 <= start < end <= length for start, end in parts):
         raise UserError(
             f"{where}: a {feature.type!r} feature at {feature.location} lies outside the {length} bases",
             hint="the file is damaged or annotates another sequence",
         )
-    ends = [position for part in here for position in (part.start, part.end)]
+    ends = [position for part in own for position in (part.start, part.end)]
     fuzzy = any(isinstance(position, BeforePosition | AfterPosition) for position in ends)
     strand = _STRAND_OF.get(feature.location.strand, ".")
-    order = tuple((int(part.start), int(part.end)) for part in here)  # Biopython's is that of reading
     qualifiers = {key: ";".join(map(str, values)) for key, values in feature.qualifiers.items()}
     return Feature(
         chrom=chrom,
         kind=feature.type,
         parts=parts,
         strand=strand,
-        partial=fuzzy or len(here) < len(feature.location.parts),
+        partial=fuzzy or len(own) < len(feature.location.parts),
         qualifiers=qualifiers,
         phase=_CODON_STARTS.get(qualifiers.get("codon_start", "")),
         order=None if order == (parts[::-1] if strand == "-" else parts) else order,
@@ -203,8 +210,8 @@ def _from_biopython(feature: Any, chrom: str, length: int, where: str) -> Featur
 def read_gff3(path: str | Path) -> Iterator[Feature]:
     """Read the features of a GFF3 file, plain or gzip, one a line (exons of a transcript are not joined).
 
-    GFF3 counts from 1 and includes the end; features come out 0-based and half-open. A ``##FASTA`` section
-    is skipped.
+    GFF3 counts from 1 and includes the end; features come out 0-based and half-open. The sequences behind
+    ``##FASTA``, if there are any, are skipped; `read_gff3_sequences` reads them.
 
     Args:
         path: The file.
@@ -214,19 +221,46 @@ def read_gff3(path: str | Path) -> Iterator[Feature]:
 
     Raises:
         UserError: With file and line, for a line without nine columns, or with impossible coordinates or
-            strand; and for a file without any feature.
+            strand; for features behind the sequences; for GTF; and for a file without any feature.
     """
     path = expand(path)
-    found = False
+    found = sequences = False
     for number, raw in read_lines(path):
-        if raw.startswith((b"##FASTA", b">")):
-            break
-        if not raw or raw.startswith(b"#"):
+        sequences = sequences or _begins_sequences(raw)
+        if sequences and b"\t" in raw and not raw.startswith(b">"):
+            raise UserError(f"{path}:{number}: has columns, but sequences began above")
+        if sequences or not raw or raw.startswith(b"#"):
             continue
         found = True
         yield _gff3_feature(decode_text(raw), f"{path}:{number}")
     if not found:
         raise UserError(f"{path}: holds no GFF3 feature")
+
+
+def _begins_sequences(line: bytes) -> bool:
+    return line.startswith((b"##FASTA", b">"))
+
+
+def is_gff3(path: str | Path) -> bool:
+    """Say whether a file, plain or gzip, says in its first line that it is GFF3."""
+    return next(read_lines(path))[1].startswith(b"##gff-version")
+
+
+def read_gff3_sequences(path: str | Path) -> Iterator[FastaRecord]:
+    """Read the sequences that stand in a GFF3 file behind its features.
+
+    Args:
+        path: The file, plain or gzip.
+
+    Yields:
+        The records in the order of the file.
+
+    Raises:
+        UserError: If there are none, or they are not FASTA.
+    """
+    path = expand(path)
+    lines = dropwhile(lambda line: not _begins_sequences(line[1]), read_lines(path))
+    yield from parse_fasta((line for line in lines if not line[1].startswith(b"#")), path)
 
 
 def _gff3_feature(line: str, where: str) -> Feature:
@@ -236,24 +270,31 @@ def _gff3_feature(line: str, where: str) -> Feature:
     if len(fields) != _GFF_COLUMNS:
         raise UserError(f"{where}: expected {_GFF_COLUMNS} columns separated by tabs, got {len(fields)}")
     chrom, _, kind, start_text, end_text, _, strand, phase, attributes = fields
-    try:
-        start, end = int(start_text) - 1, int(end_text)
-    except ValueError:
+    first, end = whole_number(start_text), whole_number(end_text)
+    if first is None or end is None:
         raise UserError(
-            f"{where}: start and end must be whole numbers, got {start_text!r} and {end_text!r}"
-        ) from None
-    if not 0 <= start < end:
-        raise UserError(f"{where}: expected 1 <= start <= end, got {start + 1} and {end}")
+            f"{where}: start and end must be whole numbers, got {quoted(start_text)} and {quoted(end_text)}"
+        )
+    if not 1 <= first <= end:
+        raise UserError(f"{where}: expected 1 <= start <= end, got {first} and {end}")
     if strand not in ("+", "-", ".", "?"):
         raise UserError(f"{where}: strand must be +, -, . or ?, got {strand!r}")
     if phase not in (".", "0", "1", "2"):
         raise UserError(f"{where}: phase must be 0, 1, 2 or ., got {phase!r}")
+    if "=" not in attributes and '"' in attributes:
+        raise UserError(
+            f"{where}: expected key=value in column 9, got {quoted(attributes)}",
+            hint="the file is GTF; convert it to GFF3, for example with `gffread`",
+        )
     pairs = (pair.partition("=") for pair in attributes.split(";") if "=" in pair)
-    qualifiers = {unquote(key.strip()): unquote(value.strip()).replace(",", ";") for key, _, value in pairs}
+    qualifiers = {
+        unquote(key.strip()): ";".join(unquote(word) for word in value.strip().split(","))
+        for key, _, value in pairs
+    }
     return Feature(
         chrom=unquote(chrom),
         kind=kind,
-        parts=((start, end),),
+        parts=((first - 1, end),),
         strand="." if strand == "?" else strand,
         partial=qualifiers.get("partial") == "true",
         qualifiers=qualifiers,

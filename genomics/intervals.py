@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genomics.files import decode_text, read_lines
-from seqmamba.errors import UserError
+from genomics.numbers import whole_number
+from seqmamba.errors import UserError, quoted
 from seqmamba.paths import expand
 
 STRANDS = ("+", "-", ".")
@@ -51,11 +52,11 @@ class Interval:
 
 # `range=` is UCSC's; `name::` and `(+)` are bedtools getfasta's. Thousands separators are those of browsers.
 _COORDINATES = re.compile(
-    r"(?:^|[\s|;=>]|::)(?P<chrom>[^\s:|;=>]+):(?P<start>\d[\d,]*)(?:-|\.\.)(?P<end>\d[\d,]*)"
+    r"(?:^|[\s|;=>]|::)(?P<chrom>[^\s:|;=>]+):(?P<start>[0-9][0-9,]*)(?:-|\.\.)(?P<end>[0-9][0-9,]*)"
     r"(?:\((?P<strand>[+.-])\)|:(?P<strand2>[+-]))?(?=$|[\s|;:])"
 )
 _UNDERSCORED = re.compile(
-    r"(?:^|[_|\s])(?P<chrom>chr[0-9A-Za-z]+)_(?P<start>\d+)_(?P<end>\d+)(?=$|[\s|;_])", re.IGNORECASE
+    r"(?:^|[_|\s])(?P<chrom>chr[0-9A-Za-z]+)_(?P<start>[0-9]+)_(?P<end>[0-9]+)(?=$|[\s|;_])", re.IGNORECASE
 )
 _STRAND = re.compile(r"\bstrand=([+-])")
 
@@ -79,7 +80,9 @@ def parse_header(header: str, length: int) -> Interval | None:
     match = _COORDINATES.search(header) or _UNDERSCORED.search(header)
     if match is None or length < 1:
         return None
-    start, end = (int(match[key].replace(",", "")) for key in ("start", "end"))
+    start, end = (whole_number(match[key].replace(",", "")) for key in ("start", "end"))
+    if start is None or end is None:
+        return None
     if end - start + 1 == length and start >= 1:
         start -= 1
     if end - start != length:
@@ -121,6 +124,10 @@ def chrom_key(name: str) -> str:
     return {"m": "mt"}.get(bare.lower(), bare.lower())
 
 
+_DISPLAY = ("track", "browser")
+"""First words of lines that are for genome browsers; a chromosome may be called ``track_1``."""
+
+
 @dataclass(frozen=True, slots=True)
 class BedRow:
     """One line of a BED file: its interval, the name column (None when absent) and its line number."""
@@ -143,7 +150,7 @@ def read_bed(path: str | Path) -> Iterator[BedRow]:
     found = False
     for number, raw in read_lines(path):
         line = decode_text(raw)
-        if not line.strip() or line.startswith(("#", "track", "browser")):
+        if not line.strip() or line.startswith("#") or line.split(maxsplit=1)[0] in _DISPLAY:
             continue
         found = True
         yield _bed_row(line, number, path)
@@ -158,13 +165,15 @@ def _bed_row(line: str, number: int, path: str | Path) -> BedRow:
             f"{path}:{number}: expected at least 3 columns (chrom, start, end), got {len(fields)}"
         )
     chrom, start_text, end_text = (field.strip() for field in fields[:3])
-    try:
-        start, end = int(start_text), int(end_text)
-    except ValueError:
+    if not chrom:
+        raise UserError(f"{path}:{number}: the name of the chromosome is empty")
+    start, end = whole_number(start_text), whole_number(end_text)
+    if start is None or end is None:
         raise UserError(
-            f"{path}:{number}: start and end must be whole numbers, got {start_text!r} and {end_text!r}",
+            f"{path}:{number}: start and end must be whole numbers, got {quoted(start_text)} and "
+            f"{quoted(end_text)}",
             hint="a BED file has no header line; comment it out with #",
-        ) from None
+        )
     strand = fields[5].strip() if len(fields) > 5 else "."
     try:
         interval = Interval(chrom, start, end, strand if strand in STRANDS else ".")

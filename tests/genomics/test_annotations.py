@@ -144,6 +144,22 @@ class TestGff3:
         assert (from_gff3.labels == from_genbank.labels).all()
         assert (from_gff3.tokens == from_genbank.tokens).all()
 
+    def test_sequences_inside_of_it(self, tmp_path: Path) -> None:
+        letters, features = planted(7)
+        gff3 = write_gff3(tmp_path / "x.gff3", features)
+        (expected,) = read_labelled([write_fasta(tmp_path / "x.fa", letters), gff3], CODING)
+        text = f"{gff3.read_text()}##FASTA\n>TOY.1 toy\n{letters[:100]}\n{letters[100:]}\n"
+        gff3.write_bytes(gzip.compress(text.encode()))
+        (found,) = read_labelled(gff3, CODING)
+        assert (found.labels == expected.labels).all()
+        assert (found.tokens == expected.tokens).all()
+
+    def test_two_sequences_of_one_name(self, tmp_path: Path) -> None:
+        path = write_genbank(tmp_path / "x.gb", LETTERS, [])
+        path.write_text(2 * path.read_text())
+        with pytest.raises(UserError, match=r"x\.gb: two sequences are called 'TOY\.1'"):
+            read_labelled(path, CODING)
+
     @pytest.mark.parametrize("strand", [1, -1])
     def test_exons_in_any_order_of_lines(self, tmp_path: Path, strand: int) -> None:
         feature = cds(spliced((10, 20), (60, 75), (110, 121), strand=strand))

@@ -265,6 +265,24 @@ def test_an_index_with_shifted_lines_is_not_trusted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "a\t10\t3\t6\t7\nb\t4\t20\t4\t5\n",  # as many lines, so it leads to the next header
+        "a\t10\t3\t4\t5\nb\t5\t20\t5\t6\n",  # counts the last line end as a base
+        f"a\t10\t3\t4\t5\nb\t{10**30}\t20\t4\t5\n",
+    ],
+)
+def test_an_index_that_fits_by_its_ends_only_is_not_trusted(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path / "x.fa", b">a\nACGT\nACGT\nAC\n>b\nGGTC\n")
+    index = tmp_path / "x.fa.fai"
+    index.write_text(text)
+    os.utime(index, (path.stat().st_mtime + 100,) * 2)
+    assert _load(index, path) is None
+    fasta = Fasta(path)
+    assert [decode(fasta.fetch("a", 3, 10)), decode(fasta.fetch("b", 0, 4))] == ["TACGTAC", "GGTC"]
+
+
+@pytest.mark.parametrize(
     "text", ["", "garbage", "a\t4\n", "a\tx\t3\t4\t5\n", "a\t4\t3\t0\t1\n", "a\t-4\t3\t4\t5\n", "\0"]
 )
 def test_a_malformed_index_is_replaced(tmp_path: Path, text: str) -> None:

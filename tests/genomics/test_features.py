@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genomics.alphabet import decode
-from genomics.features import covered, read_genbank, read_gff3
+from genomics.features import covered, is_gff3, read_genbank, read_gff3, read_gff3_sequences
 from seqmamba.errors import UserError
 
 GENBANK = b"""LOCUS       TOY                       60 bp    DNA     circular BCT 01-JAN-2000
@@ -124,6 +124,31 @@ def test_gff3_counts_from_zero(tmp_path: Path) -> None:
     assert (gene.partial, cds.partial) == (False, False)
 
 
+def test_the_sequences_of_gff3(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.gff3", GFF.replace(b"ACGT\n", b"ACGTACGTACGT\n>chr2 title\nAC\n\nGT\n"))
+    assert is_gff3(path)
+    assert [(r.name, r.sequence) for r in read_gff3_sequences(path)] == [
+        ("chr1", b"ACGTACGTACGT"),
+        ("chr2", b"ACGT"),
+    ]
+    path = write(tmp_path / "y.gff3", GFF.partition(b"##FASTA")[0])
+    assert len(list(read_gff3(path))) == 2
+    with pytest.raises(UserError, match=r"y\.gff3: holds no FASTA record"):
+        list(read_gff3_sequences(path))
+
+
+def test_an_escaped_comma_does_not_part_values(tmp_path: Path) -> None:
+    line = b"chr1\ts\tgene\t1\t2\t.\t+\t.\tNote=a%2Cb,c\n"
+    (feature,) = read_gff3(write(tmp_path / "x.gff3", line))
+    assert feature.qualifiers == {"Note": "a,b;c"}
+
+
+def test_what_lies_between_two_bases_has_no_place(tmp_path: Path) -> None:
+    content = GENBANK.replace(b"3..11", b"7^8").replace(b"join(55..60,1..2)", b"join(55..60,2^3)")
+    (record,) = read_genbank(write(tmp_path / "x.gbk", content))
+    assert [feature.parts for feature in record.features[1:]] == [((20, 29),), ((54, 60),)]
+
+
 def test_parts_in_the_order_of_reading(tmp_path: Path) -> None:
     """GenBank writes complement(join(...)) from left to right; it is read from right to left."""
     content = GENBANK.replace(b"complement(<21..29)", b"complement(join(21..29,35..40))")
@@ -148,6 +173,12 @@ def test_parts_in_the_order_of_reading(tmp_path: Path) -> None:
         (b"chr1\ts\tgene\t1\t2\t.\tplus\t.\tID=1\n", ":1: strand"),
         (b"chr1\ts\tCDS\t1\t2\t.\t+\t3\tID=1\n", ":1: phase must be 0, 1, 2 or ., got '3'"),
         (b"##gff-version 3\n", "holds no GFF3 feature"),
+        (b"chr1\ts\tgene\t1_0\t2_0\t.\t+\t.\tID=1\n", ":1: start and end must be whole numbers, got '1_0'"),
+        (
+            b'chr1\ts\tCDS\t1\t9\t.\t+\t.\tgene_id "a"; transcript_id "b";\n',
+            ":1: expected key=value in column 9",
+        ),
+        (GFF.replace(b"# a comment", b">chr1"), ":5: has columns, but sequences began above"),
     ],
 )
 def test_broken_gff3_is_refused_with_its_line(tmp_path: Path, line: bytes, message: str) -> None:

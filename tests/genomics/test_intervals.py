@@ -30,6 +30,7 @@ from seqmamba.errors import UserError
         ("chr1:0-199", 200, None),  # 1-based coordinates never start at 0
         ("sequence 12", 200, None),
         ("HLA-A*01:01-2", 5, None),
+        (f"chr1:{'9' * 5_000}-3", 5, None),
         ("", 1, None),
     ],
 )  # fmt: skip
@@ -114,6 +115,8 @@ def test_read_bed(tmp_path: Path) -> None:
         ("chrom\tstart\tend\nchr1\t1\t5\n", ":1: start and end"),
         ("chr1\t5\t5\n", ":1: chr1:5-5: expected 0 <= start < end"),
         ("chr1\t-5\t5\n", ":1: chr1:-5-5"),
+        ("chr1\t1_0\t2_0\n", ":1: start and end must be whole numbers, got '1_0' and '2_0'"),
+        ("\t1\t5\n", ":1: the name of the chromosome is empty"),
         ("#only a comment\n", "holds no BED row"),
         ("", "is empty"),
     ],
