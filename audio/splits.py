@@ -65,7 +65,7 @@ class SplitConfig:
 
 def assign(
     clips: Sequence[Clip],
-    labels: Shaped[np.ndarray, n * k],
+    labels: Shaped[np.ndarray, "n *k"],  # noqa: UP037  dimensions, no type
     config: SplitConfig,
     copies: Int[np.ndarray, " n"] | None = None,
 ) -> tuple[np.ndarray, str]:

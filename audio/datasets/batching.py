@@ -1,0 +1,130 @@
+"""From places in a data set to padded batches with true lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from audio.augmentation import AugmentationConfig, augment, generator_of
+from audio.batches import WaveformBatch
+from audio.datasets.reader import ClipReader
+from audio.datasets.tagging import frame_targets
+from audio.events import Event
+from audio.segments import random_crop
+from seqmamba.errors import UserError
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in a worker; an exception would arrive with the worker's traceback in its message.
+
+    Attributes:
+        message: Of the error.
+        hint: Of the error.
+    """
+
+    message: str
+    hint: str | None
+
+
+@dataclass(frozen=True)
+class FramedEvents:
+    """What is heard in the frames of clips.
+
+    Attributes:
+        events: Of the file of each clip, in seconds from its start.
+        starts: First sample of each clip within its file.
+        classes: Names of the columns.
+        rate: Samples a second.
+        frame: Samples of a frame.
+    """
+
+    events: Sequence[Sequence[Event]]
+    starts: Sequence[int]
+    classes: Sequence[str]
+    rate: int
+    frame: int
+
+    def target(self, clip: int, start: int, samples: int) -> Float[Tensor, "frames classes"]:
+        """Return 0 or 1 for each frame of a stretch of a clip."""
+        return frame_targets(
+            self.events[clip],
+            self.classes,
+            start=self.starts[clip] + start,
+            samples=samples,
+            rate=self.rate,
+            frame=self.frame,
+        )
+
+
+class ClipBatches(Dataset[WaveformBatch]):
+    """Some of the clips; the loader asks for a whole batch at a time.
+
+    An item is asked for by (epoch, place): crops and changes are drawn from the seed, the epoch and the clip.
+
+    Args:
+        reader: Reads clips.
+        places: Positions of the clips in the data set, int64.
+        labels: Class numbers (n,), or labels or targets (n, k), of all clips.
+        events: What is heard when, for tagging.
+        crop: Samples that a clip is cut to, at random; None leaves clips whole.
+        augmentation: How clips are changed.
+        seed: Of what is drawn.
+    """
+
+    def __init__(
+        self,
+        reader: ClipReader,
+        places: np.ndarray,
+        labels: np.ndarray,
+        *,
+        events: FramedEvents | None,
+        crop: int | None,
+        augmentation: AugmentationConfig,
+        seed: int,
+    ) -> None:
+        self._reader, self._places, self._labels = reader, places, torch.from_numpy(labels)
+        self._events, self._crop, self._augmentation, self._seed = events, crop, augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, item: tuple[int, int]) -> WaveformBatch | Failure:
+        return self.__getitems__([item])
+
+    def __getitems__(self, items: list[tuple[int, int]]) -> WaveformBatch | Failure:
+        try:
+            return self._batch(items)
+        except UserError as error:
+            return Failure(error.message, error.hint)
+
+    def _batch(self, items: list[tuple[int, int]]) -> WaveformBatch:
+        clips = [int(self._places[place]) for _, place in items]
+        waveforms, targets = [], []
+        for (epoch, _), clip in zip(items, clips, strict=True):
+            generator = generator_of(self._seed, epoch, clip)
+            start, frames = 0, int(self._reader.lengths[clip])
+            if self._crop is not None:
+                start, frames = random_crop(frames, self._crop, generator)
+            waveform = self._reader.read(clip, start, frames)
+            waveforms.append(augment(waveform, self._reader.rate, self._augmentation, generator))
+            if self._events is not None:
+                targets.append(self._events.target(clip, start, frames))
+        index = torch.tensor(clips)
+        return WaveformBatch(
+            torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True),
+            torch.tensor([len(waveform) for waveform in waveforms]),
+            _padded(targets) if targets else self._labels[index],
+            index,
+        )
+
+
+def _padded(targets: list[Tensor]) -> Float[Tensor, "batch frames classes"]:
+    """Pad with NaN: nothing is known of frames behind the true lengths."""
+    return torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=torch.nan)
