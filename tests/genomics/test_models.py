@@ -26,9 +26,11 @@ def bases(*shape: int, seed: int = 3) -> Tensor:
 
 
 @pytest.mark.parametrize("strand", ["forward", "conjoin", "equivariant"])
-@pytest.mark.parametrize("pooling", ["mean", "max", "mean_max"])
-@pytest.mark.parametrize(("stem_width", "frames"), [(1, 1), (9, 1), (9, 3)])
-def test_padding_never_matters(strand: str, pooling: str, stem_width: int, frames: int) -> None:
+@pytest.mark.parametrize("pooling", ["mean", "max", "mean_max", "attention"])
+@pytest.mark.parametrize(("stem_width", "frames"), [(1, 1), (9, 1), (9, 3), ((3, 7), 1)])
+def test_padding_never_matters(
+    strand: str, pooling: str, stem_width: int | tuple[int, ...], frames: int
+) -> None:
     model = build(strand=strand, pooling=pooling, stem_width=stem_width, frames=frames)
     lengths = torch.tensor([30, 11, 1])
     tokens = bases(3, 30)  # real bases where the padding is: only `lengths` says what counts
@@ -105,6 +107,18 @@ def test_a_saved_model_comes_back(tmp_path: Path, task: str) -> None:
     assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors", ".md"}
 
 
+def test_several_widths_share_the_channels(tmp_path: Path) -> None:
+    model = build(stem_width=[3, 7, 9, 5, 1])  # of 12 channels; YAML delivers lists
+    assert [stem.conv.out_channels for stem in model.stem.stems] == [3, 3, 2, 2, 2]
+    tokens = bases(2, 15)
+    parts = [stem(model.one_hot(tokens)) for stem in model.stem.stems]
+    torch.testing.assert_close(model.stem(model.one_hot(tokens)), torch.cat(parts, dim=-1))
+    model.save_pretrained(tmp_path)
+    again = seqmamba.from_pretrained(tmp_path)
+    assert again.config.stem_width == (3, 7, 9, 5, 1)
+    torch.testing.assert_close(again(tokens), model(tokens))
+
+
 def test_autocast_keeps_logits_in_float32_and_close() -> None:
     model = build()
     with torch.no_grad():
@@ -122,6 +136,9 @@ def test_autocast_keeps_logits_in_float32_and_close() -> None:
         ({"strand": "both"}, "strand"),
         ({"task": "ranking"}, "task"),
         ({"stem_width": 4}, "stem_width"),
+        ({"stem_width": (5, 4)}, "stem_width"),
+        ({"stem_width": ()}, "stem_width"),
+        ({"pooling": "flatten"}, "pooling: flatten needs positions"),
         ({"frames": 2}, "frames"),
         ({"dropout": 1.0}, "dropout"),
         ({"max_length": 0}, "max_length"),

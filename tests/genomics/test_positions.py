@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from genomics.alphabet import encode
+from genomics.alphabet import PAD, encode
 from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.backbones import BackboneConfig, from_pretrained
 from seqmamba.errors import UserError
@@ -28,6 +28,21 @@ def test_what_a_base_means_depends_on_where_it_stands() -> None:
     short, lengths = tokens[:, :12], torch.tensor([12])
     padded = placed(torch.cat((short, torch.full((1, 3), 4)), dim=1), lengths)
     torch.testing.assert_close(padded, placed(short))
+
+
+def test_a_flat_head_has_weights_for_every_place() -> None:
+    torch.manual_seed(0)
+    config = SequenceModelConfig(
+        BACKBONE, classes=("no", "yes"), strand="forward", positions=20, pooling="flatten", dropout=0.0
+    )
+    flat = SequenceModel(config).eval()
+    assert flat.head.in_features == 20 * BACKBONE.d_model
+    tokens = torch.from_numpy(encode("ACGTACGTACGT")).long()[None]
+    padded = flat(torch.cat((tokens, torch.full((1, 3), PAD)), dim=1), torch.tensor([12]))
+    torch.testing.assert_close(padded, flat(tokens))
+    with torch.no_grad():
+        flat.head.weight[:, 12 * BACKBONE.d_model :] += 5  # of places that the sequence does not reach
+    torch.testing.assert_close(flat(tokens), padded)
 
 
 def test_it_can_be_saved_and_learns(tmp_path) -> None:

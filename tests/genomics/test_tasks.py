@@ -10,6 +10,7 @@ import pytest
 import torch
 from sequence_files import random_sequence, write_classes, write_fasta
 
+from genomics.augmentation import AugmentationConfig
 from genomics.datasets.module import SequenceDataModule
 from genomics.models import SequenceModelConfig
 from genomics.splits import SplitConfig
@@ -73,6 +74,46 @@ def test_a_planted_motif_is_learnt_on_either_strand(tmp_path: Path) -> None:
     )
     logged = fit(task, data, tmp_path, max_epochs=6)
     assert logged["val/auroc"] > 0.9
+
+
+def test_augmented_training_learns_the_same_motif(tmp_path: Path) -> None:
+    pos, neg = write_classes(tmp_path, n=150)
+    data = SequenceDataModule(
+        {"neg": str(neg), "pos": str(pos)}, split=SplitConfig(by="random"), batch_size=16
+    )
+    torch.manual_seed(0)
+    task = SequenceTask(
+        SequenceModelConfig(
+            replace(BACKBONE, scan_impl="auto"), stem_width=(7, 11), pooling="max", dropout=0.0
+        ),
+        OptimiserConfig(lr=2e-2),
+        label_smoothing=0.05,
+        augmentation=AugmentationConfig(mutate=0.02, shift=3, mixup=0.2),
+        cuda_graphs=True,  # which a CPU does without
+    )
+    assert fit(task, data, tmp_path, max_epochs=8)["val/auroc"] > 0.9
+    assert task.hparams["augmentation"] == {"mutate": 0.02, "shift": 3, "mixup": 0.2}
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
+def test_targets_are_mixed_like_the_sequences(tmp_path: Path, kind: str) -> None:
+    labels = [f"{i % 2}\t{i // 2 % 2}" for i in range(40)]
+    data = SequenceDataModule(
+        **table(tmp_path, labels, "name\ta\tb"), task=kind, split=SplitConfig(by="random"), batch_size=8
+    )
+    seen: list[torch.Tensor] = []
+
+    class Watched(SequenceTask):
+        def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                seen.append(labels)
+            return super()._loss(logits, labels)
+
+    task = Watched(SequenceModelConfig(BACKBONE), augmentation=AugmentationConfig(mixup=1.0))
+    logged = fit(task, data, tmp_path)
+    mixed = torch.cat(seen)
+    assert ((mixed > 0.01) & (mixed < 0.99)).any()
+    assert np.isfinite(logged["train/loss"])
 
 
 def test_multilabel(tmp_path: Path) -> None:
