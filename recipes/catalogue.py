@@ -187,4 +187,22 @@ RECIPES = (
         published="Caduceus: 0.747 (human_enhancers_cohn)",
         configs=("human_enhancers_cohn.yaml",),
     ),
+    Recipe(
+        name="audio/esc10",
+        task="sounds of the surroundings",
+        data="400 x 5 s, 44.1 kHz, 10 classes",
+        split="5 official folds",
+        licence="CC BY 3.0",
+        published="0.872 to 0.914 accuracy (EnvNet)",
+        configs=("filterbank.yaml", "strided.yaml"),
+    ),
+    Recipe(
+        name="audio/spoken_digits",
+        task="digits by a held-out speaker, also at other rates",
+        data="3,000 x 0.4 s, 8 kHz, 10 classes",
+        split="each of 6 speakers",
+        licence="CC BY-SA 4.0",
+        published="the log-mel baseline of the results",
+        configs=("filterbank.yaml", "strided.yaml", "16k.yaml"),
+    ),
 )

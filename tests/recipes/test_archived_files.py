@@ -46,10 +46,7 @@ def test_an_archive_makes_the_set_and_a_second_call_finds_it(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("layout", ["001 - Dog bark/1-a.ogg", "1-a.ogg", "audio/1-a.ogg"])
 def test_a_folder_may_hold_them_as_released_flat_or_in_one_folder(tmp_path: Path, layout: str) -> None:
-    for path, content in (
-        (layout, b"dog"),
-        (layout.replace("001 - Dog bark/1-a", "2-b").replace("1-a", "2-b"), b"rain"),
-    ):
+    for path, content in ((layout, b"dog"), (str(Path(layout).with_name("2-b.ogg")), b"rain")):
         (tmp_path / "copy" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "copy" / path).write_bytes(content)
     folder = prepare_archived(described(), tmp_path / "data", tmp_path / "copy", write)

@@ -6,7 +6,9 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from recipe_builders import genbank, random_letters
 
@@ -24,8 +26,14 @@ def lay_out(data: dict[str, Any], folder: Path) -> None:
     if "benchmark" in data:
         lay_out_benchmark(data["benchmark"], folder)
         return
+    if "source" in data:
+        lay_out_recordings(data, folder)
+        return
     if "form" in data:
         lay_out_species(data, folder)
+        return
+    if "tracks" in data or "variants" in data:
+        (lay_out_tracks if "tracks" in data else lay_out_variants)(data, folder)
         return
     if "genomes" in data:
         unlabelled = isinstance(data["genomes"], list)
@@ -65,6 +73,23 @@ def lay_out(data: dict[str, Any], folder: Path) -> None:
     place(data["labels"]).write_text(rows)
 
 
+def lay_out_recordings(data: dict[str, Any], folder: Path) -> None:
+    """Write short recordings of four classes, a fold or a speaker for each two, as a source is laid out."""
+    place = Path(data["source"].replace("${SEQMAMBA_DATA}", str(folder)))
+    root = place if not place.suffix else place.parent / "audio"
+    root.mkdir(parents=True)
+    rows = ["path,label,fold,group"]
+    for number in range(16):
+        label, part = number % 4, number // 8
+        group = (data["split"]["test"][0], "other")[part]
+        name = f"{label}_{group}_{number}.wav"
+        wave = 0.1 * np.random.default_rng(number).standard_normal(800)
+        soundfile.write(root / name, wave, data["rate"])
+        rows.append(f"audio/{name},{label},{group},{number}")
+    if place.suffix:
+        place.write_text("\n".join(rows) + "\n")
+
+
 def lay_out_benchmark(name: str, folder: Path) -> None:
     """Write a benchmark as one tiny FASTA file with labels and parts in its headers."""
     family, _, task = name.partition("/")
@@ -82,6 +107,35 @@ def lay_out_genomes(data: dict[str, Any], folder: Path) -> None:
         genes = [(start, start + 60) for start in range(10, 900, 90)]
         content = genbank(f"TOY{seed}", random_letters(960, seed), genes).encode()
         path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def lay_out_tracks(data: dict[str, Any], folder: Path) -> None:
+    """Write a tiny chromosome, its split and intervals in the places that a data section of tracks names."""
+    files = [data["genome"]["fasta"], data["genome"]["split"], *(track["file"] for track in data["tracks"])]
+    fasta, split, *tracks = (Path(name.replace("${SEQMAMBA_DATA}", str(folder))) for name in files)
+    fasta.parent.mkdir(parents=True)
+    fasta.write_text(f">chrX\n{random_letters(1200, 0)}\n")
+    split.write_text("chrX\t0\t600\ttrain\nchrX\t600\t900\tvalid\nchrX\t900\t1200\ttest\n")
+    for path in tracks:
+        path.write_text("chrX\t100\t300\nchrX\t700\t800\n")
+
+
+def lay_out_variants(data: dict[str, Any], folder: Path) -> None:
+    """Write a tiny genome and its variants in the places that a data section of alleles names."""
+    names = (data["genome"], data["variants"])
+    fasta, vcf = (Path(name.replace("${SEQMAMBA_DATA}", str(folder))) for name in names)
+    fasta.parent.mkdir(parents=True)
+    letters = random_letters(600, 0)
+    fasta.write_text(f">c\n{letters}\n")
+    rows = "##fileformat=VCFv4.2\n"
+    (target,), part, positive = (data["labels"][key] for key in ("targets", "part", "positive"))
+    rows += "".join(f'##INFO=<ID={key},Number=1,Type=String,Description="x">\n' for key in (target, part))
+    rows += "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    for at in range(20, 580, 10):
+        alt = "ACGT"["ACGT".index(letters[at]) - 1]
+        facts = f"{target}={positive if at % 20 else 'other'};{part}={('train', 'valid')[at % 30 == 0]}"
+        rows += f"c\t{at + 1}\t.\t{letters[at]}\t{alt}\t.\t.\t{facts}\n"
+    vcf.write_text(rows)
 
 
 def lay_out_species(data: dict[str, Any], folder: Path) -> None:
@@ -108,9 +162,14 @@ def lay_out_unlabelled(data: dict[str, Any], folder: Path) -> None:
 
 def small(data: dict[str, Any]) -> list[str]:
     """Options that make the batches of a data section fit tiny files."""
+    if "source" in data:
+        return ["--data.init_args.batch_size", "4", "--data.init_args.passes", "1"]
     if "form" in data:
         sizes = {"length": 64, "train_windows": 8, "eval_windows": 4, "batch_size": 4, "num_workers": 0}
         return [word for name, n in sizes.items() for word in (f"--data.init_args.{name}", str(n))]
+    if "tracks" in data:
+        sizes = {"context": 64, "bin_size": 16, "bases_per_batch": 128, "bases_per_epoch": 512}
+        return [word for name, n in sizes.items() for word in (f"--data.init_args.windows.{name}", str(n))]
     if "genomes" not in data:
         return ["--data.init_args.batch_size", "4"]
     if isinstance(data["genomes"], list):

@@ -1,0 +1,238 @@
+"""A recipe over all folds or speakers and several seeds: a run for each, and one table of them all.
+
+    OUT/runs/<held out>_seed<seed>/     a run folder
+    OUT/table.md, OUT/table.json        everything that OUT/runs holds
+
+A finished run is never trained again, an unfinished one goes on from its last epoch. Several processes may
+share a folder, each with runs of its own; whoever finishes a run writes the table anew.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from audio.manifests import SourceConfig, find_clips
+from audio.results import Results
+from seqmamba.atomic import atomic_path
+from seqmamba.cli.recipes import find_config
+from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate, evaluate
+from seqmamba.nn.options import require_choice
+from seqmamba.paths import data_dir
+from seqmamba.plain_json import to_json
+from seqmamba.predictions import Predictions
+from seqmamba.training.run_folder import RunFolder
+
+_SPLIT = "data.init_args.split"
+RECORD = "held_out.json"
+
+
+@dataclass(frozen=True)
+class CrossValidationPlan:
+    """What to run.
+
+    Args:
+        configs: Recipes, files or names, the last one winning; the first says which data.
+        output: Folder of the runs and the table.
+        by: What is held out: each ``fold`` or each ``group`` of the data in turn.
+        only: The folds or groups to run here; all if empty.
+        seeds: Seeds of each.
+        validate: Whether the fold or group behind the held-out one chooses the epoch; without it all others
+            train, and the last epoch is the one that is tested.
+        overrides: ``--key value`` words for all runs.
+
+    Raises:
+        UserError: If a value is out of range.
+    """
+
+    configs: tuple[str, ...]
+    output: Path
+    by: str = "fold"
+    only: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (1,)
+    validate: bool = False
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_choice("by", self.by, ("fold", "group"))
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise UserError(f"seeds: expected at least one, each once, got {list(self.seeds)}")
+
+    def runs(self, values: Sequence[str]) -> Iterator[tuple[str, int, str | None]]:
+        """Yield what is held out, the seed and what validates, all of a seed before the next seed.
+
+        Args:
+            values: All folds or groups of the data, in order.
+
+        Raises:
+            UserError: If one of `only` is not among them, or there are too few.
+        """
+        unknown = [name for name in self.only if name not in values]
+        if unknown:
+            raise UserError(f"only: the data have no {self.by} {unknown[0]}; there are {', '.join(values)}")
+        least = 3 if self.validate else 2
+        if len(values) < least:
+            raise UserError(f"by: expected {least} {self.by}s or more, the data have {len(values)}")
+        for seed in self.seeds:
+            for place, value in enumerate(values):
+                if not self.only or value in self.only:
+                    yield value, seed, values[(place + 1) % len(values)] if self.validate else None
+
+
+def run_plan(plan: CrossValidationPlan) -> str:
+    """Train and test every unfinished run of a plan, and write the table of all runs in its folder.
+
+    Args:
+        plan: What to run.
+
+    Returns:
+        The table as Markdown.
+
+    Raises:
+        UserError: If the data have no such folds or groups.
+    """
+    paths = [find_config(name) or Path(name).expanduser() for name in plan.configs]
+    runs = list(plan.runs(held_out_values(paths[0], plan.by)))
+    for number, (value, seed, validator) in enumerate(runs, start=1):
+        folder = RunFolder(plan.output / "runs" / f"{value}_seed{seed}")
+        print(f"[{number}/{len(runs)}] {plan.by} {value}, seed {seed}", file=sys.stderr)
+        if folder.results.is_file():
+            print("  finished before", file=sys.stderr)
+        else:
+            _run_one(plan, paths, folder, value, seed, validator)
+        write_table(plan.output)
+    return write_table(plan.output)
+
+
+def held_out_values(config: Path, by: str) -> list[str]:
+    """Return the folds or groups of a recipe's data, in order.
+
+    Args:
+        config: The recipe's file.
+        by: ``fold`` or ``group``.
+
+    Raises:
+        UserError: If it is no recipe of recordings, or they have none.
+    """
+    try:
+        options: dict[str, Any] = yaml.safe_load(config.read_text("utf-8"))["data"]["init_args"]
+        source = str(options["source"]).replace("${SEQMAMBA_DATA}", str(data_dir()))
+    except FileNotFoundError:
+        raise UserError(f"--config {config}: no such file or recipe", hint="`seqmamba recipes ls`") from None
+    except (KeyError, TypeError, yaml.YAMLError):
+        raise UserError(f"{config}: is no recipe with data.init_args.source") from None
+    pattern = (options.get("files") or {}).get("pattern")
+    clips = find_clips(source, SourceConfig(pattern=pattern))
+    values = {getattr(clip, by) for clip in clips} - {None}
+    if not values:
+        raise UserError(f"{source}: its recordings have no {by}")
+    return sorted(values)
+
+
+def _run_one(
+    plan: CrossValidationPlan,
+    configs: Sequence[Path],
+    folder: RunFolder,
+    value: str,
+    seed: int,
+    validator: str | None,
+) -> None:
+    from seqmamba.cli.lightning import run_lightning
+
+    run = ["--run", str(folder.path)]
+    try:
+        if folder.last.is_file():
+            run_lightning(["fit", "--config", str(folder.config), *run, "--ckpt_path", "last"])
+        else:
+            words = [word for config in configs for word in ("--config", str(config))]
+            words += ["--seed_everything", str(seed), *plan.overrides]
+            for key, names in (("test", [value]), ("validation", [validator] if validator else [])):
+                words += [f"--{_SPLIT}.{key}", json.dumps(names)]
+            words += [f"--{_SPLIT}.by", plan.by]
+            run_lightning(["fit", *words, *run, "--overwrite", "true"])
+        with atomic_path(folder.path / RECORD) as part:
+            record = {"by": plan.by, "held_out": value, "seed": seed}
+            part.write_text(json.dumps(record) + "\n", encoding="utf-8")
+        run_lightning(["test", "--config", str(folder.config), *run, "--ckpt_path", "best"])
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on where this one stopped") from None
+
+
+def write_table(output: Path) -> str:
+    """Write ``table.md`` and ``table.json`` of all finished runs of a folder.
+
+    The row of a seed is of all its test recordings together, each predicted by the run that did not see it;
+    the last row is the mean over seeds of the metrics, with the standard deviation.
+
+    Args:
+        output: The folder.
+
+    Returns:
+        The table as Markdown.
+    """
+    found = [_read(path.parent) for path in sorted(output.glob(f"runs/*/{RECORD}"))]
+    runs = [run for run in found if run is not None]
+    rows: list[dict[str, Any]] = []
+    for record, results, _ in runs:
+        rows.append({"held out": record["held_out"], "seed": record["seed"], "metrics": results.metrics})
+    pooled = []
+    for seed in sorted({record["seed"] for record, _, _ in runs}):
+        tables = [table for record, _, table in runs if record["seed"] == seed]
+        first = tables[0]
+        metrics = evaluate(
+            np.concatenate([table.outputs for table in tables]),
+            np.concatenate([table.labels for table in tables]),
+            first.task,
+            first.classes,
+            seed=seed,
+        )
+        pooled.append({"held out": f"all {len(tables)}", "seed": seed, "metrics": metrics})
+    text = _markdown(rows, pooled)
+    output.mkdir(parents=True, exist_ok=True)
+    with atomic_path(output / "table.json") as part:
+        part.write_text(json.dumps(to_json([*rows, *pooled]), indent=1, allow_nan=False) + "\n", "utf-8")
+    with atomic_path(output / "table.md") as part:
+        part.write_text(text, encoding="utf-8")
+    return text
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Results, Predictions] | None:
+    """Return a run's record, results and test predictions; None while it is not finished."""
+    folder = RunFolder(path)
+    if not folder.results.is_file():
+        return None
+    results = Results.load(folder.results)
+    table = Predictions.load(folder.predictions, results.task, results.classes).part("test")
+    return json.loads((path / RECORD).read_text("utf-8")), results, table
+
+
+def _markdown(rows: Sequence[dict[str, Any]], pooled: Sequence[dict[str, Any]]) -> str:
+    if not rows:
+        return "no run is finished\n"
+    names = list(rows[0]["metrics"])[:4]
+    lines = [f"| held out | seed | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
+    for row in [*rows, *pooled]:
+        cells = [_cell(row["metrics"][name]) for name in names]
+        lines.append(f"| {row['held out']} | {row['seed']} | {' | '.join(cells)} |")
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(row["metrics"][names[0]].value)
+    means = [float(np.mean(values)) for values in by_seed.values()]
+    spread = f" (sd {np.std(means, ddof=1):.4f} over {len(means)} seeds)" if len(means) > 1 else ""
+    lines += ["", f"mean {names[0]} of what is held out: {np.mean(means):.4f}{spread}", ""]
+    return "\n".join(lines)
+
+
+def _cell(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):
+        return f"{estimate.value:.4f}"
+    return f"{estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f})"

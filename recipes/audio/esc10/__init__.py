@@ -1,0 +1,1 @@
+"""ESC-10: environmental sounds, five official folds."""
