@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from audio.batches import LabelledWaveforms, WaveformBatch
 from audio.waveform_model import WaveformModel, WaveformModelConfig
@@ -35,6 +36,8 @@ class SegmentConfig:
         carried: The first so many samples of a segment give a state and no loss: the rest starts from it, as
             in the middle of a recording, and no gradient flows into them. With 0 all start from a fresh
             state.
+        fill: Whether recordings shorter than `samples` are filled up with silence that counts, here and in
+            validation and test: then the model learns that they end.
 
     Raises:
         UserError: If a value is out of range.
@@ -42,11 +45,14 @@ class SegmentConfig:
 
     samples: int | None = None
     carried: int = 0
+    fill: bool = False
 
     def __post_init__(self) -> None:
         if self.samples is not None:
             require_whole("segments.samples", self.samples, 2)
         most = None if self.samples is None else self.samples - 1
+        require_bool("segments.fill", self.fill)
+        require(self.samples is not None or not self.fill, "segments.fill", "samples to fill up to", None)
         fits = is_whole(self.carried, 0) and (most is None or self.carried <= most)
         require(fits, "segments.carried", "a whole number from 0, less than samples", self.carried)
 
@@ -212,25 +218,34 @@ class AutoregressiveTask(Task):
 
     def _segments(self, batch: WaveformBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return codes of segments, their true lengths, and the code in front of each."""
-        codes = self.model.encode(batch.waveform)
+        waveform, lengths = self._filled(batch)
         size = self.segments.samples
-        before = codes.new_full((len(codes),), self.model.config.silence)
-        if size is None or size >= codes.shape[1]:
-            return codes, batch.lengths, before
-        room = (batch.lengths - size).clamp_min(0)
-        starts = (torch.rand(len(codes), device=codes.device) * (room + 1)).long().clamp_max(room)
-        places = starts[:, None] + torch.arange(size, device=codes.device)
-        inside = starts > 0
-        before = torch.where(inside, codes.gather(1, (starts - 1).clamp_min(0)[:, None])[:, 0], before)
-        return codes.gather(1, places), batch.lengths.clamp_max(size), before
+        silence = torch.full((len(lengths),), self.model.config.silence, device=lengths.device)
+        if size is None or size >= waveform.shape[1]:
+            return self.model.encode(waveform), lengths, silence
+        room = (lengths - size).clamp_min(0)
+        starts = (torch.rand(len(lengths), device=lengths.device) * (room + 1)).long().clamp_max(room)
+        # one sample more, that in front
+        places = (starts[:, None] + torch.arange(-1, size, device=lengths.device)).clamp_min(0)
+        codes = self.model.encode(waveform.gather(1, places[..., None]))
+        return codes[:, 1:], lengths.clamp_max(size), torch.where(starts > 0, codes[:, 0], silence)
+
+    def _filled(self, batch: WaveformBatch) -> tuple[Tensor, Tensor]:
+        """Return recordings and their lengths, with silence behind short ones if that counts."""
+        waveform, lengths, size = batch.waveform, batch.lengths, self.segments.samples
+        if size is None or not self.segments.fill:
+            return waveform, lengths
+        waveform = F.pad(waveform, (0, 0, 0, max(0, size - waveform.shape[1])))
+        return waveform * length_mask(lengths, waveform.shape[1])[..., None], lengths.clamp_min(size)
 
     def _condition(self, batch: WaveformBatch) -> Tensor | None:
         return batch.target if self.class_conditional else None
 
     def _score(self, batch: WaveformBatch) -> Scored:
         """Score recordings whole, the state carried from chunk to chunk."""
-        codes, condition = self.model.encode(batch.waveform), self._condition(batch)
-        mask = length_mask(batch.lengths, codes.shape[1])
+        waveform, lengths = self._filled(batch)
+        codes, condition = self.model.encode(waveform), self._condition(batch)
+        mask = length_mask(lengths, codes.shape[1])
         total = torch.zeros(len(codes), dtype=torch.float64, device=codes.device)
         state = before = None
         chunk = max(1, _CHUNK // len(codes))
@@ -240,7 +255,7 @@ class AutoregressiveTask(Task):
             )
             total += bits.double().masked_fill(~true, 0).sum(dim=1)
             before = part[:, -1].clone()
-        return Scored(batch.index, total, batch.lengths)
+        return Scored(batch.index, total, lengths)
 
 
 def summarise_bits(bits: Float[np.ndarray, " n"], samples: np.ndarray, seed: int = 0) -> dict[str, Any]:

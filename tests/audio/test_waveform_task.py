@@ -68,6 +68,22 @@ def test_a_segment_in_the_middle_knows_the_sample_in_front_of_it():
     assert torch.equal(before[~at_start], front[~at_start].remainder(16))
 
 
+def test_silence_behind_short_recordings_counts_if_they_are_filled_up():
+    task, batch = task_with_model(segments=SegmentConfig(samples=50, fill=True)), batch_of(range(8))
+    longer = batch.lengths > 50
+    assert longer.any()
+    assert not longer.all()
+    codes, lengths, _ = task._segments(batch)
+    assert (lengths == 50).all()
+    for row in (~longer).nonzero()[:, 0]:
+        assert (codes[row, batch.lengths[row] :] == task.model.config.silence).all()
+    scored = task._score(batch)
+    assert torch.equal(scored.samples, batch.lengths.clamp_min(50))
+    padded = batch._replace(lengths=batch.lengths.clamp_min(50))
+    expected = [row.sum().double() for row in expected_bits(task, padded)]
+    torch.testing.assert_close(scored.bits, torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
 def test_segments_stay_inside_of_short_recordings():
     task = task_with_model(segments=SegmentConfig(samples=50))
     batch = batch_of(range(16))
@@ -185,7 +201,7 @@ def test_it_learns_what_a_sine_goes_on_with():
 
 
 def test_what_cannot_be_is_refused():
-    for options in ({"samples": 1}, {"carried": -1}, {"samples": 5, "carried": 5}):
+    for options in ({"samples": 1}, {"carried": -1}, {"samples": 5, "carried": 5}, {"fill": True}):
         with pytest.raises(UserError, match="segments"):
             SegmentConfig(**options)
     with pytest.raises(UserError, match="unconditional_share: expected a number from 0 to 1, got 2"):
