@@ -42,7 +42,11 @@ OPTIONS: dict[str, Option] = {
         int,
         "3 reads codons in all reading frames (coding DNA), 1 single bases",
     ),
-    "--pooling": (f"{_MODEL}.pooling", ("mean", "max", "mean_max", "attention"), "how positions become one vector"),
+    "--pooling": (
+        f"{_MODEL}.pooling",
+        ("mean", "max", "mean_max", "attention"),
+        "how positions become one vector",
+    ),
     "--strand": (
         f"{_MODEL}.strand",
         ("forward", "augment", "conjoin", "equivariant"),
