@@ -1,7 +1,7 @@
 """What every genomics verb takes on a million bases and on a chromosome: wall time, rate, peak memory.
 
     python tests/benchmarks/genomics_verbs.py -o genomics_verbs.json --device cuda
-    python tests/benchmarks/genomics_verbs.py --table genomics_verbs.json
+    python tests/benchmarks/genomics_verbs.py --table genomics_verbs.json --into genomics/README.md
 
 The weights are random, which costs what trained ones cost. The chromosome is random too unless ``--genome``
 names a FASTA file, whose longest sequence is taken. Every result is checked to be complete and finite.
@@ -303,6 +303,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("-o", "--output", type=Path, metavar="JSON", help="file to write")
     add("--table", type=Path, metavar="JSON", help="print a file as Markdown and do nothing else")
+    add("--into", type=Path, metavar="MD", help="with --table: document whose block of that file to replace")
     add(
         "--device",
         default="cuda" if torch.cuda.is_available() else "cpu",
@@ -322,7 +323,11 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> int:
     options = parse(words)
     if options.table:
-        print(whole_runs.markdown(read(options.table)))
+        table = whole_runs.markdown(read(options.table))
+        if options.into is None:
+            print(table)
+        else:
+            whole_runs.replace_block(options.into, f"genomics-verbs {options.table.name}", table)
         return 0
     scale = Scale(**{name: getattr(options, name) for name in asdict(Scale())})
     device = torch.device(options.device)

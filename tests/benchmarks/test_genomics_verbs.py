@@ -107,13 +107,29 @@ def test_a_genome_that_is_too_small_is_refused(tmp_path: Path) -> None:
         genomics_verbs.main(["--device", "cpu", "--genome", str(tmp_path / "g.fa"), "--d-model", "8"])
 
 
-_BLOCK = re.compile(r"<!-- genomics-verbs ([\w.-]+) -->\n(.*?)\n<!-- /genomics-verbs -->", re.DOTALL)
+def test_a_table_takes_its_place_in_a_document(tmp_path: Path) -> None:
+    page, file = tmp_path / "page.md", tmp_path / "verbs.json"
+    page.write_text("# a\n<!-- genomics-verbs verbs.json -->\nold\n<!-- /genomics-verbs -->\nb\n")
+    row = {"run": "r", "model": "m", "input": "i", "unit": "bases", "status": "ok", "amount": 2**20}
+    row |= {"seconds": 2.0, "cpu_bytes": 2**30, "gpu_bytes": 3 * 2**29}
+    header = {"schema": 1, "hardware": {"device": "cuda", "name": "a GPU"}, "versions": {"torch": "2.11"}}
+    document = {**header, "date": "2026-11-25T10:00", "models": {"m": "small"}, "command": "c", "rows": [row]}
+    file.write_text(json.dumps(document))
+    assert genomics_verbs.main(["--table", str(file), "--into", str(page)]) == 0
+    assert page.read_text().startswith("# a\n<!-- genomics-verbs verbs.json -->\n| run | model |")
+    assert page.read_text().endswith(
+        "| r | m | i | 2 s | 524,288 bases/s | 1.5 GiB | 1 GiB |\n\n"
+        "a GPU, torch 2.11; 2026-11-25. m: small. `c` repeats it.\n<!-- /genomics-verbs -->\nb\n"
+    )
+    with pytest.raises(SystemExit, match=r"page\.md: has no block <!-- genomics-verbs other\.json -->"):
+        whole_runs.replace_block(page, "genomics-verbs other.json", "x")
 
 
 @pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem)
 def test_the_readme_shows_the_kept_results(file: Path) -> None:
-    shown = dict(_BLOCK.findall((ROOT / "genomics/README.md").read_text()))
+    shown = whole_runs.blocks((ROOT / "genomics/README.md").read_text(), "genomics-verbs")
     assert all(row["status"] == "ok" for row in json.loads(file.read_text())["rows"])
+    script = "python tests/benchmarks/genomics_verbs.py"
     assert shown[file.name] == whole_runs.markdown(read(file)), (
-        f"paste what `python tests/benchmarks/genomics_verbs.py --table {file.relative_to(ROOT)}` prints"
+        f"run `{script} --table {file.relative_to(ROOT)} --into genomics/README.md`"
     )

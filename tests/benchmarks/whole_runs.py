@@ -7,12 +7,14 @@ GPU's context, kernels), then on the input that counts.
 from __future__ import annotations
 
 import gc
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,6 +85,27 @@ def markdown(document: dict[str, Any]) -> str:
     models = "; ".join(f"{name}: {text}" for name, text in document["models"].items())
     where = f"{hardware['name']}{threads}, torch {document['versions']['torch']}; {document['date'][:10]}"
     return f"{table}\n\n{where}. {models}. `{document['command']}` repeats it."
+
+
+def blocks(text: str, kind: str) -> dict[str, str]:
+    """Return what a document has between ``<!-- KIND NAME -->`` and ``<!-- /KIND -->``, by name."""
+    return dict(re.findall(rf"<!-- {kind} ([\w.-]+) -->\n(.*?)\n<!-- /{kind} -->", text, flags=re.DOTALL))
+
+
+def replace_block(document: Path, title: str, content: str) -> None:
+    """Put a table between the marks of a document.
+
+    Args:
+        document: A Markdown file that has ``<!-- TITLE -->``.
+        title: Kind and name, with a space between them.
+        content: What to put there.
+    """
+    text = document.read_text()
+    head, mark, rest = text.partition(f"<!-- {title} -->\n")
+    end = f"\n<!-- /{title.split()[0]} -->"
+    if not mark or end not in rest:
+        raise SystemExit(f"{document}: has no block <!-- {title} -->")
+    document.write_text(f"{head}{mark}{content}{rest[rest.index(end) :]}")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
