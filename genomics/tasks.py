@@ -133,6 +133,9 @@ class SequenceTask(Task):
         )
         self.model = build_model(SequenceModel, config, self.init_from, self.optimiser_config.lr)
         embedded = self.model.forward_embedded
+        if self.cuda_graphs and self.trainer.accumulate_grad_batches != 1:
+            # A replay writes its gradients where those of the batch before may still be.
+            raise UserError("cuda_graphs: expected trainer.accumulate_grad_batches 1 beside it")
         self._logits = GraphedTraining(self.model, embedded) if self.cuda_graphs else embedded
         labels = torch.as_tensor(data.records.labels[data.assignment == "train"])
         if config.task == "regression":

@@ -16,6 +16,7 @@ class GraphedTraining:
     must not wait for the GPU, and the parameters have to stay where they are, as optimisers leave them. The
     graphs are made in the first call that takes a gradient. Inputs of another shape, a last batch for
     instance, and calls without a gradient run as they would without graphs; so does everything on a CPU.
+    Gradients are to be used before the next call and not accumulated: its replay writes to the same places.
 
     The setting of `torch.autocast` at that call is part of the graphs. Dropout draws anew in each replay.
 

@@ -95,6 +95,14 @@ def test_augmented_training_learns_the_same_motif(tmp_path: Path) -> None:
     assert task.hparams["augmentation"] == {"mutate": 0.02, "shift": 3, "mixup": 0.2}
 
 
+def test_graphs_and_accumulated_gradients_do_not_go_together(tmp_path: Path) -> None:
+    pos, neg = write_classes(tmp_path, n=10)
+    data = SequenceDataModule({"neg": str(neg), "pos": str(pos)}, split=SplitConfig(by="random"))
+    task = SequenceTask(SequenceModelConfig(BACKBONE), cuda_graphs=True)
+    with pytest.raises(UserError, match=r"cuda_graphs: expected trainer\.accumulate_grad_batches 1"):
+        fit(task, data, tmp_path, accumulate_grad_batches=2)
+
+
 @pytest.mark.parametrize("kind", ["multilabel", "regression"])
 def test_targets_are_mixed_like_the_sequences(tmp_path: Path, kind: str) -> None:
     labels = [f"{i % 2}\t{i // 2 % 2}" for i in range(40)]
