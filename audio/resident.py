@@ -5,8 +5,6 @@ For sets of up to a few hours: a batch is then a few short kernels, and training
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -19,14 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from audio.batches import WaveformBatch
 from audio.copies import copy_groups
-from audio.files import AudioInfo, describe
-from audio.loading import load
-from audio.manifests import Clip, SourceConfig, find_clips
+from audio.datasets.readable import clip_name, describe_clips
+from audio.datasets.reader import ClipReader
+from audio.manifests import SourceConfig, find_clips
 from audio.splits import SplitConfig, assign
 from audio.targets import read_targets
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_choice, require_whole
-from seqmamba.progress import Progress
 
 _MOST_BYTES = 8 << 30
 _MOST_UNREADABLE = 0.5  # share of the recordings, beyond which something else is wrong
@@ -91,58 +88,36 @@ class ResidentDataModule(L.LightningDataModule):
         """
         if self._table is not None:
             return
-        described, reasons = _describe(find_clips(self.source, self.files))
-        rates = Counter(info.rate for _, info in described)
-        if not described:
-            raise UserError(f"{self.source}: none of its recordings can be read; {next(iter(reasons))}")
-        self.rate: int = self.requested_rate or rates.most_common(1)[0][0]
-        clips, waveforms = self._load(described, reasons)
-        if len(reasons) > _MOST_UNREADABLE * (len(clips) + len(reasons)):
+        everything = find_clips(self.source, self.files)
+        found = describe_clips(everything, "leave_out")
+        clips, reasons = found.clips, found.reasons
+        if len(reasons) > _MOST_UNREADABLE * len(everything):
             raise UserError(f"{self.source}: {len(reasons):,} recordings cannot be read; {reasons[0]}")
+        self.rate: int = self.requested_rate or found.rates.most_common(1)[0][0]
         if reasons:
             self.notes.append(f"{len(reasons):,} recordings cannot be read, for example: {reasons[0]}")
-        labels = [clip.labels for clip in clips]
-        targets = read_targets(labels, self.requested_task, self.known_classes)
+        targets = read_targets([clip.labels for clip in clips], self.requested_task, self.known_classes)
         self.task: str = targets.task
         self.classes, self.labels = targets.classes, targets.values
-        self.names = [_name(clip) for clip in clips]
-        self._table = _Table.of(waveforms, self.labels)
-        self.seconds = self._table.lengths.numpy() / self.rate
-        self.max_length = int(self._table.lengths.max())
-        infos = {clip.path: info for clip, info in described}
-        copies = copy_groups(clips, [infos[clip.path] for clip in clips])
+        self.names = [clip_name(clip) for clip in clips]
+        copies = copy_groups(clips, found.infos)
         self.assignment, self.explanation = assign(clips, self.labels, self.split, copies)
+        reader = ClipReader(clips, found.infos, self.rate, self.channels)
+        self.seconds = reader.lengths / self.rate
+        self.max_length = int(reader.lengths.max())
+        self._table = self._decoded(reader)
 
-    def _load(
-        self, described: list[tuple[Clip, AudioInfo]], reasons: list[str]
-    ) -> tuple[list[Clip], list[Tensor]]:
-        """Decode the recordings; those that break off are left out, and why is added to `reasons`."""
-        seconds = max(_seconds(clip, info) for clip, info in described)
-        needed = round(len(described) * seconds * self.rate * self.channels * 4)
+    def _decoded(self, reader: ClipReader) -> _Table:
+        """Decode all recordings and lay them side by side."""
+        needed = len(reader) * self.max_length * self.channels * 4
         if needed > _MOST_BYTES:
             raise UserError(
-                f"{self.source}: its {len(described):,} recordings of up to {seconds:g} s need "
+                f"{self.source}: its {len(reader):,} recordings of up to {self.seconds.max():g} s need "
                 f"{needed / 2**30:.1f} GiB at {self.rate} Hz, the limit is {_MOST_BYTES >> 30}",
-                hint="use a lower rate, or shorter recordings",
+                hint="use a lower rate, or audio.datasets.WaveformDataModule in a recipe",
             )
-        clips, waveforms, progress = [], [], Progress(len(described), unit="recordings")
-        for clip, info in described:
-            try:
-                waveform = load(
-                    info,
-                    self.rate,
-                    self.channels,
-                    start=clip.start_seconds,
-                    seconds=clip.duration_seconds,
-                )
-            except UserError as error:
-                reasons.append(error.message)
-                print(f"left out: {error.message}", file=sys.stderr)
-                continue
-            clips.append(clip)
-            waveforms.append(waveform)
-            progress.advance(1)
-        return clips, waveforms
+        reader.decode_all()
+        return _Table.of([reader.read(number) for number in range(len(reader))], self.labels)
 
     def train_dataloader(self) -> DataLoader[WaveformBatch]:
         """Return the training batches, in a new order every epoch, all of one size."""
@@ -269,31 +244,3 @@ class _Resident(Dataset[WaveformBatch]):
 
 def _already_a_batch(batch: Any) -> Any:
     return batch
-
-
-def _describe(clips: list[Clip]) -> tuple[list[tuple[Clip, AudioInfo]], list[str]]:
-    """Read the headers of recordings; return why some cannot be read, too."""
-    described, reasons = [], []
-    infos: dict[Any, AudioInfo] = {}
-    for clip in clips:
-        try:
-            if clip.path not in infos:
-                infos[clip.path] = describe(clip.path)
-            described.append((clip, infos[clip.path]))
-        except UserError as error:
-            reasons.append(error.message)
-            print(f"left out: {error.message}", file=sys.stderr)
-    return described, reasons
-
-
-def _seconds(clip: Clip, info: AudioInfo) -> float:
-    left = info.seconds - clip.start_seconds
-    return left if clip.duration_seconds is None else min(left, clip.duration_seconds)
-
-
-def _name(clip: Clip) -> str:
-    """Return a name that no other clip has: the path, and the stretch where it is one."""
-    if clip.start_seconds == 0 and clip.duration_seconds is None:
-        return str(clip.path)
-    end = "" if clip.duration_seconds is None else f"{clip.start_seconds + clip.duration_seconds:g}"
-    return f"{clip.path}:{clip.start_seconds:g}-{end}"
