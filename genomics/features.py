@@ -18,7 +18,7 @@ from Bio.SeqFeature import AfterPosition, BeforePosition
 
 from genomics.alphabet import TokenArray, encode
 from genomics.fasta import FastaRecord, parse_fasta
-from genomics.files import decode_text, read_lines
+from genomics.files import check_file, decode_text, read_lines
 from genomics.numbers import whole_number
 from seqmamba.errors import UserError, quoted
 from seqmamba.paths import expand
@@ -242,8 +242,9 @@ def _begins_sequences(line: bytes) -> bool:
 
 
 def is_gff3(path: str | Path) -> bool:
-    """Say whether a file, plain or gzip, says in its first line that it is GFF3."""
-    return next(read_lines(path))[1].startswith(b"##gff-version")
+    """Say whether the first line of a file, plain or gzip, says GFF3; nothing is read from a pipe."""
+    path = check_file(path)
+    return path.is_file() and next(read_lines(path))[1].startswith(b"##gff-version")
 
 
 def read_gff3_sequences(path: str | Path) -> Iterator[FastaRecord]:

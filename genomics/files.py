@@ -34,10 +34,15 @@ def check_file(path: str | Path) -> Path:
     """Return the expanded path of a readable, non-empty file or pipe.
 
     Raises:
-        UserError: If the path does not exist, is a folder, is empty or may not be read.
+        UserError: If the path does not exist, is a folder, is empty, may not be read, or is longer than paths
+            can be.
     """
     path = expand(path)
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise UserError(f"{path}: is no path of a file ({error.strerror})") from None
+    if not exists:
         raise UserError(
             f"{path}: no such file", hint="check the path; a relative one starts at the current folder"
         )

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from genomics.fasta import Fasta
 from genomics.files import decode_text
+from genomics.numbers import finite_number
 from genomics.variant_tables import VariantTable
 from genomics.variants import Reason, Variant, VariantWindows
 from genomics.vcf import INFO, Vcf
@@ -172,13 +173,10 @@ class _Values:
             return math.nan
         if self._config.positive is not None:
             return float(word == self._config.positive)
-        try:
-            value = float(word)
-        except ValueError:
-            value = math.inf
+        value = finite_number(word)
         if self._config.task == "labels" and value not in (0, 1):
             raise self._wrong(variant, "0 or 1", word, "labels.positive names the word that stands for 1")
-        if math.isinf(value):
+        if value is None:
             raise self._wrong(variant, "a number", word)
         return value
 

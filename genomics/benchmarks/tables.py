@@ -10,6 +10,7 @@ from pathlib import Path
 
 from genomics.files import check_file, decode_text, read_lines
 from genomics.intervals import Interval
+from genomics.numbers import finite_number
 from seqmamba.errors import UserError
 
 _HEADER_WITHIN = 5
@@ -55,11 +56,8 @@ class Row:
         Raises:
             UserError: With file and line, if it is none.
         """
-        try:
-            value = float(self.cells[name])
-        except ValueError:
-            value = float("nan")
-        if value - value != 0:
+        value = finite_number(self.cells[name])
+        if value is None:
             raise UserError(f"{self.where}: {name}: expected a number, got {self.cells[name]!r}")
         return value
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from genomics.datasets.records import Task, check_classes
+from genomics.numbers import finite_number
 from seqmamba.errors import UserError
 
 _MOST_NUMERIC_CLASSES = 20
+_LARGEST = float(np.finfo(np.float32).max)
 MISSING = {"", "na", "nan", "null", "none"}
 
 
@@ -101,7 +102,8 @@ def regression_matrix(
     """
     for column, name in zip(columns, names, strict=True):
         for cell, source in zip(column, sources, strict=True):
-            if not is_number(cell):
+            value = finite_number(cell)
+            if value is None or abs(value) > _LARGEST:
                 raise UserError(f"{source}: column {name!r}: expected a finite number, got {cell!r}")
         if len({float(cell) for cell in column}) < 2:
             raise UserError(
@@ -112,7 +114,4 @@ def regression_matrix(
 
 def is_number(text: str) -> bool:
     """Say whether a cell holds a finite number."""
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    return finite_number(text) is not None

@@ -142,7 +142,7 @@ def read_label_table(path: str | Path) -> LabelTable:
     if not others:
         raise UserError(f"{path}:{lines[0]}: expected a label column beside {', '.join(header)}")
     targets = [i for i in others if lower[i] in _LABEL_COLUMNS] or others
-    names = [row[name_column].removeprefix(">").split()[0] for row in cells]
+    names = [next(iter(row[name_column].removeprefix(">").split()), "") for row in cells]
     _check_names(names, lines, path)
     return LabelTable(
         names=names,
@@ -197,6 +197,8 @@ def _check_cells(header: list[str], cells: list[list[str]], lines: list[int], pa
 def _check_names(names: Sequence[str], lines: Sequence[int], path: str | Path) -> None:
     first: dict[str, int] = {}
     for name, line in zip(names, lines, strict=True):
+        if not name:
+            raise UserError(f"{path}:{line}: has no name")
         if name in first:
             raise UserError(f"{path}:{line}: the name {name!r} was already used at line {first[name]}")
         first[name] = line

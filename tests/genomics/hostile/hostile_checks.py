@@ -11,12 +11,16 @@ from typing import Any, TypeVar
 
 from hostile_oracles import (
     bed_rows,
+    decimal_whole,
     fasta_sequences,
     genbank_readings,
     gff3_rows,
     letters_of,
+    plain_lines,
     pyfaidx_sequences,
     reverse,
+    table_rows,
+    text_of,
     vcf_rows,
 )
 from hostile_originals import GENOME, wrapped
@@ -25,11 +29,13 @@ from written_variants import FIELDS, scored
 
 from genomics.alphabet import decode
 from genomics.annotations import read_labelled
+from genomics.datasets.table import from_table, read_label_table
 from genomics.fasta import Fasta, read_fasta
 from genomics.features import Feature, read_genbank, read_gff3
 from genomics.gene_labels import CODING, GENES, UNKNOWN
 from genomics.interval_sets import read_intervals
 from genomics.intervals import chrom_key, read_bed
+from genomics.variant_tables import VariantTable
 from genomics.variants import Haplotypes, Variant, VariantWindows
 from genomics.vcf import Vcf, VcfWriter
 from seqmamba.errors import UserError
@@ -167,6 +173,50 @@ def _check_windows(variant: Variant, windows: VariantWindows) -> None:
             expected = expected_windows(letters, variant.position, *alleles, windows.window)
             assert (decode(found.ref), decode(found.alt)) == (expected.ref, expected.alt)
             assert (found.ref_span, found.alt_span) == (expected.ref_span, expected.alt_span)
+
+
+def check_labels(path: Path, content: bytes, fasta: Path) -> bool:
+    path.write_bytes(content)
+    table = attempt(lambda: read_label_table(path), path)
+    records = attempt(lambda: from_table(fasta, path), path)
+    if table is None:
+        assert records is None
+        return False
+    assert len(table.names) == len(table.lines) == len(set(table.names))
+    lines = plain_lines(content)
+    for row, (name, line) in enumerate(zip(table.names, table.lines, strict=True)):
+        text = text_of(lines[line - 1])
+        assert name in text
+        assert all(cell in text.replace('""', '"') for cell in (column[row] for column in table.columns))
+    return records is not None
+
+
+def check_places(path: Path, content: bytes) -> bool:
+    path.write_bytes(content)
+    rows = attempt(lambda: list(read_intervals(path)), path)
+    if rows is None:
+        return False
+    for (_, chrom, start, end, strand, _), cells in zip(rows, table_rows(content), strict=True):
+        assert start == decimal_whole(cells["start"])
+        assert end == decimal_whole(cells["end"])
+        assert chrom in [cell.strip() for cell in cells.values()]
+        assert strand == (cells.get("strand", "").strip() or ".")
+    return True
+
+
+def check_alleles(path: Path, content: bytes, windows: VariantWindows) -> bool:
+    path.write_bytes(content)
+    variants = attempt(lambda: list(VariantTable(path).variants()), path)
+    if variants is None:
+        return False
+    lines = plain_lines(content)
+    for variant in variants:
+        fields = [field.strip() for field in lines[variant.line - 1].split(b"\t")]
+        assert variant.position in [int(field[:20]) for field in fields if field.isdigit()]
+        assert variant.ref in fields
+        assert not variant.alts or b",".join(variant.alts) in fields
+        _check_windows(variant, windows)
+    return True
 
 
 def check_gff3(path: Path, content: bytes, fasta: Path) -> bool:

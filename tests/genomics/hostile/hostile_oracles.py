@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import re
 import zlib
@@ -69,7 +70,7 @@ class Row(NamedTuple):
     phase: str
 
 
-def _text(field: bytes) -> str:
+def text_of(field: bytes) -> str:
     try:
         return field.decode()
     except UnicodeDecodeError:
@@ -82,7 +83,7 @@ def bed_rows(content: bytes) -> list[Row]:
         line = line.rstrip()
         if not line.strip() or line.startswith(b"#"):
             continue
-        text = _text(line)
+        text = text_of(line)
         columns = text.split("\t") if "\t" in text else text.split()
         if columns[0] in ("track", "browser") or re.match(r"(track|browser)\s", text):
             continue
@@ -100,7 +101,7 @@ def gff3_rows(content: bytes) -> list[Row]:
             break
         line = line.rstrip()
         if line and not line.startswith(b"#"):
-            columns = _text(line).split("\t")
+            columns = text_of(line).split("\t")
             strand = columns[6].replace("?", ".")
             rows.append(
                 Row(columns[0], columns[2], _whole(columns[3]) - 1, _whole(columns[4]), strand, columns[7])
@@ -119,6 +120,23 @@ def vcf_rows(content: bytes) -> list[list[bytes]]:
     return [line.split(b"\t") for line in plain_lines(content) if line and not line.startswith(b"#")]
 
 
+def table_rows(content: bytes) -> list[dict[str, str]]:
+    """The rows of a table by the lower-case names of its columns; titles may stand above those."""
+    lines = [text_of(line.rstrip()) for line in plain_lines(content)]
+    lines = [line for line in lines if line.strip() and not line.startswith("##")]
+    gap = "\t" if "\t" in lines[0] else ","
+    cells = [[cell.strip() for cell in next(csv.reader([line], delimiter=gap))] for line in lines]
+    head = next(i for i, row in enumerate(cells) if "start" in [cell.lower() for cell in row])
+    names, rows = [cell.lower() for cell in cells[head]], cells[head + 1 :]
+    return [dict(zip(names, row + [""] * len(names), strict=False)) for row in rows]
+
+
+def decimal_whole(text: str) -> int:
+    """Read a whole number that a spreadsheet may have written as ``12.0``."""
+    assert re.fullmatch(r"[0-9.eE+]+", text.strip()), f"{text!r} was taken for a number"
+    return int(float(text))
+
+
 class Reading(NamedTuple):
     """A feature of a GenBank file: its kind, its positions in the order of reading, and its bases."""
 
@@ -130,7 +148,7 @@ class Reading(NamedTuple):
 
 def genbank_readings(content: bytes) -> Iterator[tuple[str, str, list[Reading]]]:
     """Yield id, letters and features of every record as Biopython reads the file itself."""
-    text = "\n".join(_text(line) for line in plain_lines(content)) + "\n"
+    text = "\n".join(text_of(line) for line in plain_lines(content)) + "\n"
     for record in SeqIO.parse(StringIO(text), "genbank"):
         features = []
         for feature in record.features:

@@ -137,5 +137,33 @@ GENBANK = (
     _genbank("chrM", "circular", _BACTERIAL[:2]) + _genbank("chr2", "linear", []),
 )
 
-ORIGINALS = {"fasta": FASTA, "bed": BED, "vcf": VCF, "gff3": GFF3, "genbank": GENBANK}
+LABELS = (
+    b"name\tlabel\tsplit\nchr1\tpos\ttrain\nchr2\tneg\tvalid\nchrM\tpos\ttest\n",
+    b"chr1,0.5\nchr2,-1.25e3\nchrM,7\n",
+    b'id,tissue a,"tissue, b"\nchr1,0,1\nchr2,1,0\nchrM,1,1\n',
+)
+"""Tables of labels for the chromosomes."""
+
+PLACES = (
+    b"id,region,start,end,strand\n1,chr1,10,60,+\n2,chr2,0,337,-\n3,MT,130.0,131.0,\n",
+    b"seqnames\tstart\tend\nchr1\t5\t25\n2\t30\t50\n",
+)
+"""Tables of intervals, as Genomic Benchmarks and R have them."""
+
+ALLELES = (
+    b"chrom\tpos\tref\talt\teffect\nchr1\t101\tA\tG\t0.5\n1\t200\tC\tCT,*\t-1\nMT\t1\tN\t.\tNA\n",
+    b"## source\n#CHROM\tbp\tReference\tALT\nchr2\t337\tACG\tA\n",
+)
+"""Tables of variants."""
+
+ORIGINALS = {
+    "fasta": FASTA,
+    "bed": BED,
+    "vcf": VCF,
+    "gff3": GFF3,
+    "genbank": GENBANK,
+    "labels": LABELS,
+    "places": PLACES,
+    "alleles": ALLELES,
+}
 """Format to its files."""

@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 import pytest
 from hostile_checks import (
+    check_alleles,
     check_bed,
     check_fasta,
     check_genbank,
     check_gff3,
     check_index,
+    check_labels,
+    check_places,
     check_vcf,
     within,
     write_genome,
@@ -28,9 +31,19 @@ from hostile_originals import FASTA, ORIGINALS
 from genomics.fasta import Fasta
 from genomics.variants import VariantWindows
 
-SUFFIXES = {"fasta": "fa", "bed": "bed", "vcf": "vcf", "gff3": "gff3", "genbank": "gb", "index": "fa"}
+SUFFIXES = {
+    "fasta": "fa",
+    "index": "fa",
+    "bed": "bed",
+    "vcf": "vcf",
+    "gff3": "gff3",
+    "genbank": "gb",
+    "labels": "tsv",
+    "places": "csv",
+    "alleles": "tsv",
+}
 FORMATS = tuple(SUFFIXES)
-QUICK, ALL = 60, 1_667  # of each format: 360, and 10,002
+QUICK, ALL = 50, 1_667  # of each format: 450, and 15,003 (10,002 of them no tables)
 
 
 class Bench(NamedTuple):
@@ -58,6 +71,9 @@ def check(bench: Bench, kind: str, number: int) -> bool:
         "vcf": lambda content: check_vcf(path, content, bench.windows),
         "gff3": lambda content: check_gff3(path, content, bench.genome.path),
         "genbank": lambda content: check_genbank(path, content),
+        "labels": lambda content: check_labels(path, content, bench.genome.path),
+        "places": lambda content: check_places(path, content),
+        "alleles": lambda content: check_alleles(path, content, bench.windows),
     }
     with within():
         if kind == "index":
