@@ -192,25 +192,29 @@ class WaveformDataModule(L.LightningDataModule):
         self.task = "tagging" if task == "tagging" else targets.task
         self.classes, self.labels = targets.classes, targets.values
 
+    def part(self, name: str) -> np.ndarray:
+        """Return the places in `names` of a part: "train", "validation" or "test"."""
+        return np.flatnonzero(self.assignment == name)
+
     def train_dataloader(self) -> DataLoader[WaveformBatch]:
         """Return the training batches: similar lengths together, in a new order every epoch."""
-        return self._loader(np.flatnonzero(self.assignment == "train"), training=True)
+        return self._loader(self.part("train"), training=True)
 
     def val_dataloader(self) -> DataLoader[WaveformBatch]:
         """Return the validation batches; none where nobody validates."""
-        return self._loader(np.flatnonzero(self.assignment == "validation"))
+        return self._loader(self.part("validation"))
 
     def test_dataloader(self) -> DataLoader[WaveformBatch]:
         """Return the test batches."""
-        return self._loader(np.flatnonzero(self.assignment == "test"))
+        return self._loader(self.part("test"))
 
     def predict_dataloader(self) -> DataLoader[WaveformBatch]:
         """Return batches of all recordings, whatever their part."""
-        return self._loader(np.arange(len(self.names)))
+        return self._loader(None)
 
-    def _loader(self, places: np.ndarray, training: bool = False) -> DataLoader[WaveformBatch]:
-        if self._reader is None:
-            raise RuntimeError("the data module has no recordings before setup()")
+    def _loader(self, places: np.ndarray | None, training: bool = False) -> DataLoader[WaveformBatch]:
+        assert self._reader is not None, "setup() comes first"
+        places = np.arange(len(self._reader)) if places is None else places
         crop = self.loading.crop_seconds if training else None
         size = None if crop is None else max(1, round(crop * self.rate))
         batches = ClipBatches(
@@ -271,8 +275,10 @@ class _Loader(DataLoader[WaveformBatch]):
     """Raises what went wrong in a worker as the one sentence that it was."""
 
     def __iter__(self) -> Any:
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        while (batch := next(batches, None)) is not None:
             if isinstance(batch, Failure):
+                self._iterator = batches = None  # the workers end here, not in some later garbage collection
                 raise UserError(batch.message, hint=batch.hint)
             yield batch
 
