@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from audio.codec import linear_decode, linear_encode, mu_law_decode, mu_law_encode
+from audio.codec import (
+    legacy_decode,
+    legacy_encode,
+    linear_decode,
+    linear_encode,
+    mu_law_decode,
+    mu_law_encode,
+)
 
 Encode = Callable[..., Tensor]
 
@@ -93,3 +100,43 @@ def test_what_is_no_waveform_or_code_is_refused(encode: Encode, decode: Encode) 
     for bits in (0, 17):
         with pytest.raises(ValueError, match="bits: expected 1 to 16"):
             encode(torch.zeros(1), bits)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_mu_law_is_that_of_torchaudio(bits: int) -> None:
+    from torchaudio.functional import mu_law_decoding, mu_law_encoding
+
+    waveform = torch.cat((torch.linspace(-1, 1, 50_001), torch.linspace(-1e-3, 1e-3, 10_001))).double()
+    assert torch.equal(mu_law_encode(waveform, bits), mu_law_encoding(waveform, 2**bits))
+    codes = torch.arange(2**bits)
+    torch.testing.assert_close(
+        mu_law_decode(codes, bits), mu_law_decoding(codes, 2**bits), atol=2e-6, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("codec", ["mu_law", "linear"])
+def test_the_legacy_codec_by_its_formula(codec: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.rand(3, 200, 1, generator=generator, dtype=torch.float64) - 0.3
+    codes = legacy_encode(clips, 8, codec)  # type: ignore[arg-type]
+    for clip, its in zip(clips, codes, strict=True):
+        s = (clip - clip.min()) / (clip.max() - clip.min() + 1e-6)
+        if codec == "mu_law":
+            x = 2 * s - 1
+            s = (x.sign() * (1 + 255 * x.abs()).log() / math.log(256) + 1) / 2
+        assert torch.equal(its, (255.99 * s + 0.005).floor().long())
+        assert (int(its.min()), int(its.max())) == (0, 255)
+
+
+def test_what_the_legacy_codec_does_to_silence() -> None:
+    lopsided = torch.tensor([0.9, 0.0, -0.3])[:, None]
+    assert legacy_encode(lopsided)[1].item() == 15  # not 128, the middle
+    assert legacy_encode(torch.zeros(5, 1)).unique().tolist() == [0]
+    # The lower edge of a level stands for it: decoded samples are too low on average.
+    ramp = torch.linspace(-1, 1, 100_001)[:, None]
+    assert (legacy_decode(legacy_encode(ramp)) - ramp).mean().item() == pytest.approx(-0.0109, abs=2e-4)
+    assert legacy_decode(torch.tensor([0, 128, 255]), codec="linear").tolist() == [-1, 0, 1 - 2 / 256]
+    with pytest.raises(ValueError, match="codes: expected 0 to 255, got 256 to 256"):
+        legacy_decode(torch.tensor([256]))
+    with pytest.raises(TypeError, match="waveform: expected floating-point"):
+        legacy_encode(torch.zeros(3, 1, dtype=torch.int64))
