@@ -104,12 +104,17 @@ def read_rows(table: Path, columns: ColumnsConfig) -> list[Row]:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{table}: is not text in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{table}: cannot be read ({error.strerror})") from None
     cells = _json_cells(table, text) if suffix == ".jsonl" else _cells(table, text, suffix)
     rows, names = [], None
-    for line, row in cells:
-        if names is None or suffix == ".jsonl":  # objects need not have the same names
-            names = _find_columns(table, list(row), columns)
-        rows.append(_row(row, names, f"{table}:{line}"))
+    try:
+        for line, row in cells:
+            if names is None or suffix == ".jsonl":  # objects need not have the same names
+                names = _find_columns(table, list(row), columns)
+            rows.append(_row(row, names, f"{table}:{line}"))
+    except csv.Error as error:
+        raise UserError(f"{table}: is no table ({error})") from None
     if not rows:
         raise UserError(f"{table}: has no rows")
     return rows
@@ -137,8 +142,9 @@ def _json_cells(table: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{table}:{number}: is no JSON ({error.msg})") from None
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise UserError(f"{table}:{number}: is no JSON ({reason})") from None
         if not isinstance(row, dict):
             raise UserError(f"{table}:{number}: expected a JSON object, got {type(row).__name__}")
         yield number, row

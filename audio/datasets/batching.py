@@ -63,7 +63,7 @@ class FramedEvents:
         )
 
 
-class ClipBatches(Dataset[WaveformBatch]):
+class ClipBatches(Dataset[WaveformBatch | Failure]):
     """Some of the clips; the loader asks for a whole batch at a time.
 
     An item is asked for by (epoch, place): crops and changes are drawn from the seed, the epoch and the clip.

@@ -184,7 +184,8 @@ class WaveformDataModule(L.LightningDataModule):
         """Set task, classes and labels."""
         task = self.requested_task
         if task == "unlabelled" or (task == "auto" and not any(labels)):
-            self.task, self.classes = "unlabelled", ()
+            self.task: str = "unlabelled"
+            self.classes: tuple[str, ...] = ()
             self.labels: Any = np.zeros(len(labels), np.int64)
             return
         meant = "multilabel" if task == "tagging" else task
@@ -278,7 +279,8 @@ class _Loader(DataLoader[WaveformBatch]):
         batches = super().__iter__()
         while (batch := next(batches, None)) is not None:
             if isinstance(batch, Failure):
-                self._iterator = batches = None  # the workers end here, not in some later garbage collection
+                del batches
+                self._iterator = None  # type: ignore[assignment]  # the workers end now
                 raise UserError(batch.message, hint=batch.hint)
             yield batch
 
