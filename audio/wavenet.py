@@ -195,6 +195,7 @@ class WaveNet(nn.Module):
             last_only: Whether to return the last position's logits only.
         """
         output: Any = self.backbone(self.embedding(tokens), state=state, return_state=return_state)
+        new_state: Any
         features, new_state = output if return_state else (output, None)
         y = self.logits(features[:, -1:] if last_only else features)
         return (y, new_state) if return_state else y
