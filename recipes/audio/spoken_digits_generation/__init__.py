@@ -1,0 +1,1 @@
+"""Generation of spoken digits, of a class, with 8-bit mu-law codes."""

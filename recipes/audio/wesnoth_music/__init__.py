@@ -1,0 +1,1 @@
+"""Two hours of music: generation, and reading with a carried state."""
