@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from audio.rates import kernel_at_rate, stride_at_rate
 from audio.stems import Frames, frames_of, masked
+from seqmamba.nn.initialisers import protect
 from seqmamba.nn.options import is_number, is_whole, require, require_choice, require_whole
 from seqmamba.nn.packing import length_mask
 
@@ -82,6 +83,8 @@ class Filterbank(nn.Module):
         sampling_rate: Of the training, in Hz.
     """
 
+    scale: Tensor
+
     def __init__(self, config: FilterbankConfig, sampling_rate: int) -> None:
         super().__init__()
         self.config = config
@@ -89,7 +92,13 @@ class Filterbank(nn.Module):
             initial = gabor_filters(config.filters, config.window, sampling_rate, config.lowest)
         else:
             initial = torch.randn(2 * config.filters, config.window) / config.window
-        self.weight = nn.Parameter(initial)  # (2 filters, window)
+        # Weights of unit size: the steps of an optimiser like Adam are of one size whatever a weight's, and
+        # would wipe out filters whose values are a few hundredths.
+        scale = initial.square().mean(dim=1, keepdim=True).sqrt()
+        if config.initial == "random":
+            scale = torch.full_like(scale, 1 / config.window)
+        self.weight = protect(nn.Parameter(initial / scale))  # (2 filters, window)
+        self.register_buffer("scale", scale)
 
     def forward(self, waveform: Float[Tensor, "batch length channels"], rate: float) -> tuple[Tensor, float]:
         """Return the map, and the training's rate of rows over that of its rows.
@@ -101,7 +110,7 @@ class Filterbank(nn.Module):
             rate: Training sampling rate over the input's.
         """
         config = self.config
-        weight: Tensor = self.weight
+        weight = self.weight * self.scale
         first, hop, left = -((config.window - config.hop) // 2), config.hop, 1.0
         if rate != 1:
             hop, left = stride_at_rate(hop, rate)
