@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from seqmamba.errors import UserError
 from seqmamba.metrics import draw_resamples, percentile_interval
 from seqmamba.nn.options import is_number, is_whole, require, require_bool, require_whole
 from seqmamba.nn.packing import length_mask
+from seqmamba.training.graphed import GraphedTraining
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
@@ -84,6 +86,8 @@ class AutoregressiveTask(Task):
         class_conditional: Whether the model learns the classes of the data.
         unconditional_share: Share of the recordings whose class is hidden in training, so that the model also
             knows what recordings of no class in particular are like.
+        cuda_graphs: Whether training steps run as CUDA graphs, see `GraphedTraining`: for segments of one
+            length that start from a fresh state.
 
     Raises:
         UserError: If a value is out of range.
@@ -96,9 +100,13 @@ class AutoregressiveTask(Task):
         segments: SegmentConfig = SegmentConfig(),
         class_conditional: bool = False,
         unconditional_share: float = 0.1,
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__(optimiser)
         require_bool("class_conditional", class_conditional)
+        require_bool("cuda_graphs", cuda_graphs)
+        if cuda_graphs and segments.carried:
+            raise UserError("cuda_graphs: expected segments without carried samples")
         share = unconditional_share
         require(is_number(share) and 0 <= share <= 1, "unconditional_share", "a number from 0 to 1", share)
         self.record_hyperparameters(
@@ -107,9 +115,12 @@ class AutoregressiveTask(Task):
             segments=segments,
             class_conditional=class_conditional,
             unconditional_share=share,
+            cuda_graphs=cuda_graphs,
         )
         self.model_config, self.segments = model, segments
         self.class_conditional, self.unconditional_share = class_conditional, share
+        self.cuda_graphs = cuda_graphs
+        self._fresh: Callable[..., Tensor] | None = None
         self._scored: list[Scored] = []
 
     @property
@@ -155,7 +166,7 @@ class AutoregressiveTask(Task):
                 codes[:, carried:], before=before, condition=condition, state=state, return_state=True
             )
         else:
-            bits = self.model.surprise(codes, before=before, condition=condition)
+            bits = self._bits(codes, before, condition)
         loss = bits.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(codes), prog_bar=True)
         return loss
@@ -237,6 +248,18 @@ class AutoregressiveTask(Task):
             return waveform, lengths
         waveform = F.pad(waveform, (0, 0, 0, max(0, size - waveform.shape[1])))
         return waveform * length_mask(lengths, waveform.shape[1])[..., None], lengths.clamp_min(size)
+
+    def _bits(self, codes: Tensor, before: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the bits of segments that start from a fresh state."""
+        if condition is None:
+            condition = torch.full_like(before, len(self.model.config.classes))
+        if self._fresh is None:
+
+            def surprise(codes: Tensor, before: Tensor, condition: Tensor) -> Tensor:
+                return cast(Tensor, self.model.surprise(codes, before=before, condition=condition))
+
+            self._fresh = GraphedTraining(self.model, surprise) if self.cuda_graphs else surprise
+        return self._fresh(codes, before, condition)
 
     def _condition(self, batch: WaveformBatch) -> Tensor | None:
         return batch.target if self.class_conditional else None
