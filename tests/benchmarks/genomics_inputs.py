@@ -67,7 +67,13 @@ class Inputs:
         Path(self.region).write_text(f"{CHROMOSOME}\t0\t{scale.bases}\n")
         self.long_variants = str(_write_variants(folder / "long.tsv", letters, scale.long_variants))
         self.variants = str(_write_variants(folder / "variants.tsv", letters, scale.variants))
-        self.output = folder
+        self._folder = folder
+
+    def output(self, name: str) -> Path:
+        """Return a path to write to; what an earlier run left there is gone."""
+        path = self._folder / name
+        path.unlink(missing_ok=True)
+        return path
 
 
 def _write_fasta(path: Path, sequences: dict[str, bytes]) -> Path:

@@ -78,7 +78,7 @@ def _genomics(verb: str, model: Path, *options: str, device: str) -> None:
 
 
 def predict(models: Path, inputs: Inputs, device: str) -> float:
-    output = inputs.output / "predictions.tsv"
+    output = inputs.output("predictions.tsv")
     _genomics("predict", models / "classifier", inputs.sequences, "-o", str(output), device=device)
     rows = output.read_text().splitlines()[1:]
     assert len(rows) == inputs.scale.sequences
@@ -86,10 +86,10 @@ def predict(models: Path, inputs: Inputs, device: str) -> float:
 
 
 def score_variants(models: Path, inputs: Inputs, device: str, *, model: str, far: bool = True) -> float:
-    output, scale = inputs.output / "scores.parquet", inputs.scale
+    output, scale = inputs.output("scores.parquet"), inputs.scale
     table, count = (inputs.long_variants, scale.long_variants) if far else (inputs.variants, scale.variants)
     window = str(scale.bases if far else 1024)
-    files = ("--genome", inputs.genome, "--tsv", table, "-o", str(output), "--overwrite")
+    files = ("--genome", inputs.genome, "--tsv", table, "-o", str(output))
     _genomics("score-variants", models / model, *files, "--window", window, device=device)
     scores = pq.read_table(output)["SM_LLR"].to_numpy()
     assert len(scores) == count
@@ -98,8 +98,8 @@ def score_variants(models: Path, inputs: Inputs, device: str, *, model: str, far
 
 
 def track(models: Path, inputs: Inputs, device: str, *, model: str, target: str, options: str = "") -> float:
-    output, scale = inputs.output / "track.bw", inputs.scale
-    files = ("--genome", inputs.genome, "-o", str(output), "--overwrite", "--target", target)
+    output, scale = inputs.output("track.bw"), inputs.scale
+    files = ("--genome", inputs.genome, "-o", str(output), "--target", target)
     words = options.format(window=scale.window, region=inputs.region).split()
     _genomics("track", models / model, *files, *words, device=device)
     length = scale.bases if "--regions" in words else scale.chromosome
@@ -124,14 +124,14 @@ def embed_bases(models: Path, inputs: Inputs, device: str) -> float:
 
 def _embed(models: Path, inputs: Inputs, device: str, *options: str) -> int:
     """Embed with the masked model, and return how many rows there are."""
-    output = inputs.output / "embeddings.parquet"
-    files = ("--genome", inputs.genome, "-o", str(output), "--overwrite")
+    output = inputs.output("embeddings.parquet")
+    files = ("--genome", inputs.genome, "-o", str(output))
     _genomics("embed", models / "masked", *files, *options, device=device)
     return int(pq.ParquetFile(output).metadata.num_rows)
 
 
 def attribute(models: Path, inputs: Inputs, device: str, *, method: str, options: str = "") -> float:
-    output, scale = inputs.output / "attribution.npz", inputs.scale
+    output, scale = inputs.output("attribution.npz"), inputs.scale
     files = (inputs.one, "-o", str(output), "--method", method)
     words = options.format(mutated=scale.mutated).split()
     _genomics("attribute", models / "classifier", *files, *words, device=device)
@@ -152,7 +152,7 @@ def find_genes(models: Path, inputs: Inputs, device: str) -> float:
     scores = torch.cat(slices, dim=1)[0].numpy()
     assert np.isfinite(scores).all()
     labels = likeliest_labels(scores, grammar(SCHEMES["coding"]))
-    write_gff3(inputs.output / "genes.gff3", [(CHROMOSOME, 0, segments(labels))])
+    write_gff3(inputs.output("genes.gff3"), [(CHROMOSOME, 0, segments(labels))])
     return len(labels)
 
 
