@@ -2,9 +2,10 @@
 
 A model that draws its own input can leave what it knows: its predictions flatten, what it draws is noise,
 and noise is what it then goes on from. SaShiMi's authors report this of long samples. Here each block is
-judged by three signs that noise has together and that speech and music hardly ever have together: it is loud,
-its spectrum is flat, and the model has next to no idea of the next sample. A sequence whose block is noise
-goes back to the state before it and draws on with other random numbers, then from further back.
+judged by three signs that noise has together: it is loud, its spectrum is flat, and the model has next to no
+idea of the next sample. Of 11,350 quarter-seconds of spoken digits, music and sounds of the surroundings, two
+have even the first two of them. A sequence whose block is noise goes back to the state before it and draws on
+with other random numbers, then from further back.
 """
 
 from __future__ import annotations
