@@ -38,6 +38,7 @@ class Preparation:
         source: The file that everything comes from.
         members: Files to take out of it.
         build: Writes the set.
+        further: More files that it comes from, each with what to take out of it.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Preparation:
     source: Source
     members: tuple[str, ...]
     build: Build
+    further: tuple[tuple[Source, tuple[str, ...]], ...] = ()
+
+    @property
+    def archives(self) -> tuple[tuple[Source, tuple[str, ...]], ...]:
+        """Every source with its members."""
+        return ((self.source, self.members), *self.further)
 
 
 def prepare_set(preparation: Preparation, cache: Path, copy: Path | None = None) -> Path:
@@ -53,7 +60,7 @@ def prepare_set(preparation: Preparation, cache: Path, copy: Path | None = None)
     Args:
         preparation: What to make.
         cache: The data folder (`seqmamba.paths.data_dir`).
-        copy: A copy of the source file already on disk.
+        copy: A copy of the source file already on disk; the folder with all of them where there are several.
 
     Returns:
         The folder of the set: its files and ``manifest.json``, which has the sha256 of the source and of
@@ -62,15 +69,19 @@ def prepare_set(preparation: Preparation, cache: Path, copy: Path | None = None)
     Raises:
         UserError: If the source cannot be had or is not what the recipe expects, or the data folder not made.
     """
-    archive: list[Path] = []
+    archives: list[Path] = []
+    if copy is not None and preparation.further and not copy.is_dir():
+        names = " and ".join(source.filename for source, _ in preparation.archives)
+        raise UserError(f"--source {copy}: expected the folder that holds {names}")
 
     def fetch() -> None:
-        archive.append(obtain(preparation.source, cache / DOWNLOADS, copy))
+        archives.extend(obtain(source, cache / DOWNLOADS, copy) for source, _ in preparation.archives)
 
     def fill(folder: Path) -> dict[str, Any]:
         unpacked = folder / "unpacked"
         unpacked.mkdir()
-        unpack(archive[0], preparation.members, unpacked)
+        for archive, (_, members) in zip(archives, preparation.archives, strict=True):
+            unpack(archive, members, unpacked)
         summary = preparation.build(unpacked, folder)
         shutil.rmtree(unpacked)
         return summary
@@ -137,12 +148,12 @@ def holds(folder: Path, identity: dict[str, Any]) -> bool:
 
 
 def _identity(preparation: Preparation) -> dict[str, Any]:
-    source = preparation.source
-    return {
-        "name": preparation.name,
-        "version": preparation.version,
-        "source": {"origin": source.origin, "file": source.filename, "sha256": source.sha256},
-    }
+    first, *further = (
+        {"origin": source.origin, "file": source.filename, "sha256": source.sha256}
+        for source, _ in preparation.archives
+    )
+    identity = {"name": preparation.name, "version": preparation.version, "source": first}
+    return identity | ({"further": further} if further else {})
 
 
 def _write_manifest(folder: Path, identity: dict[str, Any], summary: dict[str, Any]) -> None:

@@ -272,7 +272,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         return ([(epoch, place) for place in batch] for batch in self._order)
 
 
-class _Loader(DataLoader[WaveformBatch]):
+class _Loader(DataLoader[Any]):
     """Raises what went wrong in a worker as the one sentence that it was."""
 
     def __iter__(self) -> Any:
@@ -280,7 +280,7 @@ class _Loader(DataLoader[WaveformBatch]):
         while (batch := next(batches, None)) is not None:
             if isinstance(batch, Failure):
                 del batches
-                self._iterator = None  # type: ignore[assignment]  # the workers end now
+                self._iterator = None  # the workers end now
                 raise UserError(batch.message, hint=batch.hint)
             yield batch
 

@@ -18,7 +18,7 @@ from genomics.datasets.records import normalise_part
 from genomics.fasta import Fasta
 from genomics.intervals import match_chrom
 from genomics.labelled_variants import LabelConfig, LabelledAlleles, read_labelled_alleles
-from genomics.variants import Haplotypes, VariantWindows
+from genomics.variants import Haplotypes, Variant, VariantWindows
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_whole
 from seqmamba.training.batching import LengthBucketBatchSampler
@@ -163,6 +163,10 @@ class PairedAlleleDataModule(L.LightningDataModule):
         """Return the places in `alleles` of a part: "train", "validation" or "test"."""
         return np.flatnonzero(self.assignment == name)
 
+    def pair(self, place: int) -> Haplotypes:
+        """Return the two windows of the allele at a place in `alleles`."""
+        return windows_of(self._windows, self.alleles.variants[place])
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the training batches, in a new order every epoch."""
         rows = self._rows("train")
@@ -241,15 +245,25 @@ class AllelePairs(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         place = int(self._index[number])
-        (pair,) = self._windows.at(self._alleles.variants[place]).alleles
-        if not isinstance(pair, Haplotypes):  # it was one when the file was read
-            raise UserError(f"line {self._alleles.variants[place].line} of the variants: {pair} by now")
+        pair = windows_of(self._windows, self._alleles.variants[place])
         return {
             "reference": torch.from_numpy(pair.ref.astype(np.int64)),
             "alternative": torch.from_numpy(pair.alt.astype(np.int64)),
             "values": torch.from_numpy(self._alleles.values[place]),
             "index": torch.tensor(place),
         }
+
+
+def windows_of(windows: VariantWindows, variant: Variant) -> Haplotypes:
+    """Cut out the windows of a variant that was laid on the genome before.
+
+    Raises:
+        UserError: If that is not possible any more.
+    """
+    (pair,) = windows.at(variant).alleles
+    if not isinstance(pair, Haplotypes):
+        raise UserError(f"line {variant.line} of the variants: {pair} by now")
+    return pair
 
 
 def collate(rows: Sequence[Batch]) -> Batch:

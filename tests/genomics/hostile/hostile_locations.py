@@ -23,15 +23,15 @@ def spans(draw: st.DrawFn, *, alone: bool = False) -> Location:
 
     Args:
         draw: Of hypothesis.
-        alone: Whether `one-of` may occur, which Biopython does not take apart inside of `join`.
+        alone: Whether `one-of` may occur, which Biopython takes apart beside exact ends and not in a `join`.
     """
     start = draw(st.integers(3, LENGTH - 6))
     end = draw(st.integers(start + 1, LENGTH - 3))
     firsts = [(f"{start}", start), (f"<{start}", start), (f"({start - 2}.{start})", start - 2)]
     lasts = [(f"{end}", end), (f">{end}", end), (f"({end}.{end + 2})", end + 2)]
     if alone:
-        firsts.append((f"one-of({start - 1},{start})", start - 1))
-        lasts.append((f"one-of({end},{end + 1})", end + 1))
+        firsts[1:] = [(f"one-of({start - 1},{start})", start - 1)]
+        lasts[1:] = [(f"one-of({end},{end + 1})", end + 1)]
     elif draw(st.booleans()):
         return Location(draw(st.sampled_from([f"{start}", f"{start}..{start}"])), (start - 1,), "+")
     (left, first), (right, last) = draw(st.sampled_from(firsts)), draw(st.sampled_from(lasts))

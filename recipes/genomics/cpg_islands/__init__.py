@@ -1,0 +1,1 @@
+"""CpG islands of the human X chromosome as a binned track."""

@@ -1,0 +1,1 @@
+"""Which substitutions in genes of E. coli make a stop codon, from pairs of alleles."""
