@@ -158,7 +158,7 @@ def test_the_verb_prints_a_table_and_writes_a_file(tmp_path: Path, capsys, monke
         (["--batch", "0"], "--batch: expected a whole number >= 1, got 0"),
         (["--position", "0"], "--position: expected a whole number >= 1, got 0"),
         (["--seconds", "0"], "--seconds must be positive, got 0.0"),
-        (["--device", "abacus"], "--device takes cpu or cuda, got 'abacus'"),
+        (["--device", "abacus"], "--device: expected auto, cpu, cuda or cuda:N, got 'abacus'"),
         (["--mixer", "perceptron"], "mixer: expected a name or a pattern of names"),
     ],
 )

@@ -321,7 +321,7 @@ def test_table_verb(document: dict[str, Any], tmp_path: Path, capsys: pytest.Cap
         ("scan --shapes 1x9x4 --peers fast", "--peers takes "),
         ("scan --shapes 1x9x4 --state 0", "--state must be at least 1"),
         ("scan --seconds 0", "--seconds must be positive"),
-        ("scan --device tpu", "--device takes cpu or cuda"),
+        ("scan --device tpu", "--device: expected auto, cpu, cuda or cuda:N, got 'tpu'"),
         ("ssd --shapes 1x9x10 --head-dim 4", "whole heads of 4, got 10"),
     ],
 )

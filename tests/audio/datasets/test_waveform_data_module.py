@@ -51,6 +51,14 @@ def _same(first: list[WaveformBatch], second: list[WaveformBatch]) -> bool:
     return all(all(map(torch.equal, one, other)) for one, other in pairs)
 
 
+def _alike(first: list[WaveformBatch], second: list[WaveformBatch]) -> bool:
+    return all(
+        torch.allclose(one.waveform, other.waveform, rtol=0, atol=1e-5)
+        and all(map(torch.equal, one[1:], other[1:]))
+        for one, other in zip(first, second, strict=True)
+    )
+
+
 def test_batches_hold_the_recordings_with_their_true_lengths(folder: Path) -> None:
     module = _module(folder)
     assert (module.task, module.classes, module.rate, module.channels) == ("classification", CLASSES, RATE, 1)
@@ -98,8 +106,9 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(folder: Path, cache: str) -> N
     assert _same(epochs[0], epochs[2])
     assert not _same(epochs[0], epochs[1])
     workers = _module(folder, **options, num_workers=2).train_dataloader()
-    assert _same(_epoch(workers, 1), epochs[1])
-    assert _same(_epoch(workers, 0), epochs[0])  # the same workers, told of another epoch
+    # a worker computes with one thread, whose sums are rounded in another order
+    assert _alike(_epoch(workers, 1), epochs[1])
+    assert _alike(_epoch(workers, 0), epochs[0])  # the same workers, told of another epoch
 
 
 def test_memory_and_disk_give_the_same(folder: Path) -> None:
