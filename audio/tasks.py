@@ -21,7 +21,6 @@ from seqmamba.errors import UserError
 from seqmamba.metrics import evaluate
 from seqmamba.nn.options import is_number, require, require_choice, require_whole
 from seqmamba.training.callbacks import run_seed
-from seqmamba.training.graphed import GraphedTraining
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
@@ -123,7 +122,7 @@ class WaveformTask(Task):
         known: Any = {"task": data.task, "classes": tuple(data.classes), "rate": data.rate}
         known |= {"channels": data.channels, "max_length": size or data.max_length, "crop_length": size}
         self.model = WaveformClassifier(replace(config, **known))
-        self._logits = GraphedTraining(self.model, self.forward) if self.cuda_graphs else self.forward
+        self._logits = self.graphed(self.model, self.forward) if self.cuda_graphs else self.forward
         if data.task == "tagging":
             if self.mixing.kind != "none" or self.augmentation != BatchAugmentationConfig():
                 raise UserError(
@@ -196,10 +195,7 @@ class WaveformTask(Task):
         Raises:
             UserError: On several devices, where each would see, and report on, a part of the test set only.
         """
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
-            )
+        self.require_one_device()
         self._collected.clear()
         self._epoch_start = time.monotonic()
 

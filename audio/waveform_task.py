@@ -20,7 +20,6 @@ from seqmamba.errors import UserError
 from seqmamba.metrics import draw_resamples, percentile_interval
 from seqmamba.nn.options import is_number, is_whole, require, require_bool, require_whole
 from seqmamba.nn.packing import length_mask
-from seqmamba.training.graphed import GraphedTraining
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
@@ -185,10 +184,7 @@ class AutoregressiveTask(Task):
 
     def on_test_epoch_start(self) -> None:
         """Forget the scores of an earlier pass."""
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
-            )
+        self.require_one_device()
         self._scored.clear()
 
     def on_validation_epoch_end(self) -> None:
@@ -258,7 +254,7 @@ class AutoregressiveTask(Task):
             def surprise(codes: Tensor, before: Tensor, condition: Tensor) -> Tensor:
                 return cast(Tensor, self.model.surprise(codes, before=before, condition=condition))
 
-            self._fresh = GraphedTraining(self.model, surprise) if self.cuda_graphs else surprise
+            self._fresh = self.graphed(self.model, surprise) if self.cuda_graphs else surprise
         return self._fresh(codes, before, condition)
 
     def _condition(self, batch: WaveformBatch) -> Tensor | None:

@@ -20,7 +20,6 @@ from genomics.labelled_variants import AlleleTask, LabelledAlleles
 from genomics.metrics import Estimate, evaluate
 from genomics.target_results import TargetResults
 from seqmamba.atomic import atomic_path
-from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
 from seqmamba.nn.options import require_whole
 from seqmamba.training.callbacks import run_seed
@@ -147,10 +146,7 @@ class PairedAlleleTask(Task):
         Raises:
             UserError: On several devices, where each would see, and report on, a part of the variants only.
         """
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
-            )
+        self.require_one_device()
         self._found.clear()
         self._start = time.monotonic()
 

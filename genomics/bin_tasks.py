@@ -144,10 +144,7 @@ class BinnedTrackTask(Task):
         Raises:
             UserError: On several devices, where each would see, and report on, a part of the stretches only.
         """
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
-            )
+        self.require_one_device()
         self._start = time.monotonic()
         self._begin("test")
 

@@ -213,10 +213,7 @@ class SegmentationTask(Task):
         print(f"{write_gff3(path, found):,} coding segments: {path}")
 
     def _start_pass(self, part: str) -> None:
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
-            )
+        self.require_one_device()
         self._start = time.monotonic()
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self._regions = data.regions[part]

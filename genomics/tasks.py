@@ -20,7 +20,6 @@ from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
 from seqmamba.training.callbacks import run_seed
-from seqmamba.training.graphed import GraphedTraining
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.task import Task
@@ -133,10 +132,7 @@ class SequenceTask(Task):
         )
         self.model = build_model(SequenceModel, config, self.init_from, self.optimiser_config.lr)
         embedded = self.model.forward_embedded
-        if self.cuda_graphs and self.trainer.accumulate_grad_batches != 1:
-            # A replay writes its gradients where those of the batch before may still be.
-            raise UserError("cuda_graphs: expected trainer.accumulate_grad_batches 1 beside it")
-        self._logits = GraphedTraining(self.model, embedded) if self.cuda_graphs else embedded
+        self._logits = self.graphed(self.model, embedded) if self.cuda_graphs else embedded
         labels = torch.as_tensor(data.records.labels[data.assignment == "train"])
         if config.task == "regression":
             self.model.target_mean.copy_(labels.mean(dim=0))
@@ -200,10 +196,7 @@ class SequenceTask(Task):
         Raises:
             UserError: On several devices, where each would see, and report on, a part of the test set only.
         """
-        if self.trainer.world_size > 1:
-            raise UserError(
-                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
-            )
+        self.require_one_device()
         self._collected.clear()
         self._epoch_start = time.monotonic()
 

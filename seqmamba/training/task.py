@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from pathlib import PurePath
 from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from seqmamba.errors import UserError
+from seqmamba.training.graphed import GraphedTraining
 from seqmamba.training.optimisation import OptimiserConfig, build_optimiser
 
 
@@ -55,6 +57,32 @@ class Task(L.LightningModule):
             TypeError: When a value is none of these.
         """
         self.save_hyperparameters({name: _plain(value) for name, value in values.items()}, logger=False)
+
+    def require_one_device(self) -> None:
+        """Refuse several devices, each of which would see, and report on, a part of a set only.
+
+        Raises:
+            UserError: If there are several.
+        """
+        if self.trainer.world_size > 1:
+            raise UserError(
+                f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
+            )
+
+    def graphed(self, module: nn.Module, function: Callable[..., Tensor]) -> GraphedTraining:
+        """Return a function of a module whose training steps run as CUDA graphs.
+
+        Args:
+            module: See `GraphedTraining`.
+            function: See `GraphedTraining`.
+
+        Raises:
+            UserError: Where gradients are accumulated: a replay writes where those of the batch before may
+                still be.
+        """
+        if self.trainer.accumulate_grad_batches != 1:
+            raise UserError("cuda_graphs: expected trainer.accumulate_grad_batches 1 beside it")
+        return GraphedTraining(module, function)
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser and its schedule over the trainer's number of steps.
