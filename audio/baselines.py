@@ -15,11 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from audio.batches import LabelledWaveforms, WaveformBatch
-from audio.results import BaselineSummary
 from audio.spectrograms import LogMel, SpectrogramConfig
 from seqmamba.linear import fit_linear
 from seqmamba.metrics import evaluate
 from seqmamba.nn.packing import length_mask
+from seqmamba.results import BaselineSummary
 
 MELS = 64
 _HELD_OUT = 5  # one in so many, where there is no validation part to choose the penalty by

@@ -19,7 +19,7 @@ from audio.batches import LabelledWaveforms
 from audio.manifests import SourceConfig
 from audio.models import WaveformClassifier
 from audio.rate_transfer import evaluate_rate, evaluate_rates
-from audio.results import BaselineSummary, DataSummary, Results, SplitSummary
+from audio.results import DataSummary, Results, SplitSummary
 from audio.splits import SplitConfig
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
@@ -27,6 +27,7 @@ from seqmamba.metrics import Estimate, evaluate
 from seqmamba.nn.options import is_whole, require
 from seqmamba.plain_json import to_json
 from seqmamba.predictions import Predictions
+from seqmamba.results import BaselineSummary
 from seqmamba.stratify import PARTS
 from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.metrics_csv import read_rows

@@ -17,9 +17,9 @@ from genomics.areas import ranked_areas
 from genomics.equivariance import reverse_complement_some
 from genomics.finetuning import InitConfig, build_model
 from genomics.labelled_variants import AlleleTask, LabelledAlleles
-from genomics.metrics import Estimate, evaluate
 from genomics.target_results import TargetResults
 from seqmamba.atomic import atomic_path
+from seqmamba.metrics import Estimate, evaluate
 from seqmamba.nn.lora import merge_lora
 from seqmamba.nn.options import require_whole
 from seqmamba.training.callbacks import run_seed

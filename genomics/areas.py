@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from genomics.metrics import Estimate, evaluate
+from seqmamba.metrics import Estimate, evaluate
 
 
 def ranked_areas(

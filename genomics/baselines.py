@@ -19,9 +19,9 @@ from torch import Tensor
 
 from genomics.cnn import CodedSequences, fit_cnn, predict_cnn
 from genomics.kmers import base_codes, canonical_kmer_index, kmer_counts
-from genomics.metrics import Estimate, evaluate
 from seqmamba.errors import UserError
 from seqmamba.linear import LinearModel, fit_linear, output_loss
+from seqmamba.metrics import Estimate, evaluate
 from seqmamba.stratify import PARTS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Baseline:
         name: ``length_gc``, ``kmer`` or ``cnn``.
         probabilities: Class or label probabilities, or predicted targets, float32 (test sequences, k), in
             the order of the test sequences in the data set.
-        metrics: Metrics as from `genomics.metrics.evaluate`.
+        metrics: Metrics as from `seqmamba.metrics.evaluate`.
         seconds: How long training and testing took.
     """
 

@@ -20,12 +20,13 @@ from genomics.benchmarks.catalogue import find_benchmark
 from genomics.benchmarks.frozen import FrozenEncoder
 from genomics.benchmarks.summary import RunResult, summarise, table_as_dict, table_as_markdown
 from genomics.benchmarks.trainers import TRAINERS, Trainer, probe_trainer, recipe_trainer
-from genomics.predictions import Predictions
 from genomics.protocols import DivisionConfig, ProtocolName
-from genomics.results import Results, to_json
+from genomics.results import Results
 from seqmamba.atomic import atomic_path
 from seqmamba.cli.recipes import find_config
 from seqmamba.errors import UserError
+from seqmamba.plain_json import to_json
+from seqmamba.predictions import Predictions
 from seqmamba.training.run_folder import RunFolder
 
 RECORD = "bench.json"

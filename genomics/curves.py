@@ -1,6 +1,6 @@
 """The arrays behind the figures of a test set: ROC, precision and recall, calibration, confusion.
 
-Plain numpy on what `genomics.predictions` reads. The headline numbers of a run come from `genomics.metrics`;
+Plain numpy on what `seqmamba.predictions` reads. The headline numbers of a run come from `seqmamba.metrics`;
 areas computed here label single curves only.
 """
 

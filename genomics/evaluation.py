@@ -15,14 +15,11 @@ from jaxtyping import Float, Int, Shaped
 
 from genomics.alphabet import decode, gc_fraction
 from genomics.attribution import gradient_x_input
-from genomics.metrics import Estimate, evaluate
 from genomics.models import SequenceModel
 from genomics.mutagenesis import base_importance, in_silico_mutagenesis
-from genomics.predictions import Predictions
 from genomics.report import write_report
 from genomics.results import (
     Attribution,
-    BaselineSummary,
     DataSummary,
     ModelSummary,
     Results,
@@ -30,6 +27,9 @@ from genomics.results import (
 )
 from genomics.splits import split_method
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate, evaluate
+from seqmamba.predictions import Predictions
+from seqmamba.results import BaselineSummary
 from seqmamba.stratify import PARTS
 from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.metrics_csv import read_rows

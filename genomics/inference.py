@@ -16,11 +16,11 @@ from genomics.alphabet import PAD, TokenArray, encode
 from genomics.ensembles import EnsembleModel
 from genomics.fasta import FastaRecord, read_fasta
 from genomics.models import SequenceModel
-from genomics.predictions import Predictions
 from genomics.results import Results
 from seqmamba.atomic import atomic_path
 from seqmamba.backbones import from_pretrained
 from seqmamba.errors import UserError
+from seqmamba.predictions import Predictions
 from seqmamba.progress import Progress
 from seqmamba.training.hardware import find_device
 from seqmamba.training.run_folder import RunFolder, exported_model

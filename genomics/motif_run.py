@@ -19,13 +19,13 @@ from torch import Tensor
 
 from genomics.alphabet import A, T, decode
 from genomics.embedding_inputs import Item
-from genomics.metrics import Estimate
 from genomics.models import SequenceModel
 from genomics.motif_files import NamedMotif
 from genomics.motifs import ablate_stretch, effect_of, marginalize_motifs, shuffled
 from genomics.palette import SERIES
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate
 from seqmamba.nn.options import require_choice, require_whole
 from seqmamba.progress import Progress
 

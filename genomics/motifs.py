@@ -15,10 +15,10 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from genomics.attribution import NUCLEOTIDES
-from genomics.metrics import Estimate
 from genomics.models import SequenceModel
 from genomics.one_hot_module import OneHotModule
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate
 
 Motif = str | Float[Tensor, "4 width"]
 """Letters (N keeps what is there), or probabilities of A, C, G and T at each position."""

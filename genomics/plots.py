@@ -18,8 +18,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from genomics.curves import Band, Calibration, Curve
-from genomics.metrics import Estimate
 from genomics.palette import LIGHT, SERIES
+from seqmamba.metrics import Estimate
 
 WIDTH = 5.8  # inches; one column of the report
 TEXT = 12.0

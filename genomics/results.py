@@ -4,25 +4,27 @@
 pure function of files and can be drawn again at any time, on any machine, without the model or the data.
 
 Every part but the title, the task and the classes has a default that means "not known"; the report leaves
-such a part out. Numbers that do not exist (a correlation of one sequence) are NaN in memory and ``null`` in
-the file, because JSON has no NaN.
+such a part out.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from genomics.metrics import Estimate
-from seqmamba.atomic import atomic_path
-from seqmamba.errors import UserError
-from seqmamba.plain_json import to_json as to_json
+from seqmamba.metrics import Estimate
+from seqmamba.results import (
+    BaselineSummary,
+    known_fields,
+    load_results,
+    save_results,
+    stored_baselines,
+    stored_estimates,
+    stored_number,
+)
 
-FORMAT_VERSION = 1
 FILE_NAME = "results.json"
 TASKS = ("classification", "multilabel", "regression")
 
@@ -71,19 +73,6 @@ class SplitSummary:
     by: str = ""
     explanation: str = ""
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class BaselineSummary:
-    """A simple model trained on the same split.
-
-    Attributes:
-        metrics: Metric name to test estimate, the same names as the model's.
-        seconds: Training plus evaluation time.
-    """
-
-    metrics: dict[str, Estimate] = field(default_factory=dict)
-    seconds: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -162,83 +151,31 @@ class Results:
             raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {self.task!r}")
 
     def save(self, path: str | Path) -> Path:
-        """Write the results as JSON, whole or not at all.
-
-        Args:
-            path: The file to write, usually ``RUN/results.json``.
-
-        Returns:
-            The path written.
-        """
-        target = Path(path)
-        text = json.dumps({"format": FORMAT_VERSION, **to_json(asdict(self))}, indent=1, allow_nan=False)
-        with atomic_path(target) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
-        return target
+        """Write the results as JSON; see `save_results`."""
+        return save_results(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
-        """Read what `save` wrote.
-
-        Args:
-            path: A ``results.json``.
-
-        Returns:
-            The results; keys that this version does not know are ignored.
-
-        Raises:
-            UserError: The file is missing, is not JSON, or is not a results file.
-        """
-        source = Path(path)
-        try:
-            stored = json.loads(source.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(
-                f"{source}: no such file", hint="a run has results once `seqmamba test` has ended"
-            ) from None
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise UserError(f"{source}: expected JSON results, got {error}") from None
-        try:
-            return _from_json(stored)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{source}: expected the results of a run, got {error!r}") from None
+        """Read what `save` wrote; see `load_results`."""
+        return load_results(path, _from_json)
 
 
 def _from_json(stored: dict[str, Any]) -> Results:
-    values = _known(Results, stored)
+    values = known_fields(Results, stored)
     values["classes"] = tuple(stored["classes"])
-    values["seconds"] = _number(stored.get("seconds"))
-    values["metrics"] = _estimates(stored.get("metrics", {}))
-    values["model"] = ModelSummary(**_known(ModelSummary, stored.get("model", {})))
-    data = _known(DataSummary, stored.get("data", {}))
-    values["data"] = DataSummary(**data | {"gc": _number(data.get("gc"))})
-    values["split"] = SplitSummary(**_known(SplitSummary, stored.get("split", {})))
-    values["baselines"] = {
-        name: BaselineSummary(_estimates(entry.get("metrics", {})), _number(entry.get("seconds")))
-        for name, entry in stored.get("baselines", {}).items()
-    }
+    values["seconds"] = stored_number(stored.get("seconds"))
+    values["metrics"] = stored_estimates(stored.get("metrics", {}))
+    values["model"] = ModelSummary(**known_fields(ModelSummary, stored.get("model", {})))
+    data = known_fields(DataSummary, stored.get("data", {}))
+    values["data"] = DataSummary(**data | {"gc": stored_number(data.get("gc"))})
+    values["split"] = SplitSummary(**known_fields(SplitSummary, stored.get("split", {})))
+    values["baselines"] = stored_baselines(stored.get("baselines", {}))
     values["attributions"] = [_attribution(entry) for entry in stored.get("attributions", [])]
     return Results(**values)
 
 
 def _attribution(entry: dict[str, Any]) -> Attribution:
-    values = _known(Attribution, entry)
-    values["probability"] = _number(values.get("probability"))
-    values["scores"] = [_number(score) for score in values["scores"]]
+    values = known_fields(Attribution, entry)
+    values["probability"] = stored_number(values.get("probability"))
+    values["scores"] = [stored_number(score) for score in values["scores"]]
     return Attribution(**values)
-
-
-def _estimates(stored: dict[str, dict[str, float | None]]) -> dict[str, Estimate]:
-    return {
-        name: Estimate(_number(entry["value"]), _number(entry.get("low")), _number(entry.get("high")))
-        for name, entry in stored.items()
-    }
-
-
-def _known(owner: type, stored: Mapping[str, Any]) -> dict[str, Any]:
-    names = {entry.name for entry in fields(owner)}
-    return {name: value for name, value in stored.items() if name in names}
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

@@ -14,8 +14,8 @@ from jaxtyping import Float
 
 from genomics.gene_decoding import Segment, overlaps, segments
 from genomics.gene_labels import CODING_CLASSES, UNKNOWN, LabelArray, LabelScheme
-from genomics.metrics import Estimate, confusion_metrics, draw_resamples, f1_scores, percentile_interval
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate, confusion_metrics, draw_resamples, f1_scores, percentile_interval
 
 BLOCK = 10_000
 """Bases of a block: several genes."""

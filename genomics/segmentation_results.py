@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from genomics.gene_decoding import Segment
-from genomics.metrics import Estimate
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate
 
 _GFF3_SAFE = ".:^*$@!+_?-|"  # beside letters and digits, what a name in column 1 may hold
 

@@ -19,11 +19,11 @@ from genomics.equivariance import reverse_complement_some
 from genomics.finetuning import InitConfig, build_model
 from genomics.gene_decoding import EDGE, Segment, decode_genes, segments
 from genomics.gene_labels import UNKNOWN, LabelArray, reverse_complement_labels
-from genomics.metrics import confusion_metrics
 from genomics.segmentation import SegmentationModel, SegmentationModelConfig
 from genomics.segmentation_metrics import Decided, evaluate_segmentation, right_by_block
 from genomics.segmentation_results import Evaluation, Group, SegmentationResults, write_gff3
 from seqmamba.errors import UserError
+from seqmamba.metrics import confusion_metrics
 from seqmamba.nn.lora import merge_lora
 from seqmamba.training.callbacks import run_seed
 from seqmamba.training.hardware import describe_device, software_versions

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from genomics.interval_sets import LabelledIntervals
 from genomics.kmers import base_codes, kmer_counts
 from genomics.leaks import places_of
-from genomics.metrics import Estimate, confusion_metrics, percentile_interval
+from seqmamba.metrics import Estimate, confusion_metrics, percentile_interval
 
 if TYPE_CHECKING:
     from genomics.datasets.records import LabelledSequences

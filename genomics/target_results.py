@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from genomics.metrics import Estimate
-from genomics.results import to_json
 from seqmamba.atomic import atomic_path
+from seqmamba.metrics import Estimate
+from seqmamba.plain_json import to_json
 from seqmamba.training.run_folder import RunFolder
 
 TABLE = "evaluation.tsv"

@@ -15,9 +15,9 @@ from genomics.augmentation import AugmentationConfig, augment, mix
 from genomics.equivariance import reverse_complement_some
 from genomics.evaluation import SECONDS_COLUMN, Answers, EvaluationConfig, evaluate_run, write_predictions
 from genomics.finetuning import InitConfig, build_model
-from genomics.metrics import evaluate
 from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.errors import UserError
+from seqmamba.metrics import evaluate
 from seqmamba.nn.lora import merge_lora
 from seqmamba.training.callbacks import run_seed
 from seqmamba.training.optimisation import OptimiserConfig

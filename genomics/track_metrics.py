@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from genomics.metrics import Estimate, draw_resamples, percentile_interval
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate, draw_resamples, percentile_interval
 
 METRICS = ("pearson", "r2", "mse")
 _CHUNK = 20_000_000  # numbers held at a time while resampling

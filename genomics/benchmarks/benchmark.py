@@ -46,7 +46,7 @@ class Benchmark:
     Attributes:
         name: ``<family>/<task>``.
         reader: Called with (source, task), and with the genome where `on_genome`.
-        metric: Metric of the papers, a name of `genomics.metrics.METRICS`.
+        metric: Metric of the papers, a name of `seqmamba.metrics.METRICS`.
         paper: The paper's settings.
         on_genome: Whether the reader takes a genome.
         windowed: Whether the reader takes a ``length``, and the name may end in ``@BASES`` to say it.

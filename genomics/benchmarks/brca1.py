@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float
 
 from genomics.areas import ranked_areas
 from genomics.benchmarks.tables import read_rows
-from genomics.metrics import Estimate
 from genomics.variants import Variant, parse_variant
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate
 
 CLASSES = ("FUNC", "INT", "LOF")
 """Functional, intermediate, loss of function."""

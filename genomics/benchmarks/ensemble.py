@@ -17,11 +17,11 @@ import numpy as np
 from genomics.benchmarks.trainers import Genome, Trainer, recipe_trainer
 from genomics.ensembles import EnsembleModel
 from genomics.inference import load_model
-from genomics.metrics import evaluate
-from genomics.predictions import Predictions
 from genomics.protocols import DivisionConfig
 from genomics.results import ModelSummary, Results
 from seqmamba.atomic import atomic_folder
+from seqmamba.metrics import evaluate
+from seqmamba.predictions import Predictions
 from seqmamba.training.callbacks import epoch_seed
 from seqmamba.training.run_folder import RunFolder
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from genomics.benchmarks.benchmark import Benchmark
 from genomics.benchmarks.published import PublishedNumber, published_numbers
-from genomics.metrics import draw_resamples, evaluate_resamples, percentile_interval
-from genomics.predictions import Predictions
 from genomics.protocols import QUIRKS
+from seqmamba.metrics import draw_resamples, evaluate_resamples, percentile_interval
+from seqmamba.predictions import Predictions
 
 RESAMPLES = 1000
 """Draws behind an interval."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from genomics.metrics import Estimate
-from genomics.results import to_json
 from seqmamba.atomic import atomic_path
+from seqmamba.metrics import Estimate
+from seqmamba.plain_json import to_json
 
 
 @dataclass(frozen=True)

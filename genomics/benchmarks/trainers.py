@@ -17,8 +17,8 @@ from genomics.benchmarks.benchmark import Benchmark
 from genomics.benchmarks.catalogue import find_benchmark
 from genomics.benchmarks.frozen import FrozenEncoder, linear_probe
 from genomics.datasets.records import LabelledSequences
-from genomics.metrics import METRICS
 from genomics.protocols import DivisionConfig
+from seqmamba.metrics import METRICS
 from seqmamba.training.run_folder import RunFolder
 
 Genome = dict[str, str] | str | None

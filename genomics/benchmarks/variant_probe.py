@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int
 from genomics.benchmarks.long_range import LabelledVariant
 from genomics.benchmarks.task_rows import TaskRow
 from genomics.benchmarks.variant_features import VariantFeatures
-from genomics.metrics import Estimate, draw_resamples, evaluate_resamples, percentile_interval
 from seqmamba.errors import UserError
 from seqmamba.linear import fit_linear
+from seqmamba.metrics import Estimate, draw_resamples, evaluate_resamples, percentile_interval
 
 QUIRKS = {
     "hard_labels": "the AUROC is that of predicted classes, not of scores: it is the balanced accuracy",

@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int | None:
     import json
 
     from genomics.audit import audit
-    from genomics.results import to_json
     from seqmamba.atomic import atomic_path
+    from seqmamba.plain_json import to_json
 
     if args.clean and args.clean.exists():
         raise UserError(f"--clean {args.clean}: exists already", hint="name a new folder")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from genomics import logos
-from genomics.predictions import SEPARATOR
 from genomics.report.markup import Html, join, table, tag
 from genomics.report.svg import figure_html
 from genomics.report.words import count, number
 from genomics.results import Attribution, Results
+from seqmamba.predictions import SEPARATOR
 from seqmamba.stratify import PARTS
 
 LEAK_KINDS = {

@@ -6,14 +6,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from genomics.palette import DARK, LIGHT
-from genomics.predictions import FILE_NAME as PREDICTIONS
-from genomics.predictions import Predictions
 from genomics.report import evidence, performance, summary
 from genomics.report.history import read_history
 from genomics.report.markup import Html, join, tag
 from genomics.results import FILE_NAME as RESULTS
 from genomics.results import Results
 from seqmamba.atomic import atomic_path
+from seqmamba.predictions import FILE_NAME as PREDICTIONS
+from seqmamba.predictions import Predictions
 
 MAX_CONFIG = 60_000  # characters; a longer configuration stays in its file
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from genomics import curves, plots
 from genomics.plots import Line
-from genomics.predictions import THRESHOLD, Predictions
 from genomics.report.history import History
 from genomics.report.markup import Html, table, tag
 from genomics.report.svg import figure_html
 from genomics.report.words import count, number
+from seqmamba.predictions import THRESHOLD, Predictions
 
 MAX_LINES = 8
 MAX_MISTAKES = 10

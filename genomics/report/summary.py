@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 
-from genomics.metrics import METRICS, Estimate
 from genomics.plots import comparison
-from genomics.predictions import Predictions
 from genomics.report.markup import Html, join, table, tag
 from genomics.report.svg import figure_html
 from genomics.report.verdict import Finding, chance_level, judge, primary_metric
@@ -21,6 +19,8 @@ from genomics.report.words import (
     number,
 )
 from genomics.results import Results
+from seqmamba.metrics import METRICS, Estimate
+from seqmamba.predictions import Predictions
 
 ICONS = {"good": "✓", "info": "i", "warn": "!", "bad": "✕"}
 TASK_NAMES = {

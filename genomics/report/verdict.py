@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from genomics.curves import wilson
-from genomics.metrics import LOWER_IS_BETTER, Estimate
-from genomics.predictions import Predictions
 from genomics.report.words import BASELINE_NAMES, listed, metric_name, number, with_interval
 from genomics.results import Results
+from seqmamba.metrics import LOWER_IS_BETTER, Estimate
+from seqmamba.predictions import Predictions
 
 IMBALANCE = 0.65  # above this share of one class, accuracy flatters
 SHORTCUT = 0.15  # length and GC alone this far above guessing is worth a warning

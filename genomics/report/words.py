@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from genomics.metrics import Estimate
+from seqmamba.metrics import Estimate
 
 BASELINE_NAMES = {
     "cnn": "Small CNN",

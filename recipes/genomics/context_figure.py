@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from genomics.metrics import Estimate
 from genomics.plots import against_context
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate
 
 Lines = Mapping[str, Mapping[int, Estimate]]
 """Name of a line -> bases of context -> what was found."""

@@ -11,8 +11,8 @@ import torch
 from torchmetrics.functional import classification as tc
 from torchmetrics.functional import regression as tr
 
-from genomics.metrics import METRICS, draw_resamples, evaluate, evaluate_resamples
 from seqmamba.errors import UserError
+from seqmamba.metrics import METRICS, draw_resamples, evaluate, evaluate_resamples
 
 
 def probabilities(n: int, k: int, seed: int = 0, digits: int = 6) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from genomics import plots
 from genomics.curves import calibration, precision_recall, roc
-from genomics.metrics import Estimate
+from seqmamba.metrics import Estimate
 
 
 def _texts(figure: Figure) -> list[str]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genomics.predictions import Predictions
 from seqmamba.errors import UserError
+from seqmamba.predictions import Predictions
 
 
 def _classification() -> Predictions:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genomics.metrics import Estimate
-from genomics.results import Attribution, BaselineSummary, DataSummary, ModelSummary, Results, SplitSummary
+from genomics.results import Attribution, DataSummary, ModelSummary, Results, SplitSummary
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate
+from seqmamba.results import BaselineSummary
 
 
 def _results() -> Results:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from recipe_builders import random_letters
 
-from genomics.metrics import Estimate
 from genomics.results import DataSummary, ModelSummary, Results
 from recipes.genomics.species_context import baseline, figure
+from seqmamba.metrics import Estimate
 
 
 def run(folder: Path, context: int, value: float, parameters: int = 10) -> Path:

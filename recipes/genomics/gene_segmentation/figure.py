@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from genomics.metrics import Estimate
 from genomics.segmentation_metrics import accuracy_gain
 from genomics.segmentation_results import Group, SegmentationResults
 from recipes.genomics.context_figure import Lines, run_figure
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate
 from seqmamba.training.run_folder import RunFolder
 
 

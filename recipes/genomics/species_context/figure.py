@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from genomics.metrics import Estimate
 from genomics.results import Results
 from recipes.genomics.context_figure import run_figure
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate
 from seqmamba.training.run_folder import RunFolder
 
 

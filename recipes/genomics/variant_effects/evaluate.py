@@ -20,12 +20,12 @@ from genomics.alphabet import encode
 from genomics.benchmarks.brca1 import harm_areas
 from genomics.fasta import Fasta
 from genomics.files import decode_text
-from genomics.metrics import Estimate
 from genomics.vcf import INFO, Vcf
 from recipes.genomics.blocks import read_part
 from recipes.genomics.variant_effects.flanks import FlankTable
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.metrics import Estimate
 
 GENOME = "escherichia_coli"
 

@@ -24,8 +24,8 @@ from genomics.benchmarks import BENCHMARKS, find_benchmark, names
 from genomics.benchmarks.genomic_benchmarks import SETS
 from genomics.benchmarks.published import published_numbers
 from genomics.datasets.records import LabelledSequences
-from genomics.metrics import METRICS
 from seqmamba.errors import UserError
+from seqmamba.metrics import METRICS
 
 
 def parts(records: LabelledSequences) -> dict[str, int]:

@@ -14,9 +14,9 @@ from genomics.benchmarks.summary import (
     table_as_dict,
     table_as_markdown,
 )
-from genomics.metrics import evaluate
-from genomics.predictions import Predictions
-from genomics.results import to_json
+from seqmamba.metrics import evaluate
+from seqmamba.plain_json import to_json
+from seqmamba.predictions import Predictions
 
 BENCHMARK = find_benchmark("gue/mouse4")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from test_bench import TWO_STEPS, bench, folder, table
 
-from genomics.predictions import Predictions
 from genomics.results import Results
 from seqmamba.cli.main import main
+from seqmamba.predictions import Predictions
 from seqmamba.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")

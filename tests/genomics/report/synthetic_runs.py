@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from genomics.metrics import Estimate, evaluate
-from genomics.predictions import Predictions
 from genomics.results import (
     Attribution,
-    BaselineSummary,
     DataSummary,
     ModelSummary,
     Results,
     SplitSummary,
 )
+from seqmamba.metrics import Estimate, evaluate
+from seqmamba.predictions import Predictions
+from seqmamba.results import BaselineSummary
 
 MOTIF = "TATGCAAAT"
 CONFIG = """\

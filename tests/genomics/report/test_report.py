@@ -12,10 +12,10 @@ import pytest
 import synthetic_runs as runs
 
 from genomics.palette import LIGHT
-from genomics.predictions import Predictions
 from genomics.report import write_report
 from genomics.results import Results
 from seqmamba.errors import UserError
+from seqmamba.predictions import Predictions
 
 VOID = {"meta", "br", "hr", "img", "use", "path", "rect"}
 

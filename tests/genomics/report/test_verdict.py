@@ -5,9 +5,10 @@ import math
 
 import pytest
 
-from genomics.metrics import Estimate
 from genomics.report.verdict import chance_level, compare, judge, primary_metric
-from genomics.results import BaselineSummary, Results, SplitSummary
+from genomics.results import Results, SplitSummary
+from seqmamba.metrics import Estimate
+from seqmamba.results import BaselineSummary
 
 BALANCED = SplitSummary("random", "", {"test": {"a": 500, "b": 500}})
 
