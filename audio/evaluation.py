@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
 
 from audio.batches import LabelledWaveforms
 from audio.manifests import SourceConfig
@@ -26,14 +23,10 @@ from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
 from seqmamba.nn.options import is_whole, require
 from seqmamba.plain_json import to_json
-from seqmamba.predictions import Predictions
 from seqmamba.results import BaselineSummary
 from seqmamba.stratify import PARTS
-from seqmamba.training.hardware import describe_device, software_versions
-from seqmamba.training.metrics_csv import read_rows
+from seqmamba.training.answers import Answers, count_classes, print_metrics, run_facts, write_answers
 from seqmamba.training.run_folder import RunFolder
-
-SECONDS_COLUMN = "train/seconds"
 
 
 @dataclass(frozen=True)
@@ -57,23 +50,6 @@ class EvaluationConfig:
         object.__setattr__(self, "rates", tuple(self.rates))  # YAML and JSON have lists
         require(is_whole(self.bootstrap, 0), "evaluation.bootstrap", "a whole number >= 0", self.bootstrap)
         require(all(map(is_whole, self.rates)), "evaluation.rates", "whole numbers of Hz", self.rates)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the model said of some recordings.
-
-    Attributes:
-        index: Positions in the data module's list (n,).
-        outputs: Probabilities, or values for regression (n, k).
-        labels: Class numbers (n,), or labels or targets (n, k).
-        seconds: How long the pass took.
-    """
-
-    index: Int[np.ndarray, " n"]
-    outputs: Float[np.ndarray, "n k"]
-    labels: Shaped[np.ndarray, n * k]
-    seconds: float
 
 
 def evaluate_run(
@@ -110,12 +86,7 @@ def evaluate_run(
     Results(
         task=data.task,
         classes=tuple(data.classes),
-        created=datetime.now().astimezone().isoformat(timespec="seconds"),
-        command=shlex.join(["seqmamba", *sys.argv[1:]]),
-        seed=seed,
-        hardware=describe_device(next(model.parameters()).device),
-        seconds=_training_seconds(folder) + test.seconds,
-        versions=software_versions(),
+        **run_facts(folder, model, test, seed),
         parameters=sum(p.numel() for p in model.parameters()),
         model=asdict(model.config),
         data=summarise_data(data),
@@ -125,7 +96,8 @@ def evaluate_run(
         rates=rates,
         notes=list(data.notes),
     ).save(folder.results)
-    print_metrics(metrics, baselines, rates)
+    print_metrics(metrics, baselines)
+    _print_rates(next(iter(metrics)), rates)
     return metrics
 
 
@@ -189,45 +161,15 @@ def evaluate_source(
 
 
 def write_predictions(folder: RunFolder, data: LabelledWaveforms, answers: Answers) -> None:
-    """Write ``predictions.tsv``.
-
-    Args:
-        folder: The run folder.
-        data: The data module, set up.
-        answers: The model's answers for the test part, or for all recordings.
-    """
-    Predictions(
-        task=data.task,
-        classes=tuple(data.classes),
-        names=[data.names[i] for i in answers.index],
-        splits=[str(data.assignment[i]) for i in answers.index],
-        labels=answers.labels,
-        outputs=answers.outputs,
-    ).save(folder.predictions)
+    """Write ``predictions.tsv``; see `write_answers`."""
+    write_answers(folder, answers, data.task, data.classes, data.names, data.assignment)
 
 
-def print_metrics(
-    metrics: dict[str, Estimate],
-    baselines: dict[str, BaselineSummary],
-    rates: dict[str, dict[str, Estimate]],
-) -> None:
-    """Print the test metrics with their intervals, beside those of the baselines.
-
-    Args:
-        metrics: Test metrics of the model.
-        baselines: What simple models reach on the same split.
-        rates: What the model reaches at other sampling rates.
-    """
-    print(f"{'test':18}{'model':>8}  {'95 % interval':17}" + "".join(f"{name:>11}" for name in baselines))
-    for name, estimate in metrics.items():
-        others = "".join(f"{baseline.metrics[name].value:11.4f}" for baseline in baselines.values())
-        interval = f"{estimate.low:.4f} - {estimate.high:.4f}"
-        print(f"{name:18}{estimate.value:8.4f}  {interval:17}{others}")
-    first = next(iter(metrics))
+def _print_rates(metric: str, rates: dict[str, dict[str, Estimate]]) -> None:
+    """Print a metric of the model at other sampling rates."""
     for name, estimates in rates.items():
-        estimate = estimates[first]
-        print(f"{name}: {first} {estimate.value:.4f} ({estimate.low:.4f} - {estimate.high:.4f})")
-    sys.stdout.flush()
+        estimate = estimates[metric]
+        print(f"{name}: {metric} {estimate.value:.4f} ({estimate.low:.4f} - {estimate.high:.4f})", flush=True)
 
 
 def summarise_data(data: LabelledWaveforms) -> DataSummary:
@@ -235,7 +177,7 @@ def summarise_data(data: LabelledWaveforms) -> DataSummary:
     seconds = np.asarray(data.seconds)
     return DataSummary(
         n=len(data.names),
-        per_class={} if data.task == "regression" else count_classes(data, np.arange(len(data.names))),
+        per_class={} if data.task == "regression" else count_classes(data.task, data.classes, data.labels),
         seconds={
             "min": float(seconds.min()),
             "median": float(np.median(seconds)),
@@ -249,25 +191,10 @@ def summarise_data(data: LabelledWaveforms) -> DataSummary:
 
 def summarise_split(data: LabelledWaveforms) -> SplitSummary:
     """Say how a data module's recordings were divided."""
-    counts = {part: count_classes(data, np.flatnonzero(data.assignment == part)) for part in PARTS}
+    counts = {
+        part: count_classes(data.task, data.classes, data.labels[data.assignment == part]) for part in PARTS
+    }
     return SplitSummary(data.explanation, counts)
-
-
-def count_classes(data: LabelledWaveforms, chosen: Int[np.ndarray, " m"]) -> dict[str, int]:
-    """Count the chosen recordings of every class (``all`` for regression).
-
-    Args:
-        data: The data module, set up.
-        chosen: Positions in its list.
-    """
-    if data.task == "regression":
-        return {"all": len(chosen)}
-    labels = data.labels[chosen]
-    if data.task == "classification":
-        numbers = np.bincount(labels, minlength=len(data.classes))
-    else:
-        numbers = (labels > 0.5).sum(axis=0)
-    return {name: int(number) for name, number in zip(data.classes, numbers, strict=True)}
 
 
 def _baselines(data: LabelledWaveforms, options: dict[str, Any]) -> dict[str, BaselineSummary]:
@@ -275,8 +202,3 @@ def _baselines(data: LabelledWaveforms, options: dict[str, Any]) -> dict[str, Ba
 
     print("training the baseline (log-mel statistics) on the same split", file=sys.stderr)
     return {"log_mel": log_mel_baseline(data, **options)}
-
-
-def _training_seconds(folder: RunFolder) -> float:
-    """Add up the epochs, over however many sittings the run took."""
-    return sum(float(row[SECONDS_COLUMN]) for row in read_rows(folder.metrics) if SECONDS_COLUMN in row)

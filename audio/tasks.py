@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from audio.batch_augmentation import BatchAugmentationConfig, augment_batch
 from audio.batches import LabelledWaveforms, WaveformBatch
-from audio.evaluation import SECONDS_COLUMN, Answers, EvaluationConfig, evaluate_run, write_predictions
+from audio.evaluation import EvaluationConfig, evaluate_run, write_predictions
 from audio.inference import predict_batch
 from audio.mixing import MixingConfig, divergence, mix_batch, one_hot_targets
 from audio.models import WaveformClassifier, WaveformClassifierConfig
 from seqmamba.errors import UserError
-from seqmamba.metrics import evaluate
 from seqmamba.nn.options import is_number, require, require_choice, require_whole
+from seqmamba.training.answers import AnsweringTask
 from seqmamba.training.callbacks import run_seed
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
-from seqmamba.training.task import Task
-
-VALIDATION_METRICS = {
-    "classification": ("accuracy", "f1"),
-    "multilabel": ("accuracy", "auprc"),
-    "regression": ("pearson", "mae"),
-}
-"""The metrics to follow during training; a test pass computes all of them."""
 
 
-class WaveformTask(Task):
+class WaveformTask(AnsweringTask):
     """Classification (one class or several labels) or regression of recordings, or tagging of their frames.
 
     The task, the class names, the sampling rate and the scale of regression targets come from the data
@@ -59,6 +49,11 @@ class WaveformTask(Task):
         UserError: If a value is out of range.
     """
 
+    validation_metrics: ClassVar[dict[str, tuple[str, ...]]] = {
+        "classification": ("accuracy", "f1"),
+        "multilabel": ("accuracy", "auprc"),
+        "regression": ("pearson", "mae"),
+    }
     positive_weights: Tensor | None
 
     def __init__(
@@ -98,8 +93,6 @@ class WaveformTask(Task):
         if choose_by == "accuracy":
             self.monitor, self.monitor_mode = "val/accuracy", "max"  # type: ignore[misc]
         self.register_buffer("positive_weights", None, persistent=False)
-        self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._epoch_start = 0.0
 
     @property
     def exported(self) -> WaveformClassifier:
@@ -164,53 +157,19 @@ class WaveformTask(Task):
         else:
             outputs = predict_batch(self.model, batch.waveform, batch.lengths, self.crops)
             loss = self._loss_of_predictions(outputs, batch.target)
-            self._collect(outputs, batch)
+            self.collect(batch.index, outputs, batch.target)
         self.log("val/loss", loss, batch_size=len(batch.index), prog_bar=True, sync_dist=True)
 
     def test_step(self, batch: WaveformBatch, batch_idx: int) -> None:
         """Keep a batch's predictions."""
-        self._collect(predict_batch(self.model, batch.waveform, batch.lengths, self.crops), batch)
+        outputs = predict_batch(self.model, batch.waveform, batch.lengths, self.crops)
+        self.collect(batch.index, outputs, batch.target)
 
     def predict_step(self, batch: WaveformBatch, batch_idx: int) -> Tensor:
         """Return probabilities, or values in the units of the training targets, and keep them."""
         outputs = predict_batch(self.model, batch.waveform, batch.lengths, self.crops)
-        self._collect(outputs, batch)
+        self.collect(batch.index, outputs, batch.target)
         return outputs
-
-    def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock."""
-        self._epoch_start = time.monotonic()
-
-    def on_train_epoch_end(self) -> None:
-        """Log how long the epoch took, validation included."""
-        self.log(SECONDS_COLUMN, time.monotonic() - self._epoch_start)
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget the predictions of an earlier pass, also of one that was interrupted."""
-        self._collected.clear()
-
-    def on_test_epoch_start(self) -> None:
-        """Forget the predictions of an earlier pass and start the clock.
-
-        Raises:
-            UserError: On several devices, where each would see, and report on, a part of the test set only.
-        """
-        self.require_one_device()
-        self._collected.clear()
-        self._epoch_start = time.monotonic()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the validation part."""
-        config = self.model.config
-        if self.trainer.sanity_checking or config.task == "tagging":
-            return
-        answers = self._answers()
-        if not np.isfinite(answers.outputs).all():  # the loss says so already, and stops the run
-            return
-        scores = evaluate(answers.outputs, answers.labels, config.task, config.classes, n_bootstrap=0)
-        for name in VALIDATION_METRICS[config.task]:
-            if np.isfinite(scores[name].value):
-                self.log(f"val/{name}", scores[name].value, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         """Write predictions and results of the test part to the run folder."""
@@ -218,20 +177,16 @@ class WaveformTask(Task):
             RunFolder.of(self.trainer),
             self.model,
             self.trainer.datamodule,  # type: ignore[attr-defined]
-            self._answers(),
+            self.answers(),
             self.evaluation_config,
             crops=self.crops,
             seed=run_seed(self.trainer),
         )
 
-    def on_predict_epoch_start(self) -> None:
-        """Start as a test pass does."""
-        self.on_test_epoch_start()
-
     def on_predict_epoch_end(self) -> None:
         """Write the predictions for all recordings to the run folder."""
         folder = RunFolder.of(self.trainer)
-        write_predictions(folder, self.trainer.datamodule, self._answers())  # type: ignore[attr-defined]
+        write_predictions(folder, self.trainer.datamodule, self.answers())  # type: ignore[attr-defined]
         print(f"predictions: {folder.predictions}")
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -255,13 +210,3 @@ class WaveformTask(Task):
             return F.mse_loss(outputs / self.model.target_scale, target / self.model.target_scale)
         with torch.autocast(outputs.device.type, enabled=False):
             return F.binary_cross_entropy(outputs.float().clamp(0, 1), target)
-
-    def _collect(self, outputs: Tensor, batch: WaveformBatch) -> None:
-        self._collected.append((batch.index, outputs.detach().float(), batch.target))
-
-    def _answers(self) -> Answers:
-        """Return index, outputs and labels of all batches, in the order of the recordings."""
-        index, outputs, labels = (torch.cat(p).cpu().numpy() for p in zip(*self._collected, strict=True))
-        order = np.argsort(index, kind="stable")
-        seconds = time.monotonic() - self._epoch_start
-        return Answers(index[order], outputs[order].astype(np.float64), labels[order], seconds)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
 
 from genomics.alphabet import decode, gc_fraction
 from genomics.attribution import gradient_x_input
@@ -28,11 +25,9 @@ from genomics.results import (
 from genomics.splits import split_method
 from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
-from seqmamba.predictions import Predictions
 from seqmamba.results import BaselineSummary
 from seqmamba.stratify import PARTS
-from seqmamba.training.hardware import describe_device, software_versions
-from seqmamba.training.metrics_csv import read_rows
+from seqmamba.training.answers import Answers, count_classes, print_metrics, run_facts, write_answers
 from seqmamba.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -41,7 +36,6 @@ if TYPE_CHECKING:
 
 LONGEST_ATTRIBUTION = 20_000  # bases; a page with longer logos is of no use
 LONGEST_MUTAGENESIS = 500  # bases; up to here three forward passes a base take a few seconds
-SECONDS_COLUMN = "train/seconds"
 
 
 @dataclass(frozen=True)
@@ -62,23 +56,6 @@ class EvaluationConfig:
         for name in ("bootstrap", "attributions"):
             if getattr(self, name) < 0:
                 raise UserError(f"evaluation.{name}: expected zero or more, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the model said of some sequences.
-
-    Attributes:
-        index: Positions in the data module's records (n,).
-        outputs: Probabilities, or values for regression (n, k).
-        labels: Class numbers (n,), or labels or targets (n, k).
-        seconds: How long the pass took.
-    """
-
-    index: Int[np.ndarray, " n"]
-    outputs: Float[np.ndarray, "n k"]
-    labels: Shaped[np.ndarray, n * k]
-    seconds: float
 
 
 def evaluate_run(
@@ -113,7 +90,6 @@ def evaluate_run(
         seed=seed or 0,
     )
     write_predictions(folder, data, test)
-    device = next(model.parameters()).device
     # Lightning tests in inference mode; baselines train and attributions differentiate.
     with torch.inference_mode(False), torch.enable_grad():
         baselines = _baselines(data, seed or 0) if config.baselines else {}
@@ -122,12 +98,7 @@ def evaluate_run(
         title=f"{' / '.join(records.classes[:4])}{' ...' if len(records.classes) > 4 else ''}",
         task=records.task,
         classes=records.classes,
-        created=datetime.now().astimezone().isoformat(timespec="seconds"),
-        command=shlex.join(["seqmamba", *sys.argv[1:]]),
-        seed=seed,
-        hardware=describe_device(device),
-        seconds=_training_seconds(folder) + test.seconds,
-        versions=software_versions(),
+        **run_facts(folder, model, test, seed),
         model=ModelSummary(sum(p.numel() for p in model.parameters()), asdict(model.config)),
         data=summarise_data(records),
         split=summarise_split(data),
@@ -143,36 +114,8 @@ def evaluate_run(
 
 
 def write_predictions(folder: RunFolder, data: RecordsDataModule, answers: Answers) -> None:
-    """Write ``predictions.tsv``.
-
-    Args:
-        folder: The run folder.
-        data: The data module, set up.
-        answers: The model's answers for the test part, or for all sequences.
-    """
-    Predictions(
-        task=data.task,
-        classes=data.classes,
-        names=[data.records.names[i] for i in answers.index],
-        splits=[str(data.assignment[i]) for i in answers.index],
-        labels=answers.labels,
-        outputs=answers.outputs,
-    ).save(folder.predictions)
-
-
-def print_metrics(metrics: dict[str, Estimate], baselines: dict[str, BaselineSummary]) -> None:
-    """Print the test metrics with their intervals, beside those of the baselines.
-
-    Args:
-        metrics: Test metrics of the model.
-        baselines: What the simple models reach on the same split.
-    """
-    print(f"{'test':18}{'model':>8}  {'95 % interval':17}" + "".join(f"{name:>11}" for name in baselines))
-    for name, estimate in metrics.items():
-        others = "".join(f"{baseline.metrics[name].value:11.4f}" for baseline in baselines.values())
-        interval = f"{estimate.low:.4f} - {estimate.high:.4f}"
-        print(f"{name:18}{estimate.value:8.4f}  {interval:17}{others}")
-    sys.stdout.flush()
+    """Write ``predictions.tsv``; see `write_answers`."""
+    write_answers(folder, answers, data.task, data.classes, data.records.names, data.assignment)
 
 
 def summarise_data(records: LabelledSequences) -> DataSummary:
@@ -181,10 +124,10 @@ def summarise_data(records: LabelledSequences) -> DataSummary:
     Args:
         records: The data set.
     """
-    lengths = records.tokens.lengths
+    lengths, regression = records.tokens.lengths, records.task == "regression"
     return DataSummary(
         n=len(records),
-        per_class={} if records.task == "regression" else count_classes(records, np.arange(len(records))),
+        per_class={} if regression else count_classes(records.task, records.classes, records.labels),
         lengths={
             "min": int(lengths.min()),
             "median": float(np.median(lengths)),
@@ -200,25 +143,10 @@ def summarise_split(data: RecordsDataModule) -> SplitSummary:
     Args:
         data: The data module, set up.
     """
-    counts = {part: count_classes(data.records, data.part(part)) for part in PARTS}
+    counts = {
+        part: count_classes(data.task, data.classes, data.records.labels[data.part(part)]) for part in PARTS
+    }
     return SplitSummary(split_method(data.records, data.split), data.explanation, counts)
-
-
-def count_classes(records: LabelledSequences, chosen: Int[np.ndarray, " m"]) -> dict[str, int]:
-    """Count the chosen sequences of every class (``all`` for regression).
-
-    Args:
-        records: The data set.
-        chosen: Positions in it.
-    """
-    if records.task == "regression":
-        return {"all": len(chosen)}
-    labels = records.labels[chosen]
-    if records.task == "multilabel":
-        numbers = (labels > 0.5).sum(axis=0)
-    else:
-        numbers = np.bincount(labels, minlength=len(records.classes))
-    return {name: int(number) for name, number in zip(records.classes, numbers, strict=True)}
 
 
 def _baselines(data: RecordsDataModule, seed: int) -> dict[str, BaselineSummary]:
@@ -227,11 +155,6 @@ def _baselines(data: RecordsDataModule, seed: int) -> dict[str, BaselineSummary]
     print("training the baselines (length and GC, k-mers, a small CNN) on the same split", file=sys.stderr)
     found = run_baselines(data.records, data.assignment, seed=seed)
     return {name: BaselineSummary(baseline.metrics, baseline.seconds) for name, baseline in found.items()}
-
-
-def _training_seconds(folder: RunFolder) -> float:
-    """Add up the epochs, over however many sittings the run took."""
-    return sum(float(row[SECONDS_COLUMN]) for row in read_rows(folder.metrics) if SECONDS_COLUMN in row)
 
 
 def _attributions(

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from genomics.augmentation import AugmentationConfig, augment, mix
 from genomics.equivariance import reverse_complement_some
-from genomics.evaluation import SECONDS_COLUMN, Answers, EvaluationConfig, evaluate_run, write_predictions
+from genomics.evaluation import EvaluationConfig, evaluate_run, write_predictions
 from genomics.finetuning import InitConfig, build_model
 from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.errors import UserError
-from seqmamba.metrics import evaluate
 from seqmamba.nn.lora import merge_lora
+from seqmamba.training.answers import AnsweringTask
 from seqmamba.training.callbacks import run_seed
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
-from seqmamba.training.task import Task
-
-VALIDATION_METRICS = {
-    "classification": ("accuracy", "mcc", "auroc"),
-    "multilabel": ("accuracy", "mcc", "auroc"),
-    "regression": ("pearson", "mae"),
-}
-"""The metrics to follow during training; a test pass computes all of them."""
 
 
 class Batch(TypedDict):
@@ -48,7 +38,7 @@ class Batch(TypedDict):
     index: Tensor
 
 
-class SequenceTask(Task):
+class SequenceTask(AnsweringTask):
     """Classification (one class or several labels) or regression of whole sequences.
 
     The task, the class names and the scale of regression targets come from the data module, so a recipe need
@@ -70,6 +60,11 @@ class SequenceTask(Task):
         UserError: If a value is out of range.
     """
 
+    validation_metrics: ClassVar[dict[str, tuple[str, ...]]] = {
+        "classification": ("accuracy", "mcc", "auroc"),
+        "multilabel": ("accuracy", "mcc", "auroc"),
+        "regression": ("pearson", "mae"),
+    }
     class_weights: Tensor | None
 
     def __init__(
@@ -104,8 +99,6 @@ class SequenceTask(Task):
         self.augmentation = augmentation
         self.cuda_graphs = cuda_graphs
         self.register_buffer("class_weights", None, persistent=False)
-        self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._epoch_start = 0.0
 
     @property
     def exported(self) -> SequenceModel:
@@ -178,60 +171,21 @@ class SequenceTask(Task):
         self._collect(logits, batch)
         return self.model.to_predictions(logits)
 
-    def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock."""
-        self._epoch_start = time.monotonic()
-
-    def on_train_epoch_end(self) -> None:
-        """Log how long the epoch took, validation included."""
-        self.log(SECONDS_COLUMN, time.monotonic() - self._epoch_start)
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget the predictions of an earlier pass, also of one that was interrupted."""
-        self._collected.clear()
-
-    def on_test_epoch_start(self) -> None:
-        """Forget the predictions of an earlier pass and start the clock.
-
-        Raises:
-            UserError: On several devices, where each would see, and report on, a part of the test set only.
-        """
-        self.require_one_device()
-        self._collected.clear()
-        self._epoch_start = time.monotonic()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the validation part."""
-        if self.trainer.sanity_checking:
-            return
-        _, outputs, labels = self._gathered()
-        config = self.model.config
-        if not np.isfinite(outputs).all():  # the loss says so already, and stops the run
-            return
-        scores = evaluate(outputs, labels, config.task, config.classes, n_bootstrap=0)
-        for name in VALIDATION_METRICS[config.task]:
-            if np.isfinite(scores[name].value):
-                self.log(f"val/{name}", scores[name].value, sync_dist=True)
-
     def on_test_epoch_end(self) -> None:
         """Write predictions, results and the report of the test part to the run folder."""
         evaluate_run(
             RunFolder.of(self.trainer),
             self.model,
             self.trainer.datamodule,  # type: ignore[attr-defined]
-            self._answers(),
+            self.answers(),
             self.evaluation_config,
             seed=run_seed(self.trainer),
         )
 
-    def on_predict_epoch_start(self) -> None:
-        """Start as a test pass does."""
-        self.on_test_epoch_start()
-
     def on_predict_epoch_end(self) -> None:
         """Write the predictions for all sequences to the run folder."""
         folder = RunFolder.of(self.trainer)
-        write_predictions(folder, self.trainer.datamodule, self._answers())  # type: ignore[attr-defined]
+        write_predictions(folder, self.trainer.datamodule, self.answers())  # type: ignore[attr-defined]
         print(f"predictions: {folder.predictions}")
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -243,17 +197,7 @@ class SequenceTask(Task):
         return F.mse_loss(logits, (labels - self.model.target_mean) / self.model.target_scale)
 
     def _collect(self, logits: Tensor, batch: Batch) -> None:
-        outputs = self.model.to_predictions(logits).detach()
-        self._collected.append((batch["index"].cpu(), outputs.float().cpu(), batch["labels"].cpu()))
-
-    def _answers(self) -> Answers:
-        return Answers(*self._gathered(), seconds=time.monotonic() - self._epoch_start)
-
-    def _gathered(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return index, outputs and labels of all batches, in the order of the records."""
-        index, outputs, labels = (torch.cat(parts).numpy() for parts in zip(*self._collected, strict=True))
-        order = np.argsort(index, kind="stable")
-        return index[order], outputs[order].astype(np.float64), labels[order]
+        self.collect(batch["index"], self.model.to_predictions(logits), batch["labels"])
 
 
 def _class_weights(labels: Tensor, task: str, classes: int) -> Tensor:

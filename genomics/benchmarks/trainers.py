@@ -179,8 +179,9 @@ def _train_simple(
     from datetime import datetime
 
     from genomics.benchmarks.module import BenchmarkDataModule
-    from genomics.evaluation import Answers, summarise_data, summarise_split, write_predictions
+    from genomics.evaluation import summarise_data, summarise_split, write_predictions
     from genomics.results import Results
+    from seqmamba.training.answers import Answers
 
     started = time.monotonic()
     data = BenchmarkDataModule(benchmark, source, genome, division)
