@@ -15,7 +15,7 @@
 //
 // s counts steps in the order of processing; "row" is a position in memory.
 #pragma once
-#include "primitives.cuh"
+#include "activations.cuh"
 
 #if INPUT == 0
 typedef float input_t;
@@ -32,8 +32,6 @@ constexpr bool RECOMPUTE_Y = INPUT == 2;  // float16 rounds a gated y that is sm
 constexpr bool EXACT = INPUT == 0;  // float32 accuracy is worth a few instructions more
 constexpr int THREADS = WARPS * 32;
 constexpr int SPAN = DIM / GROUPS;  // channels of a group
-constexpr float LOG2_E = 1.4426950408889634f;
-constexpr float LN_2 = 0.6931471805599453f;
 
 DEVICE int64 row_of(int64 step, int64 length) { return REVERSE ? length - 1 - step : step; }
 constexpr int ROW_STEP = REVERSE ? -1 : 1;
@@ -46,17 +44,8 @@ DEVICE bool drops_state(const unsigned char* reset, int64 step, int64 length) {
   return step > 0 && reset[length - step] != 0;
 }
 
-// The step size from delta + bias. The short series serves float32, where log2(1 + e) would round e away.
-DEVICE float step_size(float x) {
-  if (!SOFTPLUS) return x;
-  float e = exp2_fast(x * LOG2_E);
-  float d = log2_fast(1.0f + e) * LN_2;
-  if (EXACT) {
-    float series = e * (1.0f + e * (-0.5f + e * (1.0f / 3 + e * (-0.25f + e * (0.2f - e * (1.0f / 6))))));
-    d = e < 0.09f ? series : d;
-  }
-  return x > 20.0f ? x : d;
-}
+// The step size from delta + bias.
+DEVICE float step_size(float x) { return SOFTPLUS ? softplus<EXACT>(x) : x; }
 
 // d step_size / d x, from the step size: sigmoid(x) = 1 - exp(-softplus(x)).
 DEVICE float step_size_slope(float d) {
@@ -72,8 +61,6 @@ DEVICE float step_size_slope(float d) {
 // A gate of zero would hide what it gates, which the backward takes from the gated y: let through a trace of it.
 constexpr float SMALLEST_GATE = 1e-20f;
 DEVICE float open_gate(float z) { return z < SMALLEST_GATE && z > -SMALLEST_GATE ? SMALLEST_GATE : z; }
-
-DEVICE float sigmoid(float x) { return reciprocal_fast(1.0f + exp2_fast(x * -LOG2_E)); }
 
 // Neighbouring elements as they lie in memory: loads of many can be under way before the first is needed.
 template <class T, int COUNT, bool WORDS> struct Raw;

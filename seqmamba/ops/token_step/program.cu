@@ -10,7 +10,7 @@
 //
 // Instructions are instructions.py's; see there what they do. Vectors of a row lie behind each other: row r of a
 // vector of n elements starts at r * n.
-#include "primitives.cuh"
+#include "activations.cuh"
 
 #if WEIGHTS == 0
 typedef float weight_t;
@@ -22,8 +22,6 @@ constexpr int THREADS = WARPS * 32;
 constexpr int WIDEST = 7;  // of the inputs that a convolution keeps
 constexpr int AHEAD = ROWS < 4 ? ROWS : 4;  // rows whose states are under way together
 constexpr int TOGETHER = ROWS <= 2 ? 4 : ROWS == 4 ? 2 : 1;
-constexpr float LOG2_E = 1.4426950408889634f;
-constexpr float LN_2 = 0.6931471805599453f;
 constexpr float INVERSE_ROOT_2 = 0.7071067811865476f;
 constexpr float LARGEST_LOG_RATE = 40.0f;  // seqmamba.ops.decay's
 
@@ -67,16 +65,8 @@ DEVICE void sync_cluster() { sync_block(); }
 DEVICE void store_at_rank(float* shared, int, float value) { *shared = value; }
 #endif
 
-DEVICE float sigmoid(float x) { return reciprocal_fast(1.0f + exp2_fast(x * -LOG2_E)); }
 DEVICE float silu(float x) { return x * sigmoid(x); }
 DEVICE float gelu(float x) { return 0.5f * x * (1.0f + erf_exact(x * INVERSE_ROOT_2)); }
-// The short series is for small values, where log2(1 + e) would round e away.
-DEVICE float softplus(float x) {
-  const float e = exp2_fast(x * LOG2_E);
-  const float series = e * (1.0f + e * (-0.5f + e * (1.0f / 3 + e * (-0.25f + e * (0.2f - e * (1.0f / 6))))));
-  const float d = e < 0.09f ? series : log2_fast(1.0f + e) * LN_2;
-  return x > 20.0f ? x : d;
-}
 
 DEVICE float4_t load4(const float* from) { return *reinterpret_cast<const float4_t*>(from); }
 DEVICE float4_t load4(const bf16* from) {
@@ -323,7 +313,7 @@ DEVICE void scan_step(const Instruction& what, float* memory, int64 first_row, i
         deltas[r] = fused_multiply_add(weight, selection[r * selected + k], deltas[r]);
     }
     UNROLL for (int r = 0; r < ROWS; ++r)
-      deltas[r] = softplus(sum_of_lanes(deltas[r], place.lanes) + delta_bias[channel]);
+      deltas[r] = softplus<true>(sum_of_lanes(deltas[r], place.lanes) + delta_bias[channel]);
     LOADS_TOGETHER for (int n = place.lane; n < count; n += place.lanes) {
       const float log_rate = log_rates[channel * count + n];
       const float rate = exp2_fast((log_rate > LARGEST_LOG_RATE ? LARGEST_LOG_RATE : log_rate) * LOG2_E) * LOG2_E;
