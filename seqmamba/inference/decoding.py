@@ -123,7 +123,9 @@ class Decoder:
         self._active: GraphedSteps[Generation] | None = None  # holds the state, if any does
         self._eager_state = start
         self._weights = _fingerprint(model)
-        self._fused = FusedSteps(model) if fusion_obstacle(model) is None else None  # of the graphs
+        self._fused: FusedSteps | None = None  # of the graphs
+        if fusion_obstacle(model, len(start.tokens)) is None:
+            self._fused = FusedSteps(model)
 
     @property
     def graphed(self) -> bool:

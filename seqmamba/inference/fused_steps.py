@@ -17,14 +17,17 @@ from seqmamba.ops.in_place import may_overwrite
 from seqmamba.ops.token_step.cuda import LoadedProgram, fits
 
 
-def fusion_obstacle(model: TokenModel) -> str | None:
+def fusion_obstacle(model: TokenModel, batch: int) -> str | None:
     """Say why the steps of a model are not single kernels, or None if they are.
 
     Args:
         model: Any model.
+        batch: Sequences side by side.
     """
-    obstacle = program_obstacle(cast(torch.nn.Module, model))
-    return obstacle or cuda_obstacle(next(model.parameters()))
+    obstacle = program_obstacle(cast(torch.nn.Module, model)) or cuda_obstacle(next(model.parameters()))
+    if obstacle is None and not worthwhile(cast(LanguageModel, model), batch):
+        return f"operators on the whole GPU are faster for {batch} sequences"
+    return obstacle
 
 
 class FusedSteps:
@@ -42,7 +45,7 @@ class FusedSteps:
         self._programs: dict[Any, tuple[LoadedProgram, BackboneState] | None] = {}
 
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any] | None:
-        """Take a step, if that is the faster way and the state may be written over.
+        """Take a step, if the state may be written over and a multiprocessor holds all vectors.
 
         Args:
             tokens: int64 (batch,).
@@ -70,7 +73,5 @@ class FusedSteps:
     def _write(
         self, state: BackboneState, batch: int, device: torch.device
     ) -> tuple[LoadedProgram, BackboneState] | None:
-        if not worthwhile(self._model, batch):
-            return None
         program, new_state = write_program(self._model, state)
         return (LoadedProgram(program, batch, device), new_state) if fits(program, batch) else None

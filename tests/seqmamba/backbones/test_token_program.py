@@ -149,7 +149,7 @@ def test_a_decoder_draws_the_same_in_any_blocks(
     assert torch.equal(torch.cat([part.log_probs for part in parts], dim=1), whole.log_probs)
     after = [leaf for leaf in tree_leaves(start) if isinstance(leaf, Tensor)]
     assert all(map(torch.equal, before, after))
-    monkeypatch.setattr(decoding_module, "fusion_obstacle", lambda model: "none wanted")
+    monkeypatch.setattr(decoding_module, "fusion_obstacle", lambda model, batch: "none wanted")
     plain = Decoder(model, start, sampling).advance(12)
     assert len(emulated_gpu) == 24
     assert torch.equal(plain.tokens, whole.tokens)
