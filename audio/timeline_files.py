@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Recording:
     rate: int
 
 
-class EventTable:
+class EventTable(ABC):
     """Writes events line by line; the same recording may be followed by others.
 
     Args:
@@ -71,9 +72,9 @@ class EventTable:
         self._writer.writerow(self.row(event, recording))
         self._file.flush()
 
+    @abstractmethod
     def row(self, event: Event, recording: Recording) -> Sequence[str]:
         """Return the fields of its line."""
-        raise NotImplementedError
 
 
 class CommaTable(EventTable):

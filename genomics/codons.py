@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from genomics.alphabet import COMPLEMENT, A, C, G, T, TokenArray
+from genomics.alphabet import COMPLEMENT, A, T, TokenArray, encode
 from genomics.gene_labels import CODON, LabelScheme
 from seqmamba.errors import UserError
 
@@ -23,7 +23,6 @@ WRONG_CODON = 600.0
 SHARED = (("cds+2", "cds+1"), ("cds+1", "cds+0"))
 """Steps between two genes that share one or four bases: the left one has them, or the right one."""
 
-_TOKEN_OF = {"A": A, "C": C, "G": G, "T": T}
 _STEPS = ("start", "stop", "go on", "share left", "share right")
 
 
@@ -88,11 +87,11 @@ def _forbidden(tokens: TokenArray, stops: tuple[str, ...]) -> Bool[np.ndarray, "
     length, margin = len(tokens), 4
     padded = np.pad(tokens, margin + CODON)  # of no base: whatever is there is unknown
     three = [padded[i : len(padded) - CODON + 1 + i] for i in range(CODON)]
-    known = np.logical_and.reduce([np.isin(each, list(_TOKEN_OF.values())) for each in three])
+    known = np.logical_and.reduce([(each >= A) & (each <= T) for each in three])
 
     def found(codons: tuple[str, ...]) -> Bool[np.ndarray, " places"]:
         matches = [
-            np.logical_and.reduce([each == _TOKEN_OF[base] for each, base in zip(three, codon, strict=True)])
+            np.logical_and.reduce([each == base for each, base in zip(three, encode(codon), strict=True)])
             for codon in codons
         ]
         return np.logical_or.reduce(matches)

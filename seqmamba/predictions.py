@@ -9,7 +9,8 @@ separated by ``;``. An unknown label is an empty cell; a multi-label sequence wi
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -61,6 +62,11 @@ class Predictions:
             labels=self.labels[keep],
             outputs=self.outputs[keep],
         )
+
+    @classmethod
+    def mean(cls, tables: Sequence[Predictions]) -> Predictions:
+        """Return the first of several tables of the same items, with the mean of the outputs of all."""
+        return replace(tables[0], outputs=np.mean([table.outputs for table in tables], axis=0))
 
     def save(self, path: str | Path) -> Path:
         """Write the table, whole or not at all.

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
-import numpy as np
-
 from genomics.benchmarks.trainers import Genome, Trainer, recipe_trainer
 from genomics.ensembles import EnsembleModel
 from genomics.inference import load_model
@@ -74,7 +72,7 @@ def combine(members: Sequence[RunFolder], folder: RunFolder, seed: int) -> None:
     results = [Results.load(member.results) for member in members]
     first = results[0]
     tables = [Predictions.load(member.predictions, first.task, first.classes) for member in members]
-    mean = replace(tables[0], outputs=np.mean([table.outputs for table in tables], axis=0))
+    mean = Predictions.mean(tables)
     test = mean.part("test")
     with atomic_folder(folder.pretrained) as part:
         model.save_pretrained(part)

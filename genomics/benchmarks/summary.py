@@ -150,14 +150,13 @@ def ensembles(results: Sequence[RunResult]) -> list[RunResult]:
     for runs in groups.values():
         first = runs[0]
         if len(runs) > 1 and all(run.predictions.names == first.predictions.names for run in runs):
-            outputs = np.mean([run.predictions.outputs for run in runs], axis=0)
             found.append(
                 replace(
                     first,
                     name="+".join(run.name for run in runs),
                     model=f"{first.model}, mean of {len(runs)}",
                     parameters=sum(run.parameters for run in runs),
-                    predictions=replace(first.predictions, outputs=outputs),
+                    predictions=Predictions.mean([run.predictions for run in runs]),
                 )
             )
     return found
