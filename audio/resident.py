@@ -6,7 +6,7 @@ For sets of up to a few hours: a batch is then a few short kernels, and training
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
 import numpy as np
@@ -24,6 +24,7 @@ from audio.splits import SplitConfig, assign
 from audio.targets import read_targets
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_choice, require_whole
+from seqmamba.training.batching import already_a_batch
 
 _MOST_BYTES = 8 << 30
 _MOST_UNREADABLE = 0.5  # share of the recordings, beyond which something else is wrong
@@ -123,7 +124,7 @@ class ResidentDataModule(L.LightningDataModule):
         """Return the training batches, in a new order every epoch, all of one size."""
         places = np.flatnonzero(self.assignment == "train")
         order = PassesSampler(len(places), self.batch_size, self.passes, self.seed)
-        return DataLoader(_Resident(self, places), batch_sampler=order, collate_fn=_already_a_batch)
+        return DataLoader(_Resident(self, places), batch_sampler=order, collate_fn=already_a_batch)
 
     def val_dataloader(self) -> DataLoader[WaveformBatch]:
         """Return the validation batches; none where nobody validates."""
@@ -142,7 +143,7 @@ class ResidentDataModule(L.LightningDataModule):
             list(range(start, min(start + self.batch_size, len(places))))
             for start in range(0, len(places), self.batch_size)
         ]
-        return DataLoader(_Resident(self, places), batch_sampler=batches, collate_fn=_already_a_batch)
+        return DataLoader(_Resident(self, places), batch_sampler=batches, collate_fn=already_a_batch)
 
     def table(self) -> _Table:
         """Return the recordings, on the device that trains."""
@@ -240,7 +241,3 @@ class _Resident(Dataset[WaveformBatch]):
 
     def __getitems__(self, indices: list[int]) -> WaveformBatch:
         return self._table.batch(self._places[indices])
-
-
-def _already_a_batch(batch: Any) -> Any:
-    return batch

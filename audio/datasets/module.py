@@ -24,7 +24,7 @@ from audio.splits import SplitConfig, assign
 from audio.targets import read_targets
 from seqmamba.errors import UserError
 from seqmamba.nn.options import is_number, require, require_choice, require_whole
-from seqmamba.training.batching import LengthBucketBatchSampler
+from seqmamba.training.batching import LengthBucketBatchSampler, already_a_batch
 
 TaskChoice = Literal["auto", "classification", "multilabel", "regression", "tagging", "unlabelled"]
 _TASKS: tuple[TaskChoice, ...] = (
@@ -238,7 +238,7 @@ class WaveformDataModule(L.LightningDataModule):
         return _Loader(
             batches,
             batch_sampler=EpochBatchSampler(order),
-            collate_fn=_already_a_batch,
+            collate_fn=already_a_batch,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -283,10 +283,6 @@ class _Loader(DataLoader[Any]):
                 self._iterator = None  # the workers end now
                 raise UserError(batch.message, hint=batch.hint)
             yield batch
-
-
-def _already_a_batch(batch: Any) -> Any:
-    return batch
 
 
 def _notes(found: ReadableClips, rate: int, channels: int) -> list[str]:

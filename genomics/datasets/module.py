@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
 import numpy as np
@@ -21,7 +21,7 @@ from genomics.datasets.table import from_table
 from genomics.leaks import LeakReport, check_leaks
 from genomics.splits import SplitConfig, assign
 from seqmamba.errors import UserError
-from seqmamba.training.batching import LengthBucketBatchSampler
+from seqmamba.training.batching import LengthBucketBatchSampler, already_a_batch
 
 _DEFAULT_SPLIT = SplitConfig()
 _LARGEST_TABLE = 1 << 30
@@ -141,7 +141,7 @@ class RecordsDataModule(L.LightningDataModule, ABC):
         return DataLoader(
             _BatchedRecords(self.records, indices, device if self.num_workers == 0 else torch.device("cpu")),
             batch_sampler=sampler,
-            collate_fn=_already_a_batch,
+            collate_fn=already_a_batch,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
@@ -270,10 +270,6 @@ class _BatchedRecords(Dataset[Batch]):
         if lengths.min() == lengths.max():
             batch["lengths"] = None
         return batch
-
-
-def _already_a_batch(batch: Any) -> Any:
-    return batch
 
 
 def _check_layout(
