@@ -1,0 +1,90 @@
+"""Finished files: which may be replaced, and what each was made from, so that `--resume` can compare.
+
+The settings are in a small hidden file beside the finished one, since VCF, bigWig and tables have no common
+place for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqmamba.atomic import atomic_path
+from seqmamba.errors import UserError
+
+_HINT = "give the same as before, or start again with --overwrite"
+
+
+def require_new(output: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a file that nobody allowed to be replaced.
+
+    Args:
+        output: A file that is going to be written.
+        overwrite: Whether it may be there.
+
+    Raises:
+        UserError: If it is there, or is a folder.
+    """
+    if output.is_dir():
+        raise UserError(f"{output}: is a folder, expected the file to write")
+    if output.exists() and not overwrite:
+        raise UserError(f"{output}: exists already", hint="--overwrite replaces it")
+
+
+def note_settings(output: Path, settings: Mapping[str, Any], *, made: Path | None = None) -> None:
+    """Remember what a finished file was made from.
+
+    Args:
+        output: The finished file.
+        settings: Whatever decides its bytes, JSON.
+        made: Where its bytes are now, if it has still to be moved there.
+    """
+    content = {"bytes": (made or output).stat().st_size, "settings": dict(settings)}
+    with atomic_path(_note(output)) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def check_finished(output: Path, settings: Mapping[str, Any]) -> None:
+    """Make sure that a finished file is what the same command would write again.
+
+    Args:
+        output: The finished file.
+        settings: Whatever decides its bytes, JSON.
+
+    Raises:
+        UserError: If it was made from something else, was changed since, or nothing says what it was made
+            from.
+    """
+    try:
+        note = json.loads(_note(output).read_text("utf-8"))
+        size, before = int(note["bytes"]), dict(note["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"--resume: {output} exists, and nothing says what it was made from",
+            hint="--overwrite replaces it",
+        ) from None
+    if size != output.stat().st_size:
+        raise UserError(f"--resume: {output} was changed since it was made", hint="--overwrite replaces it")
+    compare_settings(before, settings)
+
+
+def compare_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare the settings of earlier work with those of the same work now.
+
+    Args:
+        before: Read from JSON.
+        now: What would become the same JSON.
+
+    Raises:
+        UserError: For the first that differs.
+    """
+    for key, new in json.loads(json.dumps(dict(now))).items():
+        old = before.get(key)
+        if old != new:
+            raise UserError(f"--resume: {key} was {old}, now it is {new}", hint=_HINT)
+
+
+def _note(output: Path) -> Path:
+    return output.with_name(f".{output.name}.settings.json")
