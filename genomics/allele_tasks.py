@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from genomics.allele_models import PairedAlleleModel, PairedAlleleModelConfig
 from genomics.areas import ranked_areas
 from genomics.equivariance import reverse_complement_some
-from genomics.finetuning import InitConfig, build_model
+from genomics.finetuning import build_model
 from genomics.labelled_variants import AlleleTask, LabelledAlleles
 from genomics.target_results import TargetResults
 from seqmamba.atomic import atomic_path
@@ -23,6 +23,7 @@ from seqmamba.metrics import Estimate, evaluate
 from seqmamba.nn.lora import merge_lora
 from seqmamba.nn.options import require_whole
 from seqmamba.training.callbacks import run_seed
+from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder

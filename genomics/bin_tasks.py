@@ -12,13 +12,14 @@ from torch import Tensor
 
 from genomics.bin_models import BinnedTrackModel, BinnedTrackModelConfig
 from genomics.equivariance import mirror, reverse_complement_some
-from genomics.finetuning import InitConfig, build_model
+from genomics.finetuning import build_model
 from genomics.target_results import TargetResults
 from genomics.track_metrics import BlockMoments, evaluate_tracks
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
 from seqmamba.nn.options import require_whole
 from seqmamba.training.callbacks import run_seed
+from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder

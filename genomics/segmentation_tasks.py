@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from genomics.codons import BACTERIAL, stop_codons
 from genomics.datasets.segments import Region
 from genomics.equivariance import reverse_complement_some
-from genomics.finetuning import InitConfig, build_model
+from genomics.finetuning import build_model
 from genomics.gene_decoding import EDGE, Segment, decode_genes, segments
 from genomics.gene_labels import UNKNOWN, LabelArray, reverse_complement_labels
 from genomics.segmentation import SegmentationModel, SegmentationModelConfig
@@ -26,6 +26,7 @@ from seqmamba.errors import UserError
 from seqmamba.metrics import confusion_metrics
 from seqmamba.nn.lora import merge_lora
 from seqmamba.training.callbacks import run_seed
+from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder

@@ -12,12 +12,13 @@ from torch.nn import functional as F
 from genomics.augmentation import AugmentationConfig, augment, mix
 from genomics.equivariance import reverse_complement_some
 from genomics.evaluation import EvaluationConfig, evaluate_run, write_predictions
-from genomics.finetuning import InitConfig, build_model
+from genomics.finetuning import build_model
 from genomics.models import SequenceModel, SequenceModelConfig
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
 from seqmamba.training.answers import AnsweringTask
 from seqmamba.training.callbacks import run_seed
+from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from genomics.augmentation import AugmentationConfig
 from genomics.evaluation import EvaluationConfig
-from genomics.finetuning import InitConfig
 from genomics.models import SequenceModelConfig
 from genomics.tasks import SequenceTask
+from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.optimisation import OptimiserConfig
 
 _WITHOUT_BASELINES = EvaluationConfig(baselines=False, attributions=0)

@@ -12,7 +12,7 @@ from torch import nn
 
 from genomics.alphabet import PAD, A, N
 from genomics.equivariance import reverse_complement_tokens
-from genomics.finetuning import InitConfig, build_model, read_encoder
+from genomics.finetuning import build_model, read_encoder
 from genomics.masked_model import MaskedModel, MaskedModelConfig
 from genomics.models import SequenceModel, SequenceModelConfig
 from genomics.segmentation import SegmentationModel, SegmentationModelConfig
@@ -22,6 +22,7 @@ from seqmamba.backbones import Backbone, BackboneConfig, LanguageModel, Language
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
 from seqmamba.nn.pooling import mean_pool
+from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.optimisation import parameter_groups
 
 BACKBONE = BackboneConfig(d_model=16, n_layers=3, d_state=4, direction="bidirectional", scan_impl="chunked")
