@@ -52,8 +52,10 @@ def choose(seconds: Float[np.ndarray, " n"], rate: int, *, gpu: bool) -> list[Ch
         Choice("model.init_args.optimiser.lr", LEARNING_RATE, "small models bear a high rate"),
         Choice("model.init_args.augmentation.gain_db", 6.0, "loudness is not the class"),
         Choice("model.init_args.augmentation.speed", 1.1, "nor is a slightly different pitch"),
-        Choice("data.init_args.batch_size", batch, f"nine of ten recordings last up to {usual:.3g} s"),
-        Choice("data.init_args.passes", passes, f"{steps:,} steps an epoch"),
+        Choice(
+            "data.init_args.loading.batch_size", batch, f"nine of ten recordings last up to {usual:.3g} s"
+        ),
+        Choice("data.init_args.loading.passes", passes, f"{steps:,} steps an epoch"),
         Choice("trainer.max_epochs", epochs, f"{steps * epochs:,} steps on a {machine}"),
     ]
     if longest > limit:

@@ -129,20 +129,18 @@ def evaluate_source(
     Returns:
         ``"16000 Hz"``, and other rates with the way of meeting them -> metrics with their intervals.
     """
-    from audio.resident import ResidentDataModule  # Lightning is not needed to predict
+    from audio.datasets import LoadingConfig, WaveformDataModule  # Lightning is not needed to predict
 
     config = model.config
     if config.task == "tagging":
         raise UserError("the model tags frames, not recordings", hint="use `seqmamba audio timeline`")
-    data = ResidentDataModule(
+    data = WaveformDataModule(
         source,
         files,
-        config.rate,
-        config.channels,
         config.task,
         () if config.task == "regression" else config.classes,
+        LoadingConfig(config.rate, config.channels, batch_size=batch_size, damaged="leave_out"),
         SplitConfig(by="none"),
-        batch_size,
     )
     data.setup()
     for note in data.notes:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -126,19 +125,3 @@ def cut_clips(
             for start in starts
         ]
     return cut
-
-
-def random_crop(length: int, size: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Draw where to crop; every place is equally likely.
-
-    Args:
-        length: Samples of the clip.
-        size: Samples to keep.
-        generator: Draws.
-
-    Returns:
-        First sample and number of samples: all of a clip that is no longer than that.
-    """
-    if length <= size:
-        return 0, length
-    return int(generator.integers(length - size + 1)), size

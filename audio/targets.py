@@ -49,10 +49,7 @@ def read_targets(
             apart.
     """
     if not any(labels):
-        raise UserError(
-            "the recordings have no labels",
-            hint="put them into a folder for each class, or write a table with a label for each",
-        )
+        raise no_labels()
     if task == "auto":
         task = "classification" if all(len(row) == 1 for row in labels) else "multilabel"
     if task == "regression":
@@ -77,6 +74,14 @@ def read_targets(
     if len(classes) < 2:
         raise UserError(f"classification: expected two classes or more, got {classes[0]} only")
     return Targets(task, classes, np.array([numbers[names[0]] for names in labels], dtype=np.int64))
+
+
+def no_labels() -> UserError:
+    """Return what to raise where labels are needed and there are none."""
+    return UserError(
+        "the recordings have no labels",
+        hint="put them into a folder for each class, or write a table with a label for each",
+    )
 
 
 def _numbers(labels: Sequence[Sequence[str]]) -> Targets:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audio.batch_augmentation import BatchAugmentationConfig, augment_batch
+from audio.augmentation import AugmentationConfig, augment
 from audio.batches import LabelledWaveforms, WaveformBatch
 from audio.evaluation import EvaluationConfig, evaluate_run, write_predictions
 from audio.inference import predict_batch
 from audio.mixing import MixingConfig, divergence, mix_batch, one_hot_targets
 from audio.models import WaveformClassifier, WaveformClassifierConfig
+from audio.targets import no_labels
 from seqmamba.errors import UserError
 from seqmamba.nn.options import is_number, require, require_choice, require_whole
 from seqmamba.training.answers import AnsweringTask
@@ -60,7 +61,7 @@ class WaveformTask(AnsweringTask):
         self,
         model: WaveformClassifierConfig = WaveformClassifierConfig(),  # noqa: B008  frozen
         optimiser: OptimiserConfig | None = None,
-        augmentation: BatchAugmentationConfig = BatchAugmentationConfig(),  # noqa: B008  frozen
+        augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008  frozen
         mixing: MixingConfig = MixingConfig(),  # noqa: B008  frozen
         crops: int = 10,
         label_smoothing: float = 0.0,
@@ -111,15 +112,18 @@ class WaveformTask(AnsweringTask):
                 f"{data.task} of {', '.join(data.classes)}",
                 hint="leave task and classes out of the recipe; they are taken from the data",
             )
+        if data.task == "unlabelled":
+            raise no_labels()
         size = self.augmentation.seconds and round(self.augmentation.seconds * data.rate)
         known: Any = {"task": data.task, "classes": tuple(data.classes), "rate": data.rate}
         known |= {"channels": data.channels, "max_length": size or data.max_length, "crop_length": size}
         self.model = WaveformClassifier(replace(config, **known))
         self._logits = self.graphed(self.model, self.forward) if self.cuda_graphs else self.forward
         if data.task == "tagging":
-            if self.mixing.kind != "none" or self.augmentation != BatchAugmentationConfig():
+            if self.mixing.kind != "none" or not self.augmentation.keeps_events:
                 raise UserError(
-                    "augmentation, mixing: expected none for tagging, whose labels they would move"
+                    "augmentation, mixing: tagging expects no cuts, shifts, speeds, gaps or mixes, which its "
+                    "labels do not follow"
                 )
             return
         labels = torch.as_tensor(data.labels[data.assignment == "train"])
@@ -138,7 +142,7 @@ class WaveformTask(AnsweringTask):
     def training_step(self, batch: WaveformBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch, changed and mixed."""
         config = self.model.config
-        waveform, lengths = augment_batch(batch.waveform, batch.lengths, config.rate, self.augmentation)
+        waveform, lengths = augment(batch.waveform, batch.lengths, config.rate, self.augmentation)
         target = batch.target
         if config.task == "classification":
             target = one_hot_targets(target, len(config.classes), self.label_smoothing)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from audio.augmentation import AugmentationConfig, augment
 from audio.batches import LabelledWaveforms, WaveformBatch
 from audio.waveform_model import WaveformModel, WaveformModelConfig
 from seqmamba.atomic import atomic_path
@@ -82,6 +83,7 @@ class AutoregressiveTask(Task):
         model: What to build. ``rate`` and ``classes`` are taken from the data.
         optimiser: AdamW and its schedule.
         segments: What of a recording a step sees.
+        augmentation: How training recordings are changed; `segments` cut them, not `seconds`.
         class_conditional: Whether the model learns the classes of the data.
         unconditional_share: Share of the recordings whose class is hidden in training, so that the model also
             knows what recordings of no class in particular are like.
@@ -97,6 +99,7 @@ class AutoregressiveTask(Task):
         model: WaveformModelConfig = WaveformModelConfig(),  # noqa: B008  frozen
         optimiser: OptimiserConfig | None = None,
         segments: SegmentConfig = SegmentConfig(),
+        augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008  frozen
         class_conditional: bool = False,
         unconditional_share: float = 0.1,
         cuda_graphs: bool = False,
@@ -106,17 +109,20 @@ class AutoregressiveTask(Task):
         require_bool("cuda_graphs", cuda_graphs)
         if cuda_graphs and segments.carried:
             raise UserError("cuda_graphs: expected segments without carried samples")
+        if augmentation.seconds is not None:
+            raise UserError("augmentation.seconds: expected none, got a length", hint="set segments.samples")
         share = unconditional_share
         require(is_number(share) and 0 <= share <= 1, "unconditional_share", "a number from 0 to 1", share)
         self.record_hyperparameters(
             model=model,
             optimiser=self.optimiser_config,
             segments=segments,
+            augmentation=augmentation,
             class_conditional=class_conditional,
             unconditional_share=share,
             cuda_graphs=cuda_graphs,
         )
-        self.model_config, self.segments = model, segments
+        self.model_config, self.segments, self.augmentation = model, segments, augmentation
         self.class_conditional, self.unconditional_share = class_conditional, share
         self.cuda_graphs = cuda_graphs
         self._fresh: Callable[..., Tensor] | None = None
@@ -148,7 +154,8 @@ class AutoregressiveTask(Task):
 
     def training_step(self, batch: WaveformBatch, batch_idx: int) -> Tensor:
         """Return the bits per sample of a batch of segments."""
-        codes, lengths, before = self._segments(batch)
+        waveform, lengths = augment(batch.waveform, batch.lengths, self.model.config.rate, self.augmentation)
+        codes, lengths, before = self._segments(waveform, lengths)
         condition = self._condition(batch)
         if condition is not None:
             hidden = torch.rand(len(condition), device=condition.device) < self.unconditional_share
@@ -223,9 +230,9 @@ class AutoregressiveTask(Task):
         )
         print(f"results: {folder.results}")
 
-    def _segments(self, batch: WaveformBatch) -> tuple[Tensor, Tensor, Tensor]:
+    def _segments(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return codes of segments, their true lengths, and the code in front of each."""
-        waveform, lengths = self._filled(batch)
+        waveform, lengths = self._filled(waveform, lengths)
         size = self.segments.samples
         silence = torch.full((len(lengths),), self.model.config.silence, device=lengths.device)
         if size is None or size >= waveform.shape[1]:
@@ -237,9 +244,9 @@ class AutoregressiveTask(Task):
         codes = self.model.encode(waveform.gather(1, places[..., None]))
         return codes[:, 1:], lengths.clamp_max(size), torch.where(starts > 0, codes[:, 0], silence)
 
-    def _filled(self, batch: WaveformBatch) -> tuple[Tensor, Tensor]:
+    def _filled(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return recordings and their lengths, with silence behind short ones if that counts."""
-        waveform, lengths, size = batch.waveform, batch.lengths, self.segments.samples
+        size = self.segments.samples
         if size is None or not self.segments.fill:
             return waveform, lengths
         waveform = F.pad(waveform, (0, 0, 0, max(0, size - waveform.shape[1])))
@@ -262,7 +269,7 @@ class AutoregressiveTask(Task):
 
     def _score(self, batch: WaveformBatch) -> Scored:
         """Score recordings whole, the state carried from chunk to chunk."""
-        waveform, lengths = self._filled(batch)
+        waveform, lengths = self._filled(batch.waveform, batch.lengths)
         codes, condition = self.model.encode(waveform), self._condition(batch)
         mask = length_mask(lengths, codes.shape[1])
         total = torch.zeros(len(codes), dtype=torch.float64, device=codes.device)

@@ -22,17 +22,18 @@ from seqmamba.cli.recipe_options import (
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
-    from audio.resident import ResidentDataModule
+    from audio.datasets import WaveformDataModule
 
 HELP = "train a classifier on your recordings and test it"
 
 _TASK = "model.init_args"
 _MODEL = f"{_TASK}.model"
 _DATA = "data.init_args"
+_LOADING = f"{_DATA}.loading"
 OPTIONS: dict[str, Option] = {
     "--epochs": ("trainer.max_epochs", int, "epochs of training"),
     "--lr": (f"{_TASK}.optimiser.lr", float, "peak learning rate"),
-    "--batch-size": (f"{_DATA}.batch_size", int, "recordings in a batch"),
+    "--batch-size": (f"{_LOADING}.batch_size", int, "recordings in a batch"),
     "--d-model": (f"{_MODEL}.backbone.d_model", int, "channels of the model"),
     "--layers": (f"{_MODEL}.backbone.n_layers", int, "Mamba blocks"),
     "--d-state": (f"{_MODEL}.backbone.d_state", int, "state size of each channel"),
@@ -41,8 +42,8 @@ OPTIONS: dict[str, Option] = {
         ("mean", "max", "mean_max", "attention"),
         "how frames become one vector",
     ),
-    "--rate": (f"{_DATA}.rate", int, "sampling rate in Hz (default: that of most recordings)"),
-    "--channels": (f"{_DATA}.channels", int, "channels: 1 averages them (default: 1)"),
+    "--rate": (f"{_LOADING}.rate", int, "sampling rate in Hz (default: that of most recordings)"),
+    "--channels": (f"{_LOADING}.channels", int, "channels: 1 averages them (default: 1)"),
     "--task": (
         f"{_DATA}.task",
         ("auto", "classification", "multilabel", "regression"),
@@ -114,32 +115,39 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     """Read the data, choose what they decide, and put the user's settings on top."""
     import torch
 
+    from audio.datasets import LoadingConfig, WaveformDataModule
     from audio.defaults import BACKBONE, choose
     from audio.manifests import SourceConfig
-    from audio.resident import ResidentDataModule
     from audio.splits import SplitConfig
+    from audio.targets import no_labels
 
     if args.source is None:
         raise UserError("FOLDER: expected a folder of recordings or a table", hint=_EXAMPLE)
     given = given_settings(args, OPTIONS)
-    data = {key.removeprefix(f"{_DATA}."): value for key, value in given.items() if key.startswith(_DATA)}
-    split = {"by": data.pop("split.by", "auto"), "test": args.test or [], "validation": args.validation}
-    pattern = data.pop("files.pattern", None)
-    module = ResidentDataModule(
-        args.source, SourceConfig(pattern=pattern), **data, split=SplitConfig(**split)
+    loading = {"damaged": "leave_out"} | _below(given, _LOADING)
+    split = {"by": "auto", "test": args.test or [], "validation": args.validation}
+    split |= _below(given, f"{_DATA}.split")
+    module = WaveformDataModule(
+        args.source,
+        SourceConfig(**_below(given, f"{_DATA}.files")),
+        given.get(f"{_DATA}.task", "auto"),
+        loading=LoadingConfig(**loading),
+        split=SplitConfig(**split),
     )
     module.setup()
+    if module.task == "unlabelled":
+        raise no_labels()
     gpu = torch.cuda.is_available() and getattr(args, "trainer.accelerator") != "cpu"
     choices = choose(module.seconds[module.assignment == "train"], module.rate, gpu=gpu)
     recipe: dict[str, Any] = {
         "seed_everything": 1,
         "run": str(args.run),
         "model": {"class_path": "audio.tasks.WaveformTask", "init_args": {}},
-        "data": {"class_path": "audio.resident.ResidentDataModule", "init_args": {"source": args.source}},
+        "data": {"class_path": "audio.datasets.WaveformDataModule", "init_args": {"source": args.source}},
         "trainer": {"accelerator": "auto", "devices": 1},
     }
     assign(recipe, f"{BACKBONE}.direction", "bidirectional")
-    assign(recipe, f"{_DATA}.rate", module.rate)
+    assign(recipe, _LOADING, loading | {"rate": module.rate})
     assign(recipe, f"{_DATA}.split", split)
     if args.no_baselines:
         assign(recipe, f"{_TASK}.evaluation.baselines", False)
@@ -154,7 +162,16 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     return recipe
 
 
-def _print_summary(module: ResidentDataModule) -> None:
+def _below(given: dict[str, Any], section: str) -> dict[str, Any]:
+    """Return the given settings of a section, by their names in it."""
+    return {
+        key.removeprefix(f"{section}."): value
+        for key, value in given.items()
+        if key.startswith(f"{section}.")
+    }
+
+
+def _print_summary(module: WaveformDataModule) -> None:
     """Print the data and the split."""
     from audio.evaluation import summarise_data, summarise_split
 

@@ -1,4 +1,4 @@
-"""Recordings as batches for training, from disk or from memory."""
+"""Recordings as batches, from disk, from memory or from that of the device that trains."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from audio.batches import LabelledWaveforms, WaveformBatch
 
 if TYPE_CHECKING:
-    from audio.datasets.module import LoadingConfig, WaveformDataModule
+    from audio.datasets.loading import LoadingConfig
+    from audio.datasets.module import WaveformDataModule
 
 __all__ = ["LabelledWaveforms", "LoadingConfig", "WaveformBatch", "WaveformDataModule"]
 
-_LAZY = {"LoadingConfig": "audio.datasets.module", "WaveformDataModule": "audio.datasets.module"}
+_LAZY = {"LoadingConfig": "audio.datasets.loading", "WaveformDataModule": "audio.datasets.module"}
 
 
 def __getattr__(name: str) -> Any:

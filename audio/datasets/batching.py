@@ -11,12 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audio.augmentation import AugmentationConfig, augment, generator_of
 from audio.batches import WaveformBatch
+from audio.datasets.order import Item
 from audio.datasets.reader import ClipReader
 from audio.datasets.tagging import frame_targets
 from audio.events import Event
-from audio.segments import random_crop
 from seqmamba.errors import UserError
 
 
@@ -66,7 +65,7 @@ class FramedEvents:
 class ClipBatches(Dataset[WaveformBatch | Failure]):
     """Some of the clips; the loader asks for a whole batch at a time.
 
-    An item is asked for by (epoch, place): crops and changes are drawn from the seed, the epoch and the clip.
+    An item is asked for by (pass, place): crops are drawn from the seed, the pass and the clip.
 
     Args:
         reader: Reads clips.
@@ -74,7 +73,6 @@ class ClipBatches(Dataset[WaveformBatch | Failure]):
         labels: Class numbers (n,), or labels or targets (n, k), of all clips.
         events: What is heard when, for tagging.
         crop: Samples that a clip is cut to, at random; None leaves clips whole.
-        augmentation: How clips are changed.
         seed: Of what is drawn.
     """
 
@@ -86,43 +84,44 @@ class ClipBatches(Dataset[WaveformBatch | Failure]):
         *,
         events: FramedEvents | None,
         crop: int | None,
-        augmentation: AugmentationConfig,
         seed: int,
     ) -> None:
         self._reader, self._places, self._labels = reader, places, torch.from_numpy(labels)
-        self._events, self._crop, self._augmentation, self._seed = events, crop, augmentation, seed
+        self._events, self._crop, self._seed = events, crop, seed
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, item: tuple[int, int]) -> WaveformBatch | Failure:
+    def __getitem__(self, item: Item) -> WaveformBatch | Failure:
         return self.__getitems__([item])
 
-    def __getitems__(self, items: list[tuple[int, int]]) -> WaveformBatch | Failure:
+    def __getitems__(self, items: list[Item]) -> WaveformBatch | Failure:
         try:
             return self._batch(items)
         except UserError as error:
             return Failure(error.message, error.hint)
 
-    def _batch(self, items: list[tuple[int, int]]) -> WaveformBatch:
+    def _batch(self, items: list[Item]) -> WaveformBatch:
         clips = [int(self._places[place]) for _, place in items]
-        waveforms, targets = [], []
-        for (epoch, _), clip in zip(items, clips, strict=True):
-            generator = generator_of(self._seed, epoch, clip)
-            start, frames = 0, int(self._reader.lengths[clip])
-            if self._crop is not None:
-                start, frames = random_crop(frames, self._crop, generator)
-            waveform = self._reader.read(clip, start, frames)
-            waveforms.append(augment(waveform, self._reader.rate, self._augmentation, generator))
-            if self._events is not None:
-                targets.append(self._events.target(clip, start, frames))
+        stretches = [self._stretch(number, clip) for (number, _), clip in zip(items, clips, strict=True)]
+        starts, frames = zip(*stretches, strict=True)
         index = torch.tensor(clips)
+        target = self._labels[index]
+        if self._events is not None:
+            target = _padded([self._events.target(clip, *stretches[i]) for i, clip in enumerate(clips)])
+        others = (torch.tensor(frames), target, index)
+        device = self._reader.device
         return WaveformBatch(
-            torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True),
-            torch.tensor([len(waveform) for waveform in waveforms]),
-            _padded(targets) if targets else self._labels[index],
-            index,
+            self._reader.read_batch(clips, starts, frames), *(x.to(device, non_blocking=True) for x in others)
         )
+
+    def _stretch(self, number: int, clip: int) -> tuple[int, int]:
+        """Return the first sample and the length of what a pass reads of a clip."""
+        length = int(self._reader.lengths[clip])
+        if self._crop is None or length <= self._crop:
+            return 0, length
+        generator = np.random.default_rng((self._seed, number, clip))
+        return int(generator.integers(length - self._crop + 1)), self._crop
 
 
 def _padded(targets: list[Tensor]) -> Float[Tensor, "batch frames classes"]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-from audio.augmentation import AugmentationConfig
 from audio.batches import WaveformBatch
 from audio.copies import copy_groups
 from audio.datasets.batching import ClipBatches, Failure, FramedEvents
-from audio.datasets.readable import Damaged, ReadableClips, clip_name, describe_clips
+from audio.datasets.loading import LoadingConfig
+from audio.datasets.order import Item, TrainingOrder, whole_set
+from audio.datasets.readable import ReadableClips, clip_name, describe_clips
 from audio.datasets.reader import ClipReader
 from audio.datasets.tagging import gather_events
 from audio.manifests import SourceConfig, find_clips
@@ -23,8 +23,8 @@ from audio.segments import cut_clips
 from audio.splits import SplitConfig, assign
 from audio.targets import read_targets
 from seqmamba.errors import UserError
-from seqmamba.nn.options import is_number, require, require_choice, require_whole
-from seqmamba.training.batching import LengthBucketBatchSampler, already_a_batch
+from seqmamba.nn.options import require_choice, require_whole
+from seqmamba.training.batching import already_a_batch
 
 TaskChoice = Literal["auto", "classification", "multilabel", "regression", "tagging", "unlabelled"]
 _TASKS: tuple[TaskChoice, ...] = (
@@ -37,69 +37,14 @@ _TASKS: tuple[TaskChoice, ...] = (
 )
 _DEFAULT_FILES = SourceConfig()
 _DEFAULT_SPLIT = SplitConfig()
-_DEFAULT_AUGMENTATION = AugmentationConfig()
-
-
-@dataclass(frozen=True)
-class LoadingConfig:
-    """How recordings are loaded.
-
-    Args:
-        rate: Sampling rate that recordings are brought to, in Hz; None takes that of most of them.
-        channels: Channels that they are brought to: 1 averages them.
-        crop_seconds: Training recordings are cut to this length, anew in every epoch; None leaves them whole.
-            Only the stretch is decoded.
-        cut_seconds: Recordings are cut into stretches of this length, for training, validation and testing
-            alike, before they are divided; None leaves them. Stretches of a recording stay together.
-        frame: Samples of a frame of tagging.
-        batch_size: Recordings in a batch.
-        num_workers: Processes that load; 0 loads in the process that trains.
-        cache: Whether all recordings are decoded once and kept in memory that the processes share: ``auto``
-            does so where they fit into `cache_gib`.
-        cache_gib: What they may take, in GiB.
-        damaged: What to do where a recording cannot be read: ``stop``, or ``leave_out``, which decodes
-            everything once, names what is missing and goes on without.
-
-    Raises:
-        UserError: If a value is out of range.
-    """
-
-    rate: int | None = None
-    channels: int = 1
-    crop_seconds: float | None = None
-    cut_seconds: float | None = None
-    frame: int = 160
-    batch_size: int = 32
-    num_workers: int = 0
-    cache: Literal["auto", "always", "never"] = "auto"
-    cache_gib: float = 2.0
-    damaged: Damaged = "stop"
-
-    def __post_init__(self) -> None:
-        if self.rate is not None:
-            require_whole("loading.rate", self.rate)
-        for name in ("channels", "frame", "batch_size"):
-            require_whole(f"loading.{name}", getattr(self, name))
-        require_whole("loading.num_workers", self.num_workers, 0)
-        for name in ("crop_seconds", "cut_seconds"):
-            value = getattr(self, name)
-            fits = value is None or (is_number(value) and value > 0)
-            require(fits, f"loading.{name}", "null or a number > 0", value)
-        require_choice("loading.cache", self.cache, ("auto", "always", "never"))
-        fits = is_number(self.cache_gib) and self.cache_gib >= 0
-        require(fits, "loading.cache_gib", "a number >= 0", self.cache_gib)
-        require_choice("loading.damaged", self.damaged, ("stop", "leave_out"))
-
-
 _DEFAULT_LOADING = LoadingConfig()
 
 
 class WaveformDataModule(L.LightningDataModule):
     """Recordings, split and batched; see `audio.batches.LabelledWaveforms` for what it offers after `setup`.
 
-    Unlike `audio.resident.ResidentDataModule` it takes sets of any size, reads stretches of long recordings
-    without the rest, and knows tagging and recordings without labels. What an epoch's batches hold depends on
-    the seed and the epoch alone: not on workers, cache or resuming.
+    It takes sets of any size, from disk, from memory or from that of the device that trains. What an epoch's
+    batches hold depends on the seed and the epoch alone: not on storage, workers or resuming.
 
     Args:
         source: Folder of class folders, flat folder, or a table; see `audio.manifests.find_clips`.
@@ -107,10 +52,9 @@ class WaveformDataModule(L.LightningDataModule):
         task: What the labels mean. ``auto``: ``unlabelled`` without any, ``classification`` where every
             recording has one, else ``multilabel``. For ``tagging`` the source is a table of events.
         classes: The classes in their order; those of the labels if empty.
-        loading: Rate, channels, crops, batches, workers and cache.
+        loading: Rate, channels, crops, batches, passes, storage and workers.
         split: How to divide the recordings.
-        augmentation: How training recordings are changed; not for tagging.
-        seed: Seed of crops, changes and the order of batches.
+        seed: Seed of crops and of the order of batches.
 
     Raises:
         UserError: If a value is out of range.
@@ -124,17 +68,14 @@ class WaveformDataModule(L.LightningDataModule):
         classes: Sequence[str] = (),
         loading: LoadingConfig = _DEFAULT_LOADING,
         split: SplitConfig = _DEFAULT_SPLIT,
-        augmentation: AugmentationConfig = _DEFAULT_AUGMENTATION,
         seed: int = 0,
     ) -> None:
         super().__init__()
         require_choice("task", task, _TASKS)
         require_whole("seed", seed, 0)
-        if task == "tagging" and not augmentation.changes_nothing:
-            raise UserError("augmentation: expected none for tagging, whose labels it would move")
         self.source, self.files, self.requested_task = source, files, task
         self.known_classes = tuple(classes)
-        self.loading, self.split, self.augmentation, self.seed = loading, split, augmentation, seed
+        self.loading, self.split, self.seed = loading, split, seed
         self._reader: ClipReader | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -168,9 +109,9 @@ class WaveformDataModule(L.LightningDataModule):
             starts = [round(clip.start_seconds * self.rate) for clip in clips]
             lists = [events[clip.path] for clip in clips]
             self._events = FramedEvents(lists, starts, self.classes, self.rate, self.loading.frame)
-        small = reader.bytes <= self.loading.cache_gib * 2**30
-        if self.loading.cache == "always" or (self.loading.cache == "auto" and small):
-            reader.decode_all()
+        self.storage = self.loading.storage_of(reader.bytes)
+        if self.storage != "disk":
+            reader.decode_all(shared=self.loading.num_workers > 0)
         self._reader = reader
 
     def _cut(self, found: ReadableClips) -> ReadableClips:
@@ -198,78 +139,60 @@ class WaveformDataModule(L.LightningDataModule):
         return np.flatnonzero(self.assignment == name)
 
     def train_dataloader(self) -> DataLoader[WaveformBatch]:
-        """Return the training batches: similar lengths together, in a new order every epoch."""
-        return self._loader(self.part("train"), training=True)
+        """Return the training batches, in a new order every epoch."""
+        places, loading = self.part("train"), self.loading
+        lengths, crop = self.reader.lengths[places], None
+        if loading.crop_seconds is not None:
+            crop = max(1, round(loading.crop_seconds * self.rate))
+            lengths = np.minimum(lengths, crop)
+        order = TrainingOrder(
+            lengths, loading.batch_size, loading.passes, loading.similar_lengths, seed=self.seed
+        )
+        return self._loader(places, order, crop)
 
     def val_dataloader(self) -> DataLoader[WaveformBatch]:
         """Return the validation batches; none where nobody validates."""
-        return self._loader(self.part("validation"))
+        return self._whole(self.part("validation"))
 
     def test_dataloader(self) -> DataLoader[WaveformBatch]:
         """Return the test batches."""
-        return self._loader(self.part("test"))
+        return self._whole(self.part("test"))
 
     def predict_dataloader(self) -> DataLoader[WaveformBatch]:
         """Return batches of all recordings, whatever their part."""
-        return self._loader(None)
+        return self._whole(np.arange(len(self.reader)))
 
-    def _loader(self, places: np.ndarray | None, training: bool = False) -> DataLoader[WaveformBatch]:
-        assert self._reader is not None, "setup() comes first"
-        places = np.arange(len(self._reader)) if places is None else places
-        crop = self.loading.crop_seconds if training else None
-        size = None if crop is None else max(1, round(crop * self.rate))
-        batches = ClipBatches(
-            self._reader,
-            places,
-            self.labels,
-            events=self._events,
-            crop=size,
-            augmentation=self.augmentation if training else _DEFAULT_AUGMENTATION,
-            seed=self.seed,
-        )
-        lengths = self._reader.lengths[places]
-        order = LengthBucketBatchSampler(
-            lengths if size is None else np.minimum(lengths, size),
-            batch_size=self.loading.batch_size,
-            shuffle=training,
-            seed=self.seed,
-        )
+    @property
+    def reader(self) -> ClipReader:
+        """Reads the recordings.
+
+        Raises:
+            RuntimeError: Before `setup`.
+        """
+        if self._reader is None:
+            raise RuntimeError("the data module has no recordings before setup()")
+        return self._reader
+
+    def _whole(self, places: np.ndarray) -> DataLoader[WaveformBatch]:
+        return self._loader(places, whole_set(self.reader.lengths[places], self.loading.batch_size), None)
+
+    def _loader(
+        self, places: np.ndarray, order: TrainingOrder | list[list[Item]], crop: int | None
+    ) -> DataLoader[WaveformBatch]:
+        on_device = self.storage == "device"
+        if on_device:
+            self.reader.move_to(
+                torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+            )
         workers = self.loading.num_workers
         return _Loader(
-            batches,
-            batch_sampler=EpochBatchSampler(order),
+            ClipBatches(self.reader, places, self.labels, events=self._events, crop=crop, seed=self.seed),
+            batch_sampler=order,
             collate_fn=already_a_batch,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() and not on_device,
         )
-
-
-class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, place): workers that live on from epoch to epoch are told which one it is.
-
-    Args:
-        order: Batches of places.
-    """
-
-    def __init__(self, order: LengthBucketBatchSampler) -> None:
-        self._order = order
-
-    @property
-    def sampler(self) -> EpochBatchSampler:
-        """The object whose `set_epoch` Lightning calls before every epoch: ``batch_sampler.sampler``."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws for."""
-        self._order.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self._order.epoch
-        return ([(epoch, place) for place in batch] for batch in self._order)
 
 
 class _Loader(DataLoader[Any]):

@@ -15,6 +15,7 @@ from audio.manifests import Clip
 from seqmamba.errors import UserError
 
 Damaged = Literal["stop", "leave_out"]
+_MOST_MISSING = 0.5  # share of the recordings, beyond which something else is wrong
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def describe_clips(clips: Sequence[Clip], damaged: Damaged) -> ReadableClips:
         damaged: ``stop`` raises at the first that cannot be read, ``leave_out`` goes on without.
 
     Raises:
-        UserError: If a clip cannot be read and that is to stop, or none can be read.
+        UserError: If a clip cannot be read and that is to stop, or most cannot be read.
     """
     infos: dict[Path, AudioInfo] = {}
     problems: dict[Path, str] = {}
@@ -71,8 +72,9 @@ def describe_clips(clips: Sequence[Clip], damaged: Damaged) -> ReadableClips:
             kept.append(clip)
     for reason in reasons:
         print(f"left out: {reason}", file=sys.stderr)
-    if not kept:
-        raise UserError(f"none of {len(clips):,} recordings can be read; {reasons[0]}")
+    missing = len(clips) - len(kept)
+    if missing > _MOST_MISSING * len(clips) or not kept:
+        raise UserError(f"{missing:,} of {len(clips):,} recordings cannot be read; {reasons[0]}")
     return ReadableClips(kept, [infos[clip.path] for clip in kept], reasons)
 
 

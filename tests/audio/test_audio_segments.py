@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from audio.files import AudioInfo, describe, read
 from audio.manifests import Clip
 from audio.resampling import resample
-from audio.segments import cut_clips, place_of, random_crop, read_segment
+from audio.segments import cut_clips, place_of, read_segment
 from seqmamba.errors import UserError
 
 RATE = 8_000
@@ -89,11 +89,3 @@ def test_short_clips_stay_whole(info: AudioInfo) -> None:
     assert {piece.group for piece in cut_clips([clip], [info], 0.6)} == {"me"}
     with pytest.raises(UserError, match="hop: expected a number > 0, got 0"):
         cut_clips([clip], [info], 1.0, 0)
-
-
-def test_random_crops_reach_every_place() -> None:
-    generator = np.random.default_rng(0)
-    drawn = [random_crop(10, 7, generator) for _ in range(200)]
-    assert {start for start, _ in drawn} == {0, 1, 2, 3}
-    assert {size for _, size in drawn} == {7}
-    assert random_crop(5, 7, generator) == (0, 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audio.batch_augmentation import BatchAugmentationConfig, augment_batch
+from audio.augmentation import AugmentationConfig, augment
 from audio.filterbank import FilterbankConfig
 from audio.mixing import MixingConfig, divergence, mix_batch, one_hot_targets
 from audio.models import WaveformClassifier, WaveformClassifierConfig
@@ -66,13 +66,23 @@ def test_graphs_train_as_calls_do(name: str) -> None:
 def test_batches_are_changed_and_mixed_without_waiting_for_the_device() -> None:
     x, lengths = 0.1 * torch.randn(32, 44_100, 1).cuda(), torch.full((32,), 44_100).cuda()
     targets = one_hot_targets(torch.arange(32).cuda() % 10, 10)
-    config = BatchAugmentationConfig(
-        seconds=0.8, margin=0.2, speed=1.2, gain_db=6, colour_db=6, band_limit=0.5, gaps=1, polarity=True
+    config = AugmentationConfig(
+        share=0.9,
+        seconds=0.8,
+        shift_seconds=0.16,
+        speed=1.2,
+        gain_db=6,
+        colour_db=6,
+        band_limit=0.5,
+        noise_db=(10, 20),
+        noise="pink",
+        gaps=1,
+        polarity=True,
     )
     mixing = MixingConfig("between_class")
     torch.cuda.set_sync_debug_mode("error")
     try:
-        y, new = augment_batch(x, lengths, 44_100, config)
+        y, new = augment(x, lengths, 44_100, config)
         mixed, _, soft = mix_batch(y, new, targets, 44_100, mixing)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -29,7 +29,12 @@ MODEL = {
 
 
 def recipe(
-    folder: Path, source: Path, *, task: dict[str, Any] | None = None, data: dict[str, Any] | None = None
+    folder: Path,
+    source: Path,
+    *,
+    task: dict[str, Any] | None = None,
+    passes: int = 1,
+    data: dict[str, Any] | None = None,
 ) -> Path:
     content = {
         "seed_everything": 1,
@@ -39,8 +44,12 @@ def recipe(
             "init_args": {"model": MODEL, "optimiser": {"lr": 0.01}, **(task or {})},
         },
         "data": {
-            "class_path": "audio.resident.ResidentDataModule",
-            "init_args": {"source": str(source), "batch_size": 8, **(data or {})},
+            "class_path": "audio.datasets.WaveformDataModule",
+            "init_args": {
+                "source": str(source),
+                "loading": {"batch_size": 8, "passes": passes},
+                **(data or {}),
+            },
         },
         "trainer": {"max_epochs": 4, "accelerator": "cpu"},
     }
@@ -62,7 +71,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_is_learned_tested_and_reported(tones: Path, tmp_path: Path) -> None:
     evaluation = {"bootstrap": 50, "rates": [2000]}
-    path = recipe(tmp_path, tones, task={"evaluation": evaluation}, data={"passes": 4})
+    path = recipe(tmp_path, tones, task={"evaluation": evaluation}, passes=4)
     folder = fit_and_test(path)
     results = Results.load(folder.results)
     assert results.classes == tuple(CLASSES)
@@ -95,7 +104,7 @@ def test_cuts_mixes_and_an_average_of_the_weights_without_validation(tones: Path
         "crops": 3,
         "evaluation": {"bootstrap": 0, "baselines": False},
     }
-    path = recipe(tmp_path, tones, task=task, data={"passes": 8, "split": {"validation": []}})
+    path = recipe(tmp_path, tones, task=task, passes=8, data={"split": {"validation": []}})
     content = yaml.safe_load(path.read_text())
     content["trainer"]["callbacks"] = [
         {"class_path": "seqmamba.training.ema.WeightAverage", "init_args": {"decay": 0.95}}
@@ -127,7 +136,7 @@ def test_tables_with_several_labels_or_numbers(task: str, tmp_path: Path) -> Non
         rows.append(f"{i}.wav,{names if task == 'multilabel' else hz}")
     table = tmp_path / "table.csv"
     table.write_text("\n".join(rows) + "\n")
-    path = recipe(tmp_path, table, task={"evaluation": {"bootstrap": 10}}, data={"task": task, "passes": 6})
+    path = recipe(tmp_path, table, task={"evaluation": {"bootstrap": 10}}, passes=6, data={"task": task})
     results = Results.load(fit_and_test(path).results)
     assert results.task == task
     key = "auprc" if task == "multilabel" else "pearson"

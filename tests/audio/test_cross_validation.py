@@ -38,8 +38,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
             },
         },
         "data": {
-            "class_path": "audio.resident.ResidentDataModule",
-            "init_args": {"source": str(folder / "clips.csv"), "batch_size": 6, "passes": 4},
+            "class_path": "audio.datasets.WaveformDataModule",
+            "init_args": {
+                "source": str(folder / "clips.csv"),
+                "loading": {"batch_size": 6, "passes": 4},
+            },
         },
         "trainer": {"max_epochs": 2, "accelerator": "cpu"},
     }

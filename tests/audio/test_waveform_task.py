@@ -59,7 +59,7 @@ def test_a_segment_in_the_middle_knows_the_sample_in_front_of_it():
     waveform = task.model.decode(codes)
     batch = WaveformBatch(waveform, torch.full((20,), 48), torch.zeros(20).long(), torch.arange(20))
     torch.manual_seed(1)
-    segments, lengths, before = task._segments(batch)
+    segments, lengths, before = task._segments(batch.waveform, batch.lengths)
     assert segments.shape == (20, 10)
     assert (lengths == 10).all()
     assert len(segments[:, 0].unique()) > 4
@@ -73,7 +73,7 @@ def test_silence_behind_short_recordings_counts_if_they_are_filled_up():
     longer = batch.lengths > 50
     assert longer.any()
     assert not longer.all()
-    codes, lengths, _ = task._segments(batch)
+    codes, lengths, _ = task._segments(batch.waveform, batch.lengths)
     assert (lengths == 50).all()
     for row in (~longer).nonzero()[:, 0]:
         assert (codes[row, batch.lengths[row] :] == task.model.config.silence).all()
@@ -89,7 +89,7 @@ def test_segments_stay_inside_of_short_recordings():
     batch = batch_of(range(16))
     for seed in range(5):
         torch.manual_seed(seed)
-        segments, lengths, _ = task._segments(batch)
+        segments, lengths, _ = task._segments(batch.waveform, batch.lengths)
         assert segments.shape == (16, 50)
         assert torch.equal(lengths, batch.lengths.clamp_max(50))
 

@@ -27,7 +27,7 @@ def lay_out(data: dict[str, Any], folder: Path) -> None:
         lay_out_benchmark(data["benchmark"], folder)
         return
     if "source" in data:
-        (lay_out_music if "loading" in data else lay_out_recordings)(data, folder)
+        (lay_out_music if data.get("task") == "unlabelled" else lay_out_recordings)(data, folder)
         return
     if "form" in data:
         lay_out_species(data, folder)
@@ -84,7 +84,7 @@ def lay_out_recordings(data: dict[str, Any], folder: Path) -> None:
         group = (data["split"]["test"][0], "other")[part]
         name = f"{label}_{group}_{number}.wav"
         wave = 0.1 * np.random.default_rng(number).standard_normal(800)
-        soundfile.write(root / name, wave, data["rate"])
+        soundfile.write(root / name, wave, data["loading"]["rate"])
         rows.append(f"audio/{name},{label},{group},{number}")
     if place.suffix:
         place.write_text("\n".join(rows) + "\n")

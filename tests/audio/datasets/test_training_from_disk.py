@@ -70,11 +70,10 @@ def _losses(folder: RunFolder, column: str) -> list[float]:
 
 
 def test_a_classifier_from_crops_that_workers_read(sounds: Path, tmp_path: Path) -> None:
-    loading = {"rate": RATE, "crop_seconds": 0.2, "batch_size": 4, "num_workers": 2, "cache": "never"}
-    data = {"source": str(sounds), "loading": loading, "augmentation": {"shift_seconds": 0.01}}
-    folder = _fit(
-        tmp_path, "audio.tasks.WaveformTask", {"model": CLASSIFIER, "optimiser": {"lr": 0.02}}, data, 6
-    )
+    loading = {"rate": RATE, "crop_seconds": 0.2, "batch_size": 4, "num_workers": 2, "storage": "disk"}
+    data = {"source": str(sounds), "loading": loading}
+    settings = SETTINGS | {"augmentation": {"shift_seconds": 0.01}}
+    folder = _fit(tmp_path, "audio.tasks.WaveformTask", settings, data, 6)
     losses = _losses(folder, "train/loss")
     assert losses[-1] < losses[0]
     run_recipe(["test", "--config", str(folder.config), "--run", str(folder.path)])
@@ -85,9 +84,7 @@ def test_a_classifier_from_crops_that_workers_read(sounds: Path, tmp_path: Path)
 def test_a_tagger(sounds: Path, tmp_path: Path) -> None:
     loading = {"rate": RATE, "frame": FRAME, "batch_size": 4}
     data = {"source": str(sounds / "events.tsv"), "task": "tagging", "loading": loading}
-    folder = _fit(
-        tmp_path, "audio.tasks.WaveformTask", {"model": CLASSIFIER, "optimiser": {"lr": 0.02}}, data, 4
-    )
+    folder = _fit(tmp_path, "audio.tasks.WaveformTask", SETTINGS, data, 4)
     losses = _losses(folder, "val/loss")
     assert losses[-1] < losses[0]
 
@@ -97,7 +94,7 @@ def test_a_generator_of_recordings_without_labels(sounds: Path, tmp_path: Path) 
         "source": str(sounds / "low"),
         "loading": {"rate": RATE, "cut_seconds": 0.1, "batch_size": 4},
     }
-    settings = {"model": GENERATOR, "optimiser": {"lr": 0.02}}
+    settings = {"model": GENERATOR, "optimiser": {"lr": 0.02}, "augmentation": {"gain_db": 3}}
     folder = _fit(tmp_path, "audio.waveform_task.AutoregressiveTask", settings, data)
     losses = _losses(folder, "val/loss")
     assert all(map(math.isfinite, losses))

@@ -8,7 +8,6 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from audio.augmentation import AugmentationConfig
 from audio.datasets import LoadingConfig, WaveformBatch, WaveformDataModule
 from audio.files import read
 from audio.manifests import SourceConfig
@@ -34,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _module(source: Path | str, **loading: object) -> WaveformDataModule:
-    others = {key: loading.pop(key) for key in ("task", "split", "augmentation", "files") if key in loading}
+    others = {key: loading.pop(key) for key in ("task", "split", "files") if key in loading}
     options = LoadingConfig(**{"batch_size": 8, **loading})  # type: ignore[arg-type]
     module = WaveformDataModule(str(source), loading=options, **others)  # type: ignore[arg-type]
     module.setup()
@@ -87,38 +86,71 @@ def test_batches_hold_the_recordings_with_their_true_lengths(folder: Path) -> No
 
 def test_parts_are_disjoint_and_complete(folder: Path) -> None:
     module = _module(folder)
-    parts = [
-        {index for batch in loader for index in batch.index.tolist()}
-        for loader in (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
-    ]
-    assert sum(map(len, parts)) == len(set().union(*parts)) == 40
+    names = ("train", "validation", "test")
+    loaders = (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
+    for name, loader in zip(names, loaders, strict=True):
+        seen = [index for batch in loader for index in batch.index.tolist()]
+        assert len(set(seen)) == len(seen)
+        assert set(seen) <= set(module.part(name).tolist())
+        assert len(seen) == (len(module.part(name)) if name != "train" else len(seen) // 8 * 8)
+    assert sorted(np.concatenate([module.part(name) for name in names])) == list(range(40))
     assert module.explanation.startswith("recordings at random, each class alike: ")
 
 
-CHANGED = AugmentationConfig(shift_seconds=0.01, noise_db=(10, 20), speed=1.1)
+STORAGES = ("disk", "memory", "device")
 
 
-@pytest.mark.parametrize("cache", ["never", "always"])
-def test_an_epoch_depends_on_seed_and_epoch_alone(folder: Path, cache: str) -> None:
-    options = {"crop_seconds": 0.03, "cache": cache, "augmentation": CHANGED}
+@pytest.mark.parametrize("storage", STORAGES)
+def test_an_epoch_depends_on_seed_and_epoch_alone(folder: Path, storage: str) -> None:
+    options = {"crop_seconds": 0.03, "storage": storage, "passes": 2}
     loader = _module(folder, **options).train_dataloader()
     epochs = [_epoch(loader, number) for number in (0, 1, 0)]
     assert _same(epochs[0], epochs[2])
     assert not _same(epochs[0], epochs[1])
+    if storage == "device":
+        return
     workers = _module(folder, **options, num_workers=2).train_dataloader()
     # a worker computes with one thread, whose sums are rounded in another order
     assert _alike(_epoch(workers, 1), epochs[1])
     assert _alike(_epoch(workers, 0), epochs[0])  # the same workers, told of another epoch
 
 
-def test_memory_and_disk_give_the_same(folder: Path) -> None:
-    batches = [
-        _epoch(_module(folder, crop_seconds=0.03, cache=cache).train_dataloader())
-        for cache in ("never", "always")
-    ]
-    for disk, memory in zip(*batches, strict=True):
-        torch.testing.assert_close(disk.waveform, memory.waveform, atol=1e-6, rtol=0)
-        assert all(map(torch.equal, disk[1:], memory[1:]))
+def test_all_storages_give_the_same(folder: Path) -> None:
+    options = {"crop_seconds": 0.03, "similar_lengths": True, "passes": 2}
+    epochs = [_epoch(_module(folder, **options, storage=x).train_dataloader()) for x in STORAGES]
+    assert _alike(epochs[0], epochs[1])
+    assert _same(epochs[1], epochs[2])
+
+
+def test_passes_make_an_epoch_of_whole_batches(folder: Path) -> None:
+    module = _module(folder, passes=3, batch_size=7, crop_seconds=0.03)
+    train = module.part("train")
+    epochs = [_epoch(module.train_dataloader(), number) for number in range(2)]
+    for epoch in epochs:
+        assert {len(batch.index) for batch in epoch} == {7}
+        assert len(epoch) == len(train) * 3 // 7
+        seen = torch.cat([batch.index for batch in epoch])
+        first = seen[: len(train)]
+        assert sorted(first.tolist()) == train.tolist()
+        assert set(seen.tolist()) == set(train.tolist())
+        crops = {}
+        for batch in epoch:
+            for row, index in enumerate(batch.index.tolist()):
+                crops.setdefault(index, set()).add(batch.waveform[row].numpy().tobytes())
+        several = [n for index, n in ((i, len(c)) for i, c in crops.items()) if module.seconds[index] > 0.1]
+        assert max(several) > 1  # each pass crops anew
+    assert not torch.equal(epochs[0][0].index, epochs[1][0].index)
+    few = _module(folder, batch_size=1000).train_dataloader()
+    assert [len(batch.index) for batch in few] == [len(train)]
+
+
+def test_similar_lengths_meet(folder: Path) -> None:
+    module = _module(folder, similar_lengths=True, batch_size=4)
+    batches = list(module.train_dataloader())
+    assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == module.part("train").tolist()
+    padding = [1 - batch.lengths.sum() / batch.waveform[..., 0].numel() for batch in batches]
+    mixed = list(_module(folder, batch_size=4).train_dataloader())
+    assert sum(padding) < 0.5 * sum(1 - b.lengths.sum() / b.waveform[..., 0].numel() for b in mixed)
 
 
 def test_training_crops_and_testing_does_not(folder: Path) -> None:
@@ -127,17 +159,19 @@ def test_training_crops_and_testing_does_not(folder: Path) -> None:
     assert max(batch.waveform.shape[1] for batch in module.test_dataloader()) > 240
 
 
-def test_the_cache_is_taken_where_it_fits(folder: Path) -> None:
-    for gib, taken in ((1.0, True), (1e-6, False)):
-        module = _module(folder, cache_gib=gib)
-        assert module._reader is not None
-        assert module._reader.in_memory is taken
+def test_where_recordings_are_follows_from_their_size_and_the_workers(folder: Path) -> None:
+    for options, expected in (
+        ({"memory_gib": 1.0}, "device"),
+        ({"memory_gib": 1.0, "num_workers": 1}, "memory"),
+        ({"memory_gib": 1e-6}, "disk"),
+    ):
+        assert _module(folder, **options).storage == expected
 
 
 def test_recordings_cut_into_stretches_stay_together(folder: Path) -> None:
     module = _module(folder, cut_seconds=0.05)
     assert len(module.names) > 80
-    assert set(module._reader.lengths.tolist()) <= set(range(401))  # type: ignore[union-attr]
+    assert set(module.reader.lengths.tolist()) <= set(range(401))
     files: dict[str, set[str]] = {}
     for name, part in zip(module.names, module.assignment.tolist(), strict=True):
         files.setdefault(name.split(".wav")[0], set()).add(part)
@@ -230,13 +264,13 @@ def test_a_file_that_breaks_off_stops_or_is_named(
     broken = tmp_path / "3.flac"
     broken.write_bytes(broken.read_bytes()[:15_000])
     with pytest.raises(UserError, match=r"3\.flac: breaks off after sample"):
-        _module(tmp_path, cache="always")
+        _module(tmp_path, storage="memory")
     module = _module(tmp_path, damaged="leave_out")
     assert len(module.names) == 9
     assert module.notes[0].startswith(f"1 recordings cannot be read, for example: {broken}: breaks off")
     assert f"left out: {broken}: breaks off" in capsys.readouterr().err
     for workers in (0, 2):  # one clear sentence, from a worker too
-        module = _module(tmp_path, cache="never", num_workers=workers)
+        module = _module(tmp_path, storage="disk", num_workers=workers)
         with pytest.raises(UserError) as failure:
             list(module.predict_dataloader())
         assert failure.value.message.startswith(f"{broken}: breaks off after sample")
@@ -245,7 +279,7 @@ def test_a_file_that_breaks_off_stops_or_is_named(
 
 def test_nothing_that_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
-    with pytest.raises(UserError, match=r"none of 1 recordings can be read; .*a\.wav: is empty"):
+    with pytest.raises(UserError, match=r"1 of 1 recordings cannot be read; .*a\.wav: is empty"):
         _module(tmp_path, damaged="leave_out")
     with pytest.raises(UserError, match=r"a\.wav: is empty"):
         _module(tmp_path)
@@ -266,14 +300,14 @@ def test_values_out_of_range(folder: Path) -> None:
     for options, message in (
         ({"batch_size": 0}, "loading.batch_size: expected a whole number >= 1, got 0"),
         ({"crop_seconds": 0}, "loading.crop_seconds: expected null or a number > 0, got 0"),
-        ({"cache": "often"}, "loading.cache: expected one of auto, always, never"),
+        ({"storage": "tape"}, "loading.storage: expected one of auto, disk, memory, device"),
+        ({"passes": 0}, "loading.passes: expected a whole number >= 1, got 0"),
+        ({"storage": "device", "num_workers": 2}, "loading.num_workers: expected 0 with storage device"),
         ({"damaged": "replace"}, "loading.damaged: expected one of stop, leave_out"),
     ):
         with pytest.raises(UserError, match=message):
             LoadingConfig(**options)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="task: expected one of auto"):
         WaveformDataModule(str(folder), task="guess")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="augmentation: expected none for tagging"):
-        WaveformDataModule(str(folder), task="tagging", augmentation=CHANGED)
     with pytest.raises(UserError, match=r"tagging: 'high' has no times"):
         _module(folder, task="tagging")
