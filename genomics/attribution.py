@@ -4,8 +4,9 @@ All methods explain one number a sequence: the log-odds of a class (against all 
 against its absence for multi-label), or the predicted value in the targets' units for regression. Log-odds,
 unlike probabilities, do not flatten where the model is certain.
 
-From `RECOMPUTE_FROM` bases on, the backward pass computes every block again instead of keeping it, so that
-memory grows with a sequence's length by one block and one state a layer.
+From `RECOMPUTE_FROM` bases on, the backward pass computes every block again instead of keeping it: what grows
+with a sequence's length is the work of one block and the input of each. A model that averages strands reads
+long ones one after the other, see `genomics.equivariance.conjoin`.
 """
 
 from __future__ import annotations
@@ -174,10 +175,10 @@ def target_indices(
         UserError: ``target`` is not an output of the model.
     """
     count = len(model.config.classes)
-    chosen = torch.as_tensor(target, dtype=torch.int64, device=tokens.device).expand(tokens.shape[0])
-    if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < count:
-        raise UserError(f"target: expected an index from 0 to {count - 1}, got {chosen.unique().tolist()}")
-    return chosen
+    given = [target] if isinstance(target, int) else target.unique().tolist()
+    if not all(0 <= index < count for index in given):
+        raise UserError(f"target: expected an index from 0 to {count - 1}, got {given}")
+    return torch.as_tensor(target, dtype=torch.int64, device=tokens.device).expand(tokens.shape[0])
 
 
 def _mask_padding(scores: Tensor, lengths: Tensor | None) -> Tensor:

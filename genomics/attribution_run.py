@@ -178,15 +178,10 @@ def _batches(items: Iterable[Item], limit: int | None, config: AttributionConfig
 def _explain_batch(
     model: SequenceModel, batch: list[_Part], target: int, config: AttributionConfig
 ) -> Iterator[Explained]:
-    device = model.token_weights.device
-    lengths = torch.tensor([len(part.tokens) for part in batch])
-    tokens = torch.full((len(batch), int(lengths.max())), PAD, dtype=torch.int64)
-    for row, part in enumerate(batch):
-        tokens[row, : lengths[row]] = torch.from_numpy(part.tokens.astype(np.int64))
-    tokens, lengths = tokens.to(device), lengths.to(device)
+    tokens, lengths = _padded(batch, model.token_weights.device)
     given, turned = outputs_of_strands(model, tokens, lengths, target)
     if config.method == "ism":
-        effects = _mutate(model, tokens, lengths, batch, target, config)
+        effects = _mutate(model, tokens, batch, target, config)
         scores, gaps = base_importance(effects), torch.zeros(len(batch))
     else:
         effects = None
@@ -205,8 +200,21 @@ def _explain_batch(
         )
 
 
+def _padded(batch: list[_Part], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Return token ids, padded on the right, and true lengths: None where nothing is padded.
+
+    Models spare themselves masks, which are copies of all features, where they know that.
+    """
+    lengths = torch.tensor([len(part.tokens) for part in batch])
+    longest = int(lengths.max())
+    tokens = torch.full((len(batch), longest), PAD, dtype=torch.int64)
+    for row, part in enumerate(batch):
+        tokens[row, : len(part.tokens)] = torch.from_numpy(part.tokens.astype(np.int64))
+    return tokens.to(device), None if int(lengths.min()) == longest else lengths.to(device)
+
+
 def _differentiate(
-    model: SequenceModel, tokens: Tensor, lengths: Tensor, target: int, config: AttributionConfig
+    model: SequenceModel, tokens: Tensor, lengths: Tensor | None, target: int, config: AttributionConfig
 ) -> tuple[Tensor, Tensor]:
     """Return scores (batch, length) and completeness gaps (batch,), averaged over strands if wanted."""
 
@@ -227,7 +235,6 @@ def _differentiate(
 def _mutate(
     model: SequenceModel,
     tokens: Tensor,
-    lengths: Tensor,
     batch: list[_Part],
     target: int,
     config: AttributionConfig,
@@ -235,7 +242,7 @@ def _mutate(
     """Return mutation effects (batch, length, 4), 0 outside what is scored."""
     effects = torch.zeros(*tokens.shape, 4, device=tokens.device)
     for row, part in enumerate(batch):
-        length = int(lengths[row])
+        length = len(part.tokens)
         one = tokens[row : row + 1, :length]
         at_once = max(1, config.batch_bases // length)
 

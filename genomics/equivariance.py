@@ -20,6 +20,9 @@ from torch import Tensor
 
 from genomics.alphabet import COMPLEMENT
 
+APART_FROM = 131_072
+"""Bases of a batch from which on `conjoin` reads the strands one after the other."""
+
 
 def complement_table(device: torch.device) -> Int[Tensor, " vocabulary"]:
     """Return the token id of the complement of every token id, on ``device``; it is not to be changed."""
@@ -123,7 +126,10 @@ def conjoin(
     one_hot: Float[Tensor, "batch length vocabulary"],
     lengths: Int[Tensor, " batch"] | None,
 ) -> Tensor:
-    """Average a function over both strands, in one pass of twice the batch.
+    """Average a function over both strands: side by side, or one after the other where they are long.
+
+    From `APART_FROM` bases on one strand keeps a device busy, and both at once would only take twice the
+    memory; gradients are the same, and a backward pass holds the work of one strand at a time, too.
 
     Args:
         function: Takes (one_hot, lengths) of any batch size; row i of the result belongs to sequence i.
@@ -133,7 +139,9 @@ def conjoin(
     Returns:
         (f(x) + f(rc(x))) / 2, the same for x and rc(x) up to rounding.
     """
-    both = torch.cat([one_hot, reverse_complement_one_hot(one_hot, lengths)])
+    turned = reverse_complement_one_hot(one_hot, lengths)
+    if one_hot.shape[0] * one_hot.shape[1] >= APART_FROM:
+        return (function(one_hot, lengths) + function(turned, lengths)) / 2
     both_lengths = None if lengths is None else torch.cat([lengths, lengths])
-    given, other = function(both, both_lengths).chunk(2)
+    given, other = function(torch.cat([one_hot, turned]), both_lengths).chunk(2)
     return (given + other) / 2

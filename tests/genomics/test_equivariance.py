@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import genomics.equivariance
 from genomics.alphabet import PAD, A, C, G, N, T, decode, encode
 from genomics.equivariance import (
     conjoin,
@@ -82,6 +83,22 @@ def test_conjoining_averages_the_two_strands() -> None:
 
     expected = (ramp(one_hot, None) + ramp(reverse_complement_one_hot(one_hot, LENGTHS), None)) / 2
     assert torch.allclose(conjoin(ramp, one_hot, LENGTHS), expected)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+def test_strands_one_after_the_other_give_the_same_gradients(
+    lengths: Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build("equivariant").double().eval()
+    found = []
+    for apart_from in (4 * 40 + 1, 4 * 40):
+        monkeypatch.setattr(genomics.equivariance, "APART_FROM", apart_from)
+        one_hot = model.one_hot(random_batch()).requires_grad_()
+        logits = model.forward_embedded(one_hot, lengths)
+        found.append((logits, *torch.autograd.grad(logits.logsumexp(-1).sum(), (one_hot, model.head.weight))))
+    for side_by_side, one_by_one in zip(*found, strict=True):
+        torch.testing.assert_close(one_by_one, side_by_side, atol=1e-10, rtol=1e-8)
+    assert found[0][1].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "mean_max"])
