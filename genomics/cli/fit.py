@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from genomics.cli.layouts import add_layout_arguments, layout
+from seqmamba.cli.init_options import INIT, INIT_OPTIONS, add_freeze, assign_freeze, check_init
 from seqmamba.cli.recipe_options import (
     Option,
     add_run_arguments,
@@ -19,7 +20,6 @@ from seqmamba.cli.recipe_options import (
     resume_training,
     train_recipe,
 )
-from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
     from seqmamba.training.choice import Choice
@@ -28,7 +28,6 @@ HELP = "train a model on your sequences, test it and write a report"
 
 _MODEL = "model.init_args.model"
 _DATA = "data.init_args"
-_INIT = "model.init_args.init_from"
 OPTIONS: dict[str, Option] = {
     "--epochs": ("trainer.max_epochs", int, "passes over the training part"),
     "--lr": ("model.init_args.optimiser.lr", float, "peak learning rate"),
@@ -59,28 +58,13 @@ OPTIONS: dict[str, Option] = {
         "what keeps alike sequences in one part",
     ),
     "--block-size": (f"{_DATA}.split.block_size", int, "bases of a block; a split by block keeps each whole"),
-    "--init-from": (
-        f"{_INIT}.folder",
-        str,
-        "run folder, model folder or repository to take the backbone from",
-    ),
-    "--lr-decay": (
-        f"{_INIT}.lr_decay",
-        float,
-        "with --init-from: factor of the learning rate from block to block",
-    ),
-    "--lora-rank": (
-        f"{_INIT}.lora_rank",
-        int,
-        "with --init-from: train updates of this rank and not the backbone",
-    ),
+    **INIT_OPTIONS,
     "--seed": ("seed_everything", int, "seed of everything random"),
     "--accelerator": ("trainer.accelerator", ("auto", "cpu", "gpu"), "where to train"),
 }
 """Short names of common settings: option -> recipe key, type or choices, help."""
 
 _OF_THE_BACKBONE = ("--d-model", "--layers", "--d-state", "--stem-width")
-_OF_THE_PRETRAINED = ("--lr-decay", "--lora-rank", "--freeze")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,9 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             f"--{part}", nargs="+", metavar="CHROM", help=f"chromosomes to hold out for {part}"
         )
-    group.add_argument(
-        "--freeze", action="store_true", help="with --init-from: train the head and leave the rest as it is"
-    )
+    add_freeze(group)
     group.add_argument("--no-baselines", action="store_true", help="do not train the simple models")
 
 
@@ -105,7 +87,7 @@ def run(args: argparse.Namespace) -> int | None:
 
     folder = RunFolder(args.run.expanduser())
     check_settings(args, OPTIONS)
-    _check_init(args)
+    check_init(args, OPTIONS, _OF_THE_BACKBONE)
     named = bool(args.files or args.fasta or args.bed)
     check_folder(args, folder, has_data=named, example="seqmamba genomics fit POS.fa NEG.fa -o RUN")
     again = f"seqmamba genomics fit -o {folder.path} --resume"
@@ -121,20 +103,6 @@ def run(args: argparse.Namespace) -> int | None:
     print(f"predictions:  {folder.predictions}")
     print(f"report:       {folder.report}")
     return 0
-
-
-def _check_init(args: argparse.Namespace) -> None:
-    """Refuse options that need a pretrained model without one, and those that it decides with one."""
-    given = [option for option, (key, _, _) in OPTIONS.items() if getattr(args, key) is not None]
-    if "--init-from" in given:
-        clash = next((option for option in given if option in _OF_THE_BACKBONE), None)
-        if clash is not None:
-            raise UserError(f"{clash}: not used with --init-from, since the pretrained model decides it")
-        return
-    given += ["--freeze"] if args.freeze else []
-    lonely = next((option for option in given if option in _OF_THE_PRETRAINED), None)
-    if lonely is not None:
-        raise UserError(f"{lonely}: needs --init-from, the pretrained model that it is about")
 
 
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
@@ -160,13 +128,11 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
         "data": {"class_path": "genomics.datasets.SequenceDataModule", "init_args": data},
         "trainer": {"accelerator": "auto", "devices": 1},
     }
-    pretrained = getattr(args, f"{_INIT}.folder") is not None
-    if pretrained:
+    if getattr(args, f"{INIT}.folder") is not None:
         choices = [choice for choice in choices if not choice.key.startswith(f"{_MODEL}.backbone")]
     else:
         assign(recipe, f"{_MODEL}.backbone.direction", "bidirectional")
-    if args.freeze:
-        assign(recipe, f"{_INIT}.freeze", True)
+    assign_freeze(recipe, args)
     if split:
         assign(recipe, f"{_DATA}.split", split)
     if args.no_baselines:
