@@ -114,7 +114,7 @@ def find_clips(source: str | Path, config: SourceConfig | None = None) -> list[C
     """Find the clips of a folder or a table.
 
     Args:
-        source: The folder or the table.
+        source: The folder, the table, or a single recording.
         config: How to read it.
 
     Returns:
@@ -125,7 +125,9 @@ def find_clips(source: str | Path, config: SourceConfig | None = None) -> list[C
             cannot be understood.
     """
     source, config = expand(source), config or SourceConfig()
-    if source.is_file():
+    if source.suffix.lower() in SUFFIXES and source.is_file():
+        clips = [Clip(source, source=str(source))]
+    elif source.is_file():
         clips = _clips_of_table(source, config)
     elif source.is_dir():
         tables = [source / name for name in _METADATA if (source / name).is_file()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from audio.files import SUFFIXES, AudioInfo, describe
-from audio.inference import predict_batch
-from audio.loading import load
+from audio.file_answers import FileAnswers
+from audio.files import SUFFIXES
+from audio.manifests import Clip
 from audio.models import WaveformClassifier
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
@@ -30,8 +27,6 @@ from seqmamba.progress import Progress
 from seqmamba.resumable import ResumableFile
 
 OnError = Literal["skip", "stop"]
-_LONG = 4  # times the longest waveform of training, up to which a recording is read whole
-_WINDOWS = 32  # of a long recording, held at once
 
 
 @dataclass(frozen=True)
@@ -91,9 +86,8 @@ def predict_files(
 ) -> dict[str, str]:
     """Write a table of predictions, one row a file, in the order of the files.
 
-    Recordings are brought to the model's sampling rate and channels. A long one is read in stretches of the
-    length of training, whose predictions are averaged, so memory does not depend on its length. Files that
-    are skipped are listed in a second table beside the first, ``NAME.unreadable.tsv``.
+    How they are read, see `audio.file_answers`. Files that are skipped are listed in a second table beside
+    the first, ``NAME.unreadable.tsv``.
 
     Args:
         model: A trained model.
@@ -143,69 +137,14 @@ def _predict_part(
     model: WaveformClassifier, files: Sequence[Path], config: PredictConfig
 ) -> tuple[bytes, dict[str, str]]:
     """Predict some files: the lines of those that can be read, and why the others cannot."""
-    outputs: dict[Path, np.ndarray] = {}
-    short: dict[Path, Tensor] = {}
-    skipped: dict[str, str] = {}
-    with torch.inference_mode():
-        for path in files:
-            try:
-                info = describe(path)
-                if _is_long(info, model, config.crops):
-                    outputs[path] = _predict_long(model, info)
-                else:
-                    short[path] = load(info, model.config.rate, model.config.channels)
-            except UserError as error:
-                if config.on_error == "stop":
-                    raise
-                skipped[str(path)] = error.message
-        outputs |= _predict_short(model, short, config.crops)
-    read = [path for path in files if path in outputs]
+    answers = FileAnswers(model, model.predict, config.crops)
+    found = answers.of([Clip(path) for path in files], stop=config.on_error == "stop")
+    outputs = {path: row for path, row in zip(files, found, strict=True) if not isinstance(row, str)}
+    skipped = {str(path): row for path, row in zip(files, found, strict=True) if isinstance(row, str)}
     rows = StringIO()
-    if read:
-        _rows(model, read, np.stack([outputs[path] for path in read])).write_rows(rows)
+    if outputs:
+        _rows(model, list(outputs), np.stack(list(outputs.values()))).write_rows(rows)
     return rows.getvalue().encode(), skipped
-
-
-def _predict_short(
-    model: WaveformClassifier, waveforms: dict[Path, Tensor], crops: int
-) -> dict[Path, np.ndarray]:
-    """Predict recordings that are in memory, side by side."""
-    if not waveforms:
-        return {}
-    device = next(model.parameters()).device
-    lengths = torch.tensor([len(waveform) for waveform in waveforms.values()])
-    batch = torch.nn.utils.rnn.pad_sequence(list(waveforms.values()), batch_first=True)
-    found = predict_batch(model, batch.to(device), lengths.to(device), crops).double().cpu().numpy()
-    return dict(zip(waveforms, found, strict=True))
-
-
-def _is_long(info: AudioInfo, model: WaveformClassifier, crops: int) -> bool:
-    """Say whether a recording is to be read in stretches."""
-    known = model.config.crop_length or model.config.max_length
-    times = max(_LONG, crops) if model.config.crop_length else _LONG
-    return known is not None and info.seconds * model.config.rate > times * known
-
-
-def _predict_long(model: WaveformClassifier, info: AudioInfo) -> np.ndarray:
-    """Average the predictions of a recording's stretches, which lie end to end."""
-    size = model.config.crop_length or model.config.max_length
-    assert size is not None
-    seconds = size / model.config.rate
-    count = math.ceil(info.seconds / seconds)
-    starts = np.linspace(0, info.seconds - seconds, count)
-    device = next(model.parameters()).device
-    total = np.zeros(len(model.config.classes))
-    for first in range(0, count, _WINDOWS):
-        parts = [_window(model, info, start, size) for start in starts[first : first + _WINDOWS]]
-        total += model.predict(torch.stack(parts).to(device)).double().sum(dim=0).cpu().numpy()
-    return total / count
-
-
-def _window(model: WaveformClassifier, info: AudioInfo, start: float, size: int) -> Tensor:
-    """Read a stretch of exactly so many samples; resampling may leave one too few or too many."""
-    rate, channels = model.config.rate, model.config.channels
-    waveform = load(info, rate, channels, start=start, seconds=size / rate)[:size]
-    return torch.nn.functional.pad(waveform, (0, 0, 0, size - len(waveform)))
 
 
 def _rows(model: WaveformClassifier, files: Sequence[Path], outputs: np.ndarray) -> Predictions:

@@ -10,5 +10,6 @@ VERBS = {
     "inspect": "audio.cli.inspect",
     "timeline": "audio.cli.timeline",
     "generate": "audio.cli.generate",
+    "judge": "audio.cli.judge",
 }
 """Verb name -> module with ``HELP``, ``add_arguments`` and ``run``."""

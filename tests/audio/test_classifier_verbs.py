@@ -96,9 +96,9 @@ def test_an_interrupted_table_goes_on(
 ) -> None:
     words = ["audio", "predict", str(run), str(folder / "low"), "-o"]
     assert main([*words, str(tmp_path / "whole.tsv"), "--batch-size", "5"]) == 0
-    from audio import predictions
+    from audio import file_answers
 
-    load, calls = predictions.load, []
+    load, calls = file_answers.load, []
 
     def interrupted(*args, **kwargs):
         calls.append(args)
@@ -106,7 +106,7 @@ def test_an_interrupted_table_goes_on(
             raise KeyboardInterrupt
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(predictions, "load", interrupted)
+    monkeypatch.setattr(file_answers, "load", interrupted)
     broken = [*words, str(tmp_path / "broken.tsv"), "--batch-size", "5"]
     assert main(broken) == 130
     assert not (tmp_path / "broken.tsv").exists()
