@@ -25,6 +25,7 @@ from genomics.results import (
 from genomics.splits import split_method
 from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
+from seqmamba.report.summary import class_title
 from seqmamba.results import BaselineSummary
 from seqmamba.stratify import PARTS
 from seqmamba.training.answers import Answers, count_classes, print_metrics, run_facts, write_answers
@@ -95,7 +96,7 @@ def evaluate_run(
         baselines = _baselines(data, seed or 0) if config.baselines else {}
         attributions = list(_attributions(model, records, test, config.attributions))
     Results(
-        title=f"{' / '.join(records.classes[:4])}{' ...' if len(records.classes) > 4 else ''}",
+        title=class_title(records.classes),
         task=records.task,
         classes=records.classes,
         **run_facts(folder, model, test, seed),

@@ -22,12 +22,12 @@ from genomics.embedding_inputs import Item
 from genomics.models import SequenceModel
 from genomics.motif_files import NamedMotif
 from genomics.motifs import ablate_stretch, effect_of, marginalize_motifs, shuffled
-from genomics.palette import SERIES
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate
 from seqmamba.nn.options import require_choice, require_whole
 from seqmamba.progress import Progress
+from seqmamba.report.palette import SERIES
 
 Experiment = Literal["insert", "ablate"]
 SHOWN = 24
@@ -292,7 +292,7 @@ def draw_rows(rows: Sequence[MotifRow], path: Path) -> None:
         rows: What was found.
         path: The file.
     """
-    from genomics.plots import comparison
+    from seqmamba.report.plots import comparison
 
     known = [row for row in rows if np.isfinite(row.change.value)]
     if not known:

@@ -1,19 +1,19 @@
-"""The rest of the page: data, split and leaks, attribution logos, and how to make the run again."""
+"""What only a DNA run shows: data, split and leaks, and attribution logos."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 
 from genomics import logos
-from genomics.report.markup import Html, join, table, tag
-from genomics.report.svg import figure_html
-from genomics.report.words import count, number
+from genomics.palette import LIGHT
 from genomics.results import Attribution, Results
 from seqmamba.predictions import SEPARATOR
-from seqmamba.stratify import PARTS
+from seqmamba.report.markup import Html, join, table, tag
+from seqmamba.report.provenance import split_card
+from seqmamba.report.svg import figure_html
+from seqmamba.report.words import count, number
 
 LEAK_KINDS = {
     "exact": "Exact copies",
@@ -29,7 +29,6 @@ SPLIT_NAMES = {
     "random": "Random split",
 }
 MAX_NAMED = 10
-MAX_CLASS_ROWS = 60
 MAX_LOGOS = 8
 
 
@@ -54,7 +53,9 @@ def data(results: Results) -> Html | None:
         pieces.append(tag("p", split.explanation, class_="note"))
     if facts:
         pieces.append(tag("p", ". ".join(facts) + ".", class_="note"))
-    cards = [card for card in (_split_card(results), _leak_card(results.leaks)) if card is not None]
+    title = SPLIT_NAMES.get(split.by, "Split")
+    found = (split_card(results, "sequence", title), _leak_card(results.leaks))
+    cards = [card for card in found if card is not None]
     return tag("section", *pieces, tag("div", *cards, class_="pair") if cards else None)
 
 
@@ -77,50 +78,6 @@ def attributions(results: Results) -> Html | None:
         tag("p", intro, class_="note"),
         tag("div", *cards, class_="pair"),
     )
-
-
-def reproduction(results: Results, config: str | None) -> Html | None:
-    """Write the command, the configuration and the versions."""
-    pieces: list[Html] = []
-    if results.command:
-        pieces += [tag("h3", "Command"), tag("pre", tag("code", results.command), tabindex="0")]
-    if results.versions:
-        items = (tag("li", f"{name} {version}") for name, version in results.versions.items())
-        pieces += [tag("h3", "Versions"), tag("ul", *items, class_="facts")]
-    name, text = "config.yaml", config
-    if not text and results.model.config:
-        name, text = "the model's", json.dumps(results.model.config, indent=2)
-    if text:
-        listing = tag("pre", tag("code", text.strip()), tabindex="0")
-        pieces.append(tag("details", tag("summary", f"Complete configuration ({name})"), listing))
-    return tag("section", tag("h2", "Make it again"), *pieces) if pieces else None
-
-
-def _split_card(results: Results) -> Html | None:
-    counts = results.split.counts
-    if not counts:
-        return None
-    parts = [part for part in PARTS if part in counts] + [part for part in counts if part not in PARTS]
-    classes = list(dict.fromkeys(name for part in parts for name in counts[part]))
-    rows: list[list[object]] = [
-        [
-            "Sequences" if results.task == "regression" else name,
-            *(f"{counts[p].get(name, 0):,}" for p in parts),
-        ]
-        for name in classes[:MAX_CLASS_ROWS]
-    ]
-    totals = [sum(counts[part].values()) for part in parts]
-    if len(classes) > MAX_CLASS_ROWS:
-        rest = classes[MAX_CLASS_ROWS:]
-        rows.append(
-            [f"{len(rest)} more classes", *(f"{sum(counts[p].get(c, 0) for c in rest):,}" for p in parts)]
-        )
-    if len(classes) > 1 and results.task != "multilabel":
-        share = [f"{total:,} ({total / max(sum(totals), 1):.0%})" for total in totals]
-        rows.append([tag("strong", "All"), *(tag("strong", text) for text in share)])
-    first = {"regression": "Part", "multilabel": "Label"}.get(results.task, "Class")
-    title = SPLIT_NAMES.get(results.split.by, "Split")
-    return tag("div", tag("h3", title), table([first, *parts], rows, caption=title), class_="card")
 
 
 def _leak_card(leaks: dict[str, Any]) -> Html | None:
@@ -168,13 +125,13 @@ def _logo_card(entry: Attribution, index: int, task: str) -> Html:
     if end - start < len(scores):
         overview = logos.track(scores, window=(start, end))
         title = f"Attribution along all {count(len(scores), 'base')} of {entry.name}"
-        figures.append(figure_html(overview, f"track-{index}", title=title))
+        figures.append(figure_html(overview, f"track-{index}", title=title, colours=LIGHT))
         caption = f"Above: all {len(scores):,} bases. Below: the {end - start} that matter most."
     letters = logos.logo(entry.sequence, scores, window=(start, end))
     strongest = int(np.argmax(np.abs(scores))) if len(scores) else 0
     title = f"Attribution logo of {entry.name}, bases {start} to {end}, strongest at {strongest}: "
     title += entry.sequence[start:end]
-    figures.append(figure_html(letters, f"logo-{index}", title=title, caption=caption))
+    figures.append(figure_html(letters, f"logo-{index}", title=title, caption=caption, colours=LIGHT))
     return tag("div", tag("h3", tag("code", entry.name)), _answer(entry, task), *figures, class_="card")
 
 

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from genomics.palette import DARK, LIGHT
 
 TEXT = ("ink", "muted", "good", "warn", "bad")
-MARKS = ("model", "cnn", "kmer", "length_gc", *(n for n in LIGHT if n.startswith(("base_", "series_"))))
+MARKS = ("model", *(n for n in LIGHT if n.startswith(("other_", "base_", "series_"))))
 
 
 def _luminance(colour: str) -> float:

@@ -5,9 +5,10 @@ import math
 
 import pytest
 
-from genomics.report.verdict import chance_level, compare, judge, primary_metric
+from genomics.report.verdict import judge
 from genomics.results import Results, SplitSummary
 from seqmamba.metrics import Estimate
+from seqmamba.report.verdict import chance_level, compare, primary_metric
 from seqmamba.results import BaselineSummary
 
 BALANCED = SplitSummary("random", "", {"test": {"a": 500, "b": 500}})

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from seqmamba.metrics import Estimate
 
-BASELINE_NAMES = {
-    "cnn": "Small CNN",
-    "kmer": "k-mer logistic",
-    "length_gc": "Length + GC only",
-}
 MODEL_NAME = "This model"
+
+
+@dataclass(frozen=True)
+class BaselineWords:
+    """A simple model in words.
+
+    Attributes:
+        name: As in a table.
+        phrase: As in a sentence.
+    """
+
+    name: str
+    phrase: str
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What a domain calls its things.
+
+    Attributes:
+        kicker: The line above the title of a page.
+        item: What is classified, in the singular.
+        baselines: Key to words, in the order in which they are shown.
+    """
+
+    kicker: str
+    item: str
+    baselines: Mapping[str, BaselineWords]
+
+    def baseline(self, key: str) -> BaselineWords:
+        """Return the words for a simple model, its key where it has none."""
+        return self.baselines.get(key, BaselineWords(key, key))
 
 
 @dataclass(frozen=True)

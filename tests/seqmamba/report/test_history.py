@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import synthetic_runs as runs
 
-from genomics.report.history import read_history
+from seqmamba.report.history import read_history
 
 
 def test_curves_lie_over_epochs(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genomics.plots import Line
-from genomics.report.words import metric_name
+from seqmamba.report.plots import Line
+from seqmamba.report.words import metric_name
 from seqmamba.training.metrics_csv import read_rows
 
 LOSS_NAMES = {
@@ -19,7 +19,7 @@ LOSS_NAMES = {
     "val_loss": "validation",
     "validation/loss": "validation",
 }
-SCORES = ("accuracy", "mcc", "auroc", "auprc", "pearson", "spearman", "r2")
+SCORES = ("accuracy", "f1", "mcc", "auroc", "auprc", "pearson", "spearman", "r2")
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from genomics.palette import LIGHT
-from genomics.report.markup import Html, escape, tag
+from seqmamba.report.markup import Html, escape, tag
+from seqmamba.report.palette import LIGHT
 
-_VARIABLES = {colour: f"var(--{name.replace('_', '-')})" for name, colour in LIGHT.items()}
-_COLOUR = re.compile("(?<=: )(" + "|".join(_VARIABLES) + ")")
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([^)"]+)')
 _IDENTITY = re.compile(r' id="([^"]+)"')
 _LONG_NUMBER = re.compile(r"(?<![\w#.])(-?\d+\.\d{2})\d+")
@@ -22,29 +21,33 @@ _TAG = re.compile(r"<[^>]+>")
 _STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "seqmamba", "path.simplify_threshold": 0.3}
 
 
-def figure_html(figure: Figure, key: str, *, title: str, caption: object = "") -> Html:
+def figure_html(
+    figure: Figure, key: str, *, title: str, caption: object = "", colours: Mapping[str, str] = LIGHT
+) -> Html:
     """Return a figure element with an inline drawing.
 
     Args:
-        figure: What to draw, in the colours of `genomics.palette`.
+        figure: What to draw.
         key: Unique on the page; prefixes the identifiers inside the drawing.
         title: What the drawing shows, for those who cannot see it.
         caption: Text below.
+        colours: The names of the figure's colours, those of the page.
 
     Returns:
         The element.
     """
-    drawing = inline_svg(figure, key, title=title)
+    drawing = inline_svg(figure, key, title=title, colours=colours)
     return tag("figure", drawing, tag("figcaption", caption) if caption else None)
 
 
-def inline_svg(figure: Figure, key: str, *, title: str) -> Html:
+def inline_svg(figure: Figure, key: str, *, title: str, colours: Mapping[str, str] = LIGHT) -> Html:
     """Return a figure as an SVG element without metadata, fixed size, fixed colours or colliding identifiers.
 
     Args:
         figure: What to draw.
         key: Prefix of the identifiers.
         title: Accessible name.
+        colours: The names of the figure's colours, those of the page.
 
     Returns:
         The element.
@@ -63,12 +66,14 @@ def inline_svg(figure: Figure, key: str, *, title: str) -> Html:
         r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", inside, flags=re.DOTALL
     )
     referenced = set(_REFERENCE.findall(inside))
+    variables = {colour: f"var(--{name.replace('_', '-')})" for name, colour in colours.items()}
+    known = re.compile("(?<=: )(" + "|".join(variables) + ")")
 
     def rewrite(match: re.Match[str]) -> str:
         written = _IDENTITY.sub(lambda m: f' id="{key}-{m[1]}"' if m[1] in referenced else "", match[0])
         written = _REFERENCE.sub(lambda m: m[0].replace(f"#{m[1]}", f"#{key}-{m[1]}"), written)
         written = _LONG_NUMBER.sub(r"\1", written.replace("xlink:href", "href"))
-        return re.sub(r"\s*\n\s*", " ", _COLOUR.sub(lambda m: _VARIABLES[m[0]], written))
+        return re.sub(r"\s*\n\s*", " ", known.sub(lambda m: variables[m[0]], written))
 
     # Only inside tags: what stands between them is the user's text.
     inside = _TAG.sub(rewrite, inside)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 VOID = frozenset({"meta", "br", "hr", "img"})
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, which HTML forbids
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what reorders the text around it, unseen
+    "\ud800-\udfff]"  # halves of characters, as in file names that are no UTF-8
+)
 
 
 class Html(str):
@@ -27,7 +33,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
         The element.
     """
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value), quote=True)}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -41,13 +47,18 @@ def join(children: Iterable[object]) -> Html:
 
 
 def escape(value: object) -> Html:
-    """Return a value as safe text; control characters that HTML forbids become the replacement character."""
-    if isinstance(value, Html):
-        return value
-    text = "".join(
-        c if c in "\t\n" or (ord(c) >= 32 and not 127 <= ord(c) < 160) else "\ufffd" for c in str(value)
-    )
-    return Html(html.escape(text, quote=True))
+    """Return a value as safe text; see `visible` for the characters that do not stay."""
+    return value if isinstance(value, Html) else Html(html.escape(visible(str(value)), quote=True))
+
+
+def visible(text: str) -> str:
+    """Replace characters that a page cannot hold, or that would reorder its text, by U+FFFD."""
+    return _UNFIT.sub("\ufffd", text)
+
+
+def bdi(value: object) -> Html:
+    """Write a user's word into a sentence: the direction that it is written in does not leave it."""
+    return tag("bdi", value)
 
 
 def table(
@@ -76,3 +87,8 @@ def table(
     name = tag("caption", caption, class_="unseen") if caption else None
     whole = tag("table", name, tag("thead", head), tag("tbody", *body))
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption or "table")
+
+
+def card(title: object, *inside: object, full: bool = False) -> Html:
+    """Write a framed box with a heading; a full one takes the width of the page."""
+    return tag("div", tag("h3", title), *inside, class_="card full" if full else "card")

@@ -1,26 +1,26 @@
-"""The top of the page: title, verdict, headline numbers, comparison with simple models."""
+"""The top of a page: title, verdict, headline numbers, comparison with simple models."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from genomics.plots import comparison
-from genomics.report.markup import Html, join, table, tag
-from genomics.report.svg import figure_html
-from genomics.report.verdict import Finding, chance_level, judge, primary_metric
-from genomics.report.words import (
-    BASELINE_NAMES,
+from seqmamba.metrics import METRICS, Estimate
+from seqmamba.report.markup import Html, escape, join, table, tag
+from seqmamba.report.palette import OTHERS
+from seqmamba.report.plots import comparison
+from seqmamba.report.svg import figure_html
+from seqmamba.report.verdict import Finding, Run, chance_level, primary_metric
+from seqmamba.report.words import (
     METRIC_WORDS,
     MODEL_NAME,
+    Wording,
     count,
     duration,
     interval,
     metric_name,
     number,
 )
-from genomics.results import Results
-from seqmamba.metrics import METRICS, Estimate
-from seqmamba.predictions import Predictions
 
 ICONS = {"good": "✓", "info": "i", "warn": "!", "bad": "✕"}
 TASK_NAMES = {
@@ -36,31 +36,38 @@ COMPARED = {
 }
 
 
-def heading(results: Results) -> Html:
-    """Write the title and one line of facts."""
+def heading(title: str, facts: Sequence[str], wording: Wording) -> Html:
+    """Write the title and one line of facts; empty ones are left out."""
+    line = tag("ul", *(tag("li", fact) for fact in facts if fact), class_="facts")
+    return tag("header", tag("p", wording.kicker, class_="kicker"), tag("h1", title), line)
+
+
+def run_facts(results: Run, parameters: int, wording: Wording) -> list[str]:
+    """Return the line of facts about a run."""
     kinds = {
         "classification": f"{len(results.classes)} classes",
         "multilabel": f"{len(results.classes)} labels",
         "regression": count(len(results.classes), "target"),
     }
-    facts = [
+    return [
         f"{TASK_NAMES[results.task]}, {kinds[results.task]}",
-        count(results.data.n, "sequence") if results.data.n else "",
-        f"{count(results.model.parameters, 'parameter')}" if results.model.parameters else "",
+        count(results.data.n, wording.item) if results.data.n else "",
+        count(parameters, "parameter") if parameters else "",
         f"trained in {duration(results.seconds)}" if math.isfinite(results.seconds) else "",
         results.hardware,
         f"seed {results.seed}" if results.seed is not None else "",
         results.created[:16].replace("T", " "),
     ]
-    line = tag("ul", *(tag("li", fact) for fact in facts if fact), class_="facts")
-    return tag(
-        "header", tag("p", "seqmamba · DNA sequence model", class_="kicker"), tag("h1", results.title), line
-    )
 
 
-def verdict(results: Results, test: Predictions | None) -> Html:
-    """Write the verdict and the findings that limit it."""
-    first, *others = judge(results, test)
+def class_title(classes: Sequence[str]) -> str:
+    """Return a title that names the first few classes."""
+    return f"{' / '.join(classes[:4])}{' ...' if len(classes) > 4 else ''}"
+
+
+def verdict(findings: Sequence[Finding]) -> Html:
+    """Write the verdict, which comes first, and the findings that limit it."""
+    first, *others = findings
     box = tag(
         "div",
         _icon(first.level),
@@ -75,8 +82,8 @@ def verdict(results: Results, test: Predictions | None) -> Html:
     return tag("section", tag("h2", "Verdict", class_="unseen"), box, items, aria_label="Verdict")
 
 
-def tiles(results: Results) -> Html | None:
-    """Write the headline numbers with their intervals."""
+def tiles(results: Run, item: str) -> Html | None:
+    """Write the headline numbers with their intervals; the item is what is classified."""
     if not results.metrics:
         return None
     order = [name for name in METRICS[results.task] if name in results.metrics]
@@ -84,7 +91,7 @@ def tiles(results: Results) -> Html | None:
     cards = [_tile(name, results.metrics[name]) for name in order]
     note = (
         "Measured on the test set, which took no part in training or in choosing the model. "
-        "Intervals are 95\u00a0% bootstrap intervals over test sequences."
+        f"Intervals are 95\u00a0% bootstrap intervals over test {item}s."
     )
     return tag(
         "section",
@@ -94,28 +101,28 @@ def tiles(results: Results) -> Html | None:
     )
 
 
-def baselines(results: Results) -> Html | None:
+def baselines(results: Run, wording: Wording) -> Html | None:
     """Write the comparison with models trained on the same split."""
     metric = primary_metric(results)
     if metric is None or not results.baselines:
         return None
     candidates = dict.fromkeys((metric, *COMPARED[results.task]))
     shown = [m for m in candidates if m in results.metrics and math.isfinite(results.metrics[m].value)][:2]
-    figures = [_comparison_figure(results, name) for name in shown]
+    figures = [_comparison_figure(results, name, wording) for name in shown]
     rows = []
     order = [name for name in METRICS[results.task] if name in results.metrics]
     entries = {MODEL_NAME: (results.metrics, results.seconds)}
-    for name in _baseline_order(results):
-        entries[BASELINE_NAMES.get(name, name)] = (
+    for name in _baseline_order(results, wording):
+        entries[wording.baseline(name).name] = (
             results.baselines[name].metrics,
             results.baselines[name].seconds,
         )
     for name, (metrics, seconds) in entries.items():
-        rows.append([name, *(_estimate_cell(metrics.get(key)) for key in order), duration(seconds)])
+        rows.append([name, *(estimate_cell(metrics.get(key)) for key in order), duration(seconds)])
     header = ["Model", *(metric_name(key) for key in order), "Time"]
     intro = (
-        "Simpler models, trained and tested on the same sequences. Where intervals overlap, the test set "
-        "cannot tell two models apart."
+        f"Simpler models, trained and tested on the same {wording.item}s. Where intervals overlap, the test "
+        "set cannot tell two models apart."
     )
     return tag(
         "section",
@@ -126,14 +133,14 @@ def baselines(results: Results) -> Html | None:
     )
 
 
-def _comparison_figure(results: Results, metric: str) -> Html:
+def _comparison_figure(results: Run, metric: str, wording: Wording) -> Html:
     estimates = {MODEL_NAME: results.metrics[metric]}
     colours = {MODEL_NAME: "model"}
-    for name in _baseline_order(results):
+    for place, name in enumerate(_baseline_order(results, wording)):
         estimate = results.baselines[name].metrics.get(metric)
         if estimate is not None and math.isfinite(estimate.value):
-            estimates[BASELINE_NAMES.get(name, name)] = estimate
-            colours[BASELINE_NAMES.get(name, name)] = name if name in BASELINE_NAMES else "length_gc"
+            words = wording.baseline(name).name
+            estimates[words], colours[words] = estimate, OTHERS[place % len(OTHERS)]
     spoken = "; ".join(f"{name} {number(e.value)} ({interval(e)})" for name, e in estimates.items())
     figure = comparison(estimates, colours, chance=chance_level(metric, results))
     return tag(
@@ -146,14 +153,15 @@ def _comparison_figure(results: Results, metric: str) -> Html:
     )
 
 
-def _baseline_order(results: Results) -> list[str]:
-    known = [name for name in BASELINE_NAMES if name in results.baselines]
+def _baseline_order(results: Run, wording: Wording) -> list[str]:
+    known = [name for name in wording.baselines if name in results.baselines]
     return known + [name for name in results.baselines if name not in known]
 
 
-def _estimate_cell(estimate: Estimate | None) -> Html:
+def estimate_cell(estimate: Estimate | None) -> Html:
+    """Write an estimate and its interval into a cell; a dash where there is none."""
     if estimate is None or not math.isfinite(estimate.value):
-        return tag("span", "–")
+        return escape("–")
     return join([number(estimate.value), tag("small", interval(estimate))])
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 WILSON_Z = 1.959963984540054  # 95 %
 MAX_POINTS = 300
-MAX_BAND_WORK = 4_000_000  # bootstrap replicates times sequences, which keeps a band under about a second
+MAX_BAND_WORK = 4_000_000  # bootstrap replicates times items, which keeps a band under about a second
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Calibration:
         frequency: Fraction that was right per bin.
         low: Lower 95 % Wilson limit of the frequency.
         high: Upper limit.
-        count: Sequences per bin.
+        count: Items per bin.
         edges: Bin edges, empty bins included.
     """
 
@@ -72,7 +72,7 @@ def roc(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> Cu
 
     Args:
         scores: Higher means more likely positive.
-        positive: Which sequences are positive.
+        positive: Which items are positive.
 
     Returns:
         True against false positive rate, at most `MAX_POINTS` points, with the exact area.
@@ -91,7 +91,7 @@ def precision_recall(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray,
 
     Args:
         scores: Higher means more likely positive.
-        positive: Which sequences are positive.
+        positive: Which items are positive.
 
     Returns:
         Precision against recall, at most `MAX_POINTS` points, with the exact area.
@@ -114,16 +114,16 @@ def roc_band(
     n_bootstrap: int = 400,
     seed: int = 0,
 ) -> Band | None:
-    """Bootstrap the ROC curve over sequences.
+    """Bootstrap the ROC curve over items.
 
     Args:
         scores: Higher means more likely positive.
-        positive: Which sequences are positive.
+        positive: Which items are positive.
         n_bootstrap: Replicates; fewer are drawn on very large sets to bound the time.
         seed: Seed of the resampling.
 
     Returns:
-        Pointwise limits, or None when a class has fewer than two sequences.
+        Pointwise limits, or None when a class has fewer than two items.
     """
     if min(positive.sum(), (~positive).sum()) < 2:
         return None
