@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from genomics.alphabet import VOCAB_SIZE, A, T
 from genomics.datasets.genome_batches import GenomeBatch
 from genomics.equivariance import mirror, reverse_complement_some, reverse_complement_tokens
-from genomics.inference import load_any_model
 from genomics.language_reader import LanguageReader
 from genomics.masked_model import MaskedModel, MaskedModelConfig
 from genomics.masking import MaskingConfig, known_bases, mask_bases
@@ -21,6 +20,8 @@ from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfi
 from seqmamba.errors import UserError
 from seqmamba.inference.philox import uniforms
 from seqmamba.nn.options import is_number, require, require_bool, require_choice
+from seqmamba.training.exported import load_any_model
+from seqmamba.training.segments import BackpropConfig, SegmentedLoss, segmented_loss
 
 Objective = Literal["masked", "next_base"]
 Strand = Literal["forward", "augment", "conjoin", "equivariant"]
@@ -49,6 +50,8 @@ class PretrainingConfig:
         tie_embeddings: Whether the head's weight is the embedding's.
         init_from: Run folder, folder or repository of a model to go on with; its backbone takes the place of
             `backbone`.
+        backprop: How much of a window's graph is held at once, for ``next_base``: windows longer than that
+            fit into the memory of a segment.
 
     Raises:
         UserError: If values do not go together.
@@ -61,6 +64,7 @@ class PretrainingConfig:
     repeat_weight: float = 0.1
     tie_embeddings: bool = True
     init_from: str | None = None
+    backprop: BackpropConfig = field(default_factory=BackpropConfig)
 
     def __post_init__(self) -> None:
         require_choice("objective", self.objective, ("masked", "next_base"))
@@ -74,6 +78,14 @@ class PretrainingConfig:
                 "strand: a model of the next base cannot be equivariant, as it reads one way only",
                 hint="use augment or conjoin",
             )
+        if not self.backprop.whole and not causal:
+            raise UserError(
+                "backprop: a masked model sees both sides of a base, so nothing can be carried; expected "
+                "length null and carry false",
+                hint="backbone.checkpoint_activations saves memory too",
+            )
+        if self.backprop.carry and self.strand != "forward":
+            raise UserError(f"backprop.carry: expected strand forward beside it, got {self.strand}")
         expected = "causal" if causal else "bidirectional"
         if self.backbone.direction != expected and self.init_from is None:
             raise UserError(
@@ -185,6 +197,39 @@ class Objectives:
         # Where nothing was asked nothing may come through, not even a NaN times zero.
         nll = guesses.nll.masked_fill(~guesses.asked, 0.0)
         return (nll * weights).sum() / weights.sum().clamp_min(1e-6)
+
+    def initial_state(self, batch: GenomeBatch) -> Any:
+        """Return the state before windows that begin anew."""
+        return self._model.init_state(len(batch["tokens"]))
+
+    def loss_in_segments(self, batch: GenomeBatch, state: Any = None) -> SegmentedLoss:
+        """Return the loss of windows for training, with the graph of a segment held at a time.
+
+        Args:
+            batch: Windows.
+            state: The state before them; None for a fresh one.
+        """
+        tokens, lower, _, _, _ = self._strands(batch, training=True)
+        self._ids = self._ids.to(tokens.device)
+        weights = torch.where(lower[:, 1:], self._config.repeat_weight, 1.0) * known_bases(tokens[:, 1:])
+        total = weights.sum().clamp_min(1e-6)
+        positions = tokens.shape[1] - 1
+        size = min(self._config.backprop.length or positions, positions)
+
+        def segment(number: int, state: Any) -> tuple[Tensor, Any]:
+            part = slice(number * size, min((number + 1) * size, positions))
+            ids = self._ids[tokens[:, part.start : part.stop + 1].long()]
+            logits, state = self._model(ids[:, :-1], state=state, return_state=True)
+            nll = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+            share = weights[:, part]
+            # Where nothing was asked nothing may come through, not even a NaN times zero.
+            return (nll.view_as(share).masked_fill(share == 0, 0.0) * share).sum() / total, state
+
+        if state is None:
+            state = self._model.init_state(len(tokens))
+        count = -(-positions // size)
+        truncate = self._config.backprop.truncate
+        return segmented_loss(segment, count, state, self._model.parameters(), truncate=truncate)
 
     def _strands(
         self, batch: GenomeBatch, training: bool

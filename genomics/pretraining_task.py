@@ -18,10 +18,12 @@ from seqmamba.errors import UserError
 from seqmamba.training.callbacks import epoch_seed, run_seed, seed_everything
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.segments import CarriedState
 from seqmamba.training.task import Task
 
 _DEFAULT_MODEL = PretrainingConfig()
 _SUMS = "train_sums"
+_CARRIED = "carried_state"
 _FOLLOWED = ("val/loss", "val/perplexity", "val/accuracy")
 
 
@@ -47,15 +49,30 @@ class PretrainingTask(Task):
         self._objectives = Objectives(self.model, model)
         self._sums: list[Tensor] = []
         self._train_sums: Tensor | None = None
+        self._carried = CarriedState()
 
     @property
     def exported(self) -> MaskedModel | LanguageModel:
         """The model, for ``RUN/pretrained``."""
         return self.model
 
+    def on_fit_start(self) -> None:
+        """Refuse to carry states between windows that do not follow on each other.
+
+        Raises:
+            UserError: If the data module draws them at random.
+        """
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.config.backprop.carry != (data.windows.order == "stream"):
+            raise UserError(
+                f"backprop.carry: expected true with windows.order stream and false with random, got "
+                f"{str(self.config.backprop.carry).lower()} with {data.windows.order}"
+            )
+
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's mean loss."""
         self._train_sums = None
+        self._carried.clear()  # every row begins another stretch
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the generators of the step, which dropout draws from."""
@@ -64,8 +81,7 @@ class PretrainingTask(Task):
 
     def training_step(self, batch: GenomeBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        guesses = self._objectives.ask(batch, training=True)
-        loss = self._objectives.loss(guesses)
+        loss = self._loss(batch)
         self.log("train/loss_step", loss, on_step=True, on_epoch=False)
         done = torch.stack((loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)))
         self._train_sums = done if self._train_sums is None else self._train_sums.to(done.device) + done
@@ -74,13 +90,27 @@ class PretrainingTask(Task):
             self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
         return loss
 
+    def _loss(self, batch: GenomeBatch) -> Tensor:
+        backprop = self.config.backprop
+        if backprop.whole:
+            return self._objectives.loss(self._objectives.ask(batch, training=True))
+        state = None
+        if backprop.carry:
+            state = self._carried.begin(batch["fresh"], self._objectives.initial_state(batch))
+        loss, state = self._objectives.loss_in_segments(batch, state)
+        if backprop.carry:
+            self._carried.keep(state)
+        return loss
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the sums of an epoch that is not over."""
+        """Keep the sums of an epoch that is not over, and the states of its rows."""
         checkpoint[_SUMS] = None if self._train_sums is None else self._train_sums.cpu()
+        checkpoint[_CARRIED] = self._carried.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them back."""
         self._train_sums = checkpoint.get(_SUMS)
+        self._carried.load_state_dict(checkpoint.get(_CARRIED))
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of an earlier pass."""

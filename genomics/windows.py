@@ -20,7 +20,9 @@ from seqmamba.errors import UserError
 from seqmamba.nn.options import require_choice, require_whole
 
 Weighting = Literal["uniform", "size"]
+Order = Literal["random", "stream"]
 _EVALUATION = 2**32 - 1  # stands in the place of an epoch
+_STREAM = 2**32 - 2
 _KEYS = 2**62
 
 
@@ -56,6 +58,10 @@ class WindowConfig:
             no warm-up. It doubles until it is `length`, at the same number of bases a batch.
         epochs_per_length: Epochs of each length of the warm-up.
         evaluation_windows: Windows of the fixed lists for validation and for the test.
+        order: ``random`` draws every window anew. With ``stream`` each row of the batches reads a stretch
+            from a random place to its end, window after window, and then another one; the last base of a
+            window is the first of the next, so that a model of the next base guesses all of them. Long runs
+            of N are read like everything else.
 
     Raises:
         UserError: If a value is out of range.
@@ -68,12 +74,14 @@ class WindowConfig:
     first_length: int | None = None
     epochs_per_length: int = 1
     evaluation_windows: int = 512
+    order: Order = "random"
 
     def __post_init__(self) -> None:
         require_whole("windows.length", self.length, 2)
         for name in ("tokens_per_batch", "steps_per_epoch", "epochs_per_length", "evaluation_windows"):
             require_whole(f"windows.{name}", getattr(self, name))
         require_choice("windows.weighting", self.weighting, ("uniform", "size"))
+        require_choice("windows.order", self.order, ("random", "stream"))
         if self.tokens_per_batch % self.length:
             raise UserError(
                 f"windows.tokens_per_batch: expected a multiple of length {self.length}, "
@@ -134,11 +142,39 @@ class WindowSampler:
         """
         generator = np.random.default_rng((self._seed, epoch, number))
         while True:
-            key = int(generator.integers(_KEYS))
-            genome = int(generator.choice(len(self._genomes), p=self._weights))
-            interval = self._genomes[genome].draw(generator)
-            start = interval.start + int(generator.integers(max(1, len(interval) - length + 1)))
-            yield Window(genome, interval.chrom, start, min(start + length, interval.end), key)
+            yield self._draw(generator, length)[0]
+
+    def stream(self, epoch: int, row: int, steps: int, length: int) -> list[tuple[Window, bool]]:
+        """Return what a row of the batches reads in an epoch.
+
+        Args:
+            epoch: From 0.
+            row: Which row, over all devices.
+            steps: Batches of the epoch.
+            length: Bases of a window.
+
+        Returns:
+            The window of each step, and whether a stretch begins with it.
+        """
+        generator = np.random.default_rng((self._seed, epoch, row, _STREAM))
+        found: list[tuple[Window, bool]] = []
+        while len(found) < steps:
+            window, end = self._draw(generator, length)
+            found.append((window, True))
+            while window.end < end and len(found) < steps:
+                start = window.end - 1
+                key = int(generator.integers(_KEYS))
+                window = Window(window.genome, window.chrom, start, min(start + length, end), key)
+                found.append((window, False))
+        return found
+
+    def _draw(self, generator: np.random.Generator, length: int) -> tuple[Window, int]:
+        """Return a window and the end of its stretch."""
+        key = int(generator.integers(_KEYS))
+        genome = int(generator.choice(len(self._genomes), p=self._weights))
+        interval = self._genomes[genome].draw(generator)
+        start = interval.start + int(generator.integers(max(1, len(interval) - length + 1)))
+        return Window(genome, interval.chrom, start, min(start + length, interval.end), key), interval.end
 
 
 class _Places:

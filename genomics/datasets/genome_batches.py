@@ -28,6 +28,8 @@ class GenomeBatch(TypedDict):
         lengths: True lengths, (batch,) int64; None if every window fills the batch.
         keys: Random bits of every window, (batch,) int64.
         genome: Which genome, (batch,) int64.
+        fresh: Whether the window begins anew and does not go on where its row's window in the batch before
+            ended, (batch,) bool.
     """
 
     tokens: Tensor
@@ -35,14 +37,24 @@ class GenomeBatch(TypedDict):
     lengths: Tensor | None
     keys: Tensor
     genome: Tensor
+    fresh: Tensor
 
 
 class BatchRequest(NamedTuple):
-    """A batch that is to be drawn: its epoch, the number of its first window, its windows and their bases."""
+    """A batch that is to be drawn.
+
+    Attributes:
+        epoch: From 0.
+        step: Its number in the epoch.
+        rows: Which windows of those that all devices have in this step.
+        total: How many these are.
+        length: Bases of a window.
+    """
 
     epoch: int
-    first: int
-    size: int
+    step: int
+    rows: range
+    total: int
     length: int
 
 
@@ -56,13 +68,24 @@ class WindowReader:
     def __init__(self, fastas: Sequence[Fasta]) -> None:
         self._fastas = list(fastas)
 
-    def letters(self, window: Window) -> bytes | None:
+    def letters(self, window: Window) -> bytes:
+        """Return the letters of a window."""
+        return self._fastas[window.genome].letters(window.chrom, window.start, window.end)
+
+    def known_letters(self, window: Window) -> bytes | None:
         """Return the letters of a window, None if it holds no known base."""
-        letters = self._fastas[window.genome].letters(window.chrom, window.start, window.end)
+        letters = self.letters(window)
         return letters if letters.translate(None, b"ACGTUacgtu") != letters else None
 
-    def collate(self, windows: Sequence[Window], letters: Sequence[bytes]) -> GenomeBatch:
+    def collate(
+        self, windows: Sequence[Window], letters: Sequence[bytes], fresh: Sequence[bool] | None = None
+    ) -> GenomeBatch:
         """Make a batch of windows and their letters.
+
+        Args:
+            windows: The windows.
+            letters: What they hold.
+            fresh: Which of them begin anew; None says that all do.
 
         Raises:
             UserError: If a letter is no DNA.
@@ -83,6 +106,7 @@ class WindowReader:
             "lengths": None if min(sizes) == max(sizes) else torch.tensor(sizes),
             "keys": torch.tensor([window.key for window in windows]),
             "genome": torch.tensor([window.genome for window in windows]),
+            "fresh": torch.ones(len(windows), dtype=torch.bool) if fresh is None else torch.tensor(fresh),
         }
 
     def usable(self, candidates: Iterable[Window], count: int) -> list[Window]:
@@ -91,7 +115,7 @@ class WindowReader:
         for window in candidates:
             if len(found) == count:
                 break
-            if self.letters(window) is not None:
+            if self.known_letters(window) is not None:
                 found.append(window)
         return found
 
@@ -102,24 +126,41 @@ class DrawnBatches(Dataset[GenomeBatch]):
     Args:
         reader: The genomes.
         sampler: Draws windows.
+        config: How they are drawn.
     """
 
-    def __init__(self, reader: WindowReader, sampler: WindowSampler) -> None:
+    def __init__(self, reader: WindowReader, sampler: WindowSampler, config: WindowConfig) -> None:
         self._reader = reader
         self._sampler = sampler
+        self._config = config
+        self._streams: dict[tuple[int, int], list[tuple[Window, bool]]] = {}
 
     def __getitem__(self, request: BatchRequest) -> GenomeBatch:
-        numbers = range(request.first, request.first + request.size)
+        if self._config.order == "stream":
+            parts = [self._stream(request, row)[request.step] for row in request.rows]
+            windows = [window for window, _ in parts]
+            letters = [self._reader.letters(window) for window in windows]
+            return self._reader.collate(windows, letters, [fresh for _, fresh in parts])
+        numbers = [request.step * request.total + row for row in request.rows]
         rows = [self._read(request.epoch, number, request.length) for number in numbers]
         return self._reader.collate([window for window, _ in rows], [letters for _, letters in rows])
 
     def _read(self, epoch: int, number: int, length: int) -> tuple[Window, bytes]:
         for attempt, window in enumerate(self._sampler.draws(epoch, number, length)):
-            if (letters := self._reader.letters(window)) is not None:
+            if letters := self._reader.known_letters(window):
                 return window, letters
             if attempt == _MOST_DRAWS:
                 break
         raise UserError(f"genomes: {_MOST_DRAWS} windows of {length} bases in a row held no known base")
+
+    def _stream(self, request: BatchRequest, row: int) -> list[tuple[Window, bool]]:
+        """Return what a row reads in the epoch of the request, which is remembered until the next one."""
+        if (request.epoch, row) not in self._streams:
+            self._streams = {key: value for key, value in self._streams.items() if key[0] == request.epoch}
+            steps = self._config.steps_per_epoch
+            found = self._sampler.stream(request.epoch, row, steps, request.length)
+            self._streams[request.epoch, row] = found
+        return self._streams[request.epoch, row]
 
 
 class FixedBatches(Dataset[GenomeBatch]):
@@ -145,7 +186,7 @@ class FixedBatches(Dataset[GenomeBatch]):
 
     def __getitem__(self, index: int) -> GenomeBatch:
         windows = self._batches[index]
-        return self._reader.collate(windows, [self._reader.letters(window) or b"" for window in windows])
+        return self._reader.collate(windows, [self._reader.letters(window) for window in windows])
 
 
 class WindowBatchSampler(DistributedSampler[BatchRequest]):
@@ -178,9 +219,10 @@ class WindowBatchSampler(DistributedSampler[BatchRequest]):
     def __iter__(self) -> Iterator[BatchRequest]:
         size = self.config.batch_size_in(self.epoch)
         length = self.config.length_in(self.epoch)
-        epoch = self.epoch
+        epoch, total = self.epoch, size * self.num_replicas
+        rows = range(self.rank * size, (self.rank + 1) * size)
         for step in range(self.start, self.config.steps_per_epoch):
-            yield BatchRequest(epoch, (step * self.num_replicas + self.rank) * size, size, length)
+            yield BatchRequest(epoch, step, rows, total, length)
 
 
 class WindowLoader(DataLoader[GenomeBatch]):

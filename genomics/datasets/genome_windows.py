@@ -87,7 +87,8 @@ class GenomeWindowDataModule(L.LightningDataModule):
     def train_dataloader(self) -> WindowLoader:
         """Return the training batches of this device."""
         sampler = WindowBatchSampler(self.windows, *self._place())
-        self._loader = WindowLoader(DrawnBatches(self._reader, self._sampler), sampler, self.num_workers)
+        batches = DrawnBatches(self._reader, self._sampler, self.windows)
+        self._loader = WindowLoader(batches, sampler, self.num_workers)
         if self._resumed:
             self._loader.load_state_dict(self._resumed)
         return self._loader

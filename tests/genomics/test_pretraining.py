@@ -19,6 +19,7 @@ from genomics.pretraining import Guesses, Objectives, PretrainingConfig, build_m
 from genomics.vocabulary import PLANT_CADUCEUS
 from seqmamba.backbones import BackboneConfig, LanguageModel
 from seqmamba.errors import UserError
+from seqmamba.training.segments import BackpropConfig
 
 BOTH = BackboneConfig(d_model=8, n_layers=2, d_state=2, direction="bidirectional", scan_impl="chunked")
 LEFT = replace(BOTH, direction="causal")
@@ -34,6 +35,7 @@ def windows(rows: int = 3, length: int = 40, seed: int = 0, **changes: Any) -> G
         "lengths": None,
         "keys": torch.randint(2**62, (rows,), generator=generator),
         "genome": torch.zeros(rows, dtype=torch.int64),
+        "fresh": torch.ones(rows, dtype=torch.bool),
     }
     return batch | changes  # type: ignore[return-value]
 
@@ -83,6 +85,24 @@ def test_the_next_base_is_asked_from_what_lies_before_it() -> None:
         alone = model(tokens[row : row + 1, : place + 1])[0, -1]
         expected = F.cross_entropy(alone, tokens[row, place + 1])
         assert guesses.nll[row, place].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("strand", ["forward", "conjoin"])
+@pytest.mark.parametrize("length", [1, 7, 39, 1000])
+def test_the_loss_in_segments_is_that_of_the_window(strand: Any, length: int) -> None:
+    config = replace(NEXT, strand=strand, backprop=BackpropConfig(length))
+    model, ask = objectives(config)
+    batch = windows(lengths=torch.tensor([40, 25, 31]))
+    batch["tokens"] = batch["tokens"].masked_fill(torch.arange(40) >= batch["lengths"][:, None], PAD)  # type: ignore[index]
+    whole = ask.loss(ask.ask(batch, training=True))
+    whole.backward()
+    expected = [p.grad.clone() for p in model.parameters()]  # type: ignore[union-attr]
+    model.zero_grad()
+    found = ask.loss_in_segments(batch).loss
+    found.backward()
+    assert found.item() == pytest.approx(whole.item(), rel=1e-5)
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("lengths", [None, torch.tensor([40, 21, 9])])

@@ -81,7 +81,31 @@ def rows(run: Path) -> list[dict[str, str]]:
 def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_as_if_it_had_not_been(
     tmp_path: Path, steps: list[tuple[int, ...]], trainer: dict[str, Any], kept: int
 ) -> None:
-    config = str(recipe(tmp_path, **trainer))
+    goes_on_as_if_not_killed(str(recipe(tmp_path, **trainer)), tmp_path, steps, kept)
+
+
+def test_states_carried_along_streams_are_in_the_checkpoint(
+    tmp_path: Path, steps: list[tuple[int, ...]]
+) -> None:
+    model = {
+        "objective": "next_base",
+        "strand": "forward",
+        "backbone": {**BACKBONE, "direction": "causal"},
+        "backprop": {"length": 20, "truncate": True, "carry": True},
+    }
+    config = str(recipe(tmp_path, model))
+    run = ["fit", "--config", config, "--run", str(tmp_path / "refused")]
+    assert main([*run, "--model.init_args.model.backprop.carry", "false"]) == 0
+    steps.clear()
+    assert main(run) == 2  # the windows are drawn at random
+    stream = yaml.safe_load(Path(config).read_text())
+    stream["data"]["init_args"]["windows"]["order"] = "stream"
+    Path(config).write_text(yaml.safe_dump(stream))
+    goes_on_as_if_not_killed(config, tmp_path, steps, 10)
+
+
+def goes_on_as_if_not_killed(config: str, tmp_path: Path, steps: list[tuple[int, ...]], kept: int) -> None:
+    """Train once whole and once killed after 11 steps and resumed, and compare."""
     assert main(["fit", "--config", config, "--run", str(tmp_path / "whole")]) == 0
     whole = steps.copy()
     assert len(whole) == 18

@@ -115,3 +115,27 @@ def test_refuses_impossible_options(options: dict[str, object], message: str) ->
 def test_a_genome_without_a_training_part_is_refused() -> None:
     with pytest.raises(UserError, match="every genome needs a part to train on"):
         WindowSampler([[]], "size", 0)
+
+
+@settings(max_examples=100)
+@given(genomes(), st.integers(2, 90), st.integers(0, 2**40))
+def test_a_stream_reads_stretches_to_their_ends(
+    regions: list[list[Interval]], length: int, seed: int
+) -> None:
+    sampler = WindowSampler(regions, "size", seed)
+    read = sampler.stream(2, 5, 20, length)
+    assert read == sampler.stream(2, 5, 20, length)
+    assert read[:7] == sampler.stream(2, 5, 7, length)
+    assert len(read) == 20
+    assert read[0][1]
+    for (before, _), (window, fresh) in pairwise(read):
+        home = next(s for s in regions[before.genome] if inside(before, [s]))
+        assert inside(window, regions[window.genome])
+        assert fresh == (before.end == home.end)
+        if not fresh:
+            assert (window.genome, window.chrom, window.start) == (
+                before.genome,
+                before.chrom,
+                before.end - 1,
+            )
+            assert window.end == min(window.start + length, home.end)
