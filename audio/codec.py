@@ -8,6 +8,7 @@ some published code does, shifts the zero of a lopsided clip, so that silence is
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -95,10 +96,19 @@ def linear_decode(codes: Int[Tensor, "*shape"], bits: int = BITS) -> Float[Tenso
     return _levels(codes, _top_code(bits)).float()
 
 
+Codec = Literal["mu_law", "linear"]
+
+CODECS: dict[Codec, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "mu_law": (mu_law_encode, mu_law_decode),
+    "linear": (linear_encode, linear_decode),
+}
+"""How each is encoded and decoded, given samples or codes, and bits."""
+
+
 def legacy_encode(
     waveform: Float[Tensor, "*batch length channels"],
     bits: int = BITS,
-    codec: Literal["mu_law", "linear"] = "mu_law",
+    codec: Codec = "mu_law",
 ) -> Int[Tensor, "*batch length channels"]:
     """Quantise clips as the code of SaShiMi does (Goel et al. 2022, arXiv:2202.09729), each on its own scale.
 
@@ -131,7 +141,7 @@ def legacy_encode(
 
 
 def legacy_decode(
-    codes: Int[Tensor, "*shape"], bits: int = BITS, codec: Literal["mu_law", "linear"] = "mu_law"
+    codes: Int[Tensor, "*shape"], bits: int = BITS, codec: Codec = "mu_law"
 ) -> Float[Tensor, "*shape"]:
     """Turn the codes of `legacy_encode` into samples on the stretched scale, as that code does.
 

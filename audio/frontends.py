@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from audio.code_stem import CodeStem, CodeStemConfig
 from audio.filterbank import FilterbankConfig, FilterbankStem
 from audio.spectrograms import SpectrogramConfig, SpectrogramStem
 from audio.stems import StridedStem, StridedStemConfig
 from seqmamba.errors import UserError
 
-StemConfig = StridedStemConfig | FilterbankConfig | SpectrogramConfig
-Stem = StridedStem | FilterbankStem | SpectrogramStem
+StemConfig = StridedStemConfig | FilterbankConfig | SpectrogramConfig | CodeStemConfig
+Stem = StridedStem | FilterbankStem | SpectrogramStem | CodeStem
 
 
 def build_stem(config: StemConfig, rate: int, channels: int, d_model: int, *, causal: bool) -> Stem:
@@ -26,9 +27,12 @@ def build_stem(config: StemConfig, rate: int, channels: int, d_model: int, *, ca
     """
     if isinstance(config, StridedStemConfig):
         return StridedStem(config, channels, d_model, causal)
+    if isinstance(config, CodeStemConfig):
+        return CodeStem(config, channels, d_model)
     if causal:
         raise UserError(
-            f"stem: a causal model needs a StridedStemConfig, got a {type(config).__name__}",
+            "stem: a causal model needs a StridedStemConfig or a CodeStemConfig, got a "
+            f"{type(config).__name__}",
             hint="filter banks and spectrograms look ahead",
         )
     if isinstance(config, FilterbankConfig):

@@ -42,8 +42,8 @@ class WaveformClassifierConfig:
 
     Args:
         backbone: The stack of blocks, of one scale or of several, bidirectional or causal.
-        stem: What makes frames of samples: strided convolutions, a learned filter bank, or patches of a
-            log-mel spectrogram.
+        stem: What makes frames of samples: strided convolutions, a learned filter bank, patches of a log-mel
+            spectrogram, or codes, as generative models read them.
         task: ``classification`` (one of the classes), ``multilabel`` (any of them), ``regression``, or
             ``tagging`` (any of them in each frame). A training run takes it from the data.
         classes: Class names, or target names for regression. A training run takes them from the data.

@@ -216,13 +216,27 @@ class SpectrogramStem(nn.Module):
             rate: Training sampling rate over the input's.
         """
         rows = self.spectrogram(waveform, lengths, rate=rate)
-        patches: Patches = self.patches(_standardised(rows.x, rows.lengths), rows.lengths)
+        patches: Patches = self.patches(standardised(rows.x, rows.lengths), rows.lengths)
         return patches
 
 
-def _standardised(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Bring each map to zero mean and unit variance over its true rows."""
-    count = x.shape[2] * (x.new_full((len(x),), x.shape[1]) if lengths is None else lengths)[:, None, None]
-    centred = masked(x - x.sum(dim=(1, 2), keepdim=True) / count, lengths)
-    variance = centred.square().sum(dim=(1, 2), keepdim=True) / count
+def standardised(
+    x: Float[Tensor, "batch rows mels"],
+    lengths: Int[Tensor, " batch"] | None,
+    *,
+    each_band: bool = False,
+) -> Float[Tensor, "batch rows mels"]:
+    """Bring each map to zero mean and unit variance over its true rows; zero behind them.
+
+    Args:
+        x: Maps of time and bands, padded on the right.
+        lengths: True numbers of rows; None means no padding.
+        each_band: Whether every band is brought there by itself, not the map as a whole.
+    """
+    over = 1 if each_band else (1, 2)
+    rows = (x.new_full((len(x),), x.shape[1]) if lengths is None else lengths)[:, None, None]
+    count = rows if each_band else rows * x.shape[2]
+    shown = masked(x, lengths)
+    centred = masked(shown - shown.sum(dim=over, keepdim=True) / count, lengths)
+    variance = centred.square().sum(dim=over, keepdim=True) / count
     return centred * torch.rsqrt(variance + 1e-5)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from audio.code_stem import CodeStem
 from audio.heads import FrameHead
 from audio.hops import (
     PIECE,
@@ -65,7 +66,7 @@ class CarriedScorer:
     """
 
     def __init__(self, model: WaveformClassifier, config: StreamingConfig) -> None:
-        self._model, self._stem = model, cast(StridedStem, model.stem)
+        self._model, self._stem = model, cast(StridedStem | CodeStem, model.stem)
         self.labels, self.rate, self.channels = described(model)
         window, hop = frames_of_window(model, config)
         self._hop, self._around = hop, (window - hop) // 2

@@ -5,23 +5,21 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audio.codec import linear_decode, linear_encode, mu_law_decode, mu_law_encode
+from audio.codec import CODECS, Codec
 from audio.wavenet import WaveNet, WaveNetConfig, WaveNetTokens
 from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfig, MultiScaleConfig
 from seqmamba.backbones.hub import HubModel
 from seqmamba.errors import UserError
 from seqmamba.nn.options import is_whole, require, require_choice, require_whole
 
-Codec = Literal["mu_law", "linear"]
 Network = LanguageModel | WaveNet
-_CODECS = {"mu_law": (mu_law_encode, mu_law_decode), "linear": (linear_encode, linear_decode)}
 
 
 def _default_network() -> MultiScaleConfig:
@@ -57,7 +55,7 @@ class WaveformModelConfig:
     def __post_init__(self) -> None:
         require_whole("rate", self.rate)
         require(is_whole(self.bits) and self.bits <= 16, "bits", "a whole number from 1 to 16", self.bits)
-        require_choice("codec", self.codec, tuple(_CODECS))
+        require_choice("codec", self.codec, tuple(CODECS))
         object.__setattr__(self, "classes", tuple(self.classes))  # YAML and JSON have lists
         distinct = len(set(self.classes)) == len(self.classes)
         require(distinct, "classes", "distinct names", self.classes)
@@ -151,11 +149,11 @@ class WaveformModel(nn.Module, HubModel):
         """
         if waveform.shape[-1] != 1:
             raise UserError(f"waveform: expected one channel, got {waveform.shape[-1]}")
-        return _CODECS[self.config.codec][0](waveform[..., 0], self.config.bits)
+        return CODECS[self.config.codec][0](waveform[..., 0], self.config.bits)
 
     def decode(self, codes: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length 1"]:
         """Turn codes into float32 samples in [-1, 1]."""
-        return _CODECS[self.config.codec][1](codes, self.config.bits)[..., None]
+        return CODECS[self.config.codec][1](codes, self.config.bits)[..., None]
 
     def surprise(
         self,

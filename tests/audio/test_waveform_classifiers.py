@@ -151,7 +151,7 @@ def test_weights_of_an_attention_pool_sum_to_one_over_true_positions():
         (lambda: make(stem=patches(), task="tagging"), "tagging needs frames"),
         (
             lambda: make(stem=FilterbankConfig(), backbone=backbone(direction="causal")),
-            "a causal model needs a StridedStemConfig, got a FilterbankConfig",
+            "a causal model needs a StridedStemConfig or a CodeStemConfig, got a FilterbankConfig",
         ),
         (
             lambda: make(stem=patches(), backbone=backbone(mixer="cross_scan", grid=GridOptions(width=5))),
