@@ -25,6 +25,7 @@ from audio.waveform_model import WaveformModel
 from audio.writer import Writer, WriterConfig
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.finished import require_new
 from seqmamba.nn.options import require_whole
 from seqmamba.progress import Progress
 
@@ -233,14 +234,10 @@ def check_output(output: Path, *, single: bool, overwrite: bool) -> None:
     Raises:
         UserError: If there is something that may not be replaced, or a file where a folder is needed.
     """
-    if single and output.is_dir():
-        raise UserError(f"--output {output}: is a folder, expected a file for a single recording")
     if not single and output.is_file():
-        raise UserError(f"--output {output}: is a file, expected a folder for several recordings")
-    taken = output.exists() if single else (output / TABLE).exists()
-    if taken and not overwrite:
-        raise UserError(f"--output {output}: is there already", hint="--overwrite replaces it")
-    if not single and output.is_dir() and overwrite:
+        raise UserError(f"{output}: is a file, expected a folder for several recordings")
+    require_new(output if single else output / TABLE, overwrite=overwrite)
+    if not single and output.is_dir():
         _remove_samples(output)
 
 

@@ -18,12 +18,12 @@ Answer = Callable[[Tensor, Tensor | None], Tensor]
 """From waveforms (batch, length, channels) and true lengths, None without padding, to values (batch, k)."""
 
 
-def load_model(folder: str | Path, device: str | None = None) -> WaveformClassifier:
+def load_model(folder: str | Path, device: str = "auto") -> WaveformClassifier:
     """Load a run's exported model; only safetensors and JSON are read.
 
     Args:
-        folder: A run folder, or the folder of an exported model.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; None takes a GPU if there is one.
+        folder: A run folder, the folder of an exported model, or ``owner/name`` on the hub.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         UserError: The folder holds no such model, or the device is not there.

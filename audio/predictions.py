@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from audio.manifests import Clip
 from audio.models import WaveformClassifier
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.file_identity import identify_all
 from seqmamba.model_identity import fingerprint
 from seqmamba.nn.options import require_choice, require_whole
 from seqmamba.paths import expand
@@ -105,7 +105,7 @@ def predict_files(
     if model.config.task == "tagging":
         raise UserError("the model tags frames, not recordings", hint="use `seqmamba audio timeline`")
     settings = {
-        "files": hashlib.sha256("\n".join(map(str, files)).encode()).hexdigest(),
+        "files": identify_all(files),
         "model": fingerprint(model),
         "crops": config.crops,
     }

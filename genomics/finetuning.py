@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from genomics.inference import load_any_model
 from genomics.language_reader import LanguageReader
 from genomics.masked_model import MaskedModel
 from genomics.models import SequenceModel
@@ -18,6 +17,7 @@ from genomics.vocabulary import CADUCEUS, Vocabulary
 from seqmamba.backbones import BackboneConfig, LanguageModel, MultiScaleConfig
 from seqmamba.backbones.weights import load_weights
 from seqmamba.errors import UserError
+from seqmamba.training.exported import load_any_model
 from seqmamba.training.finetuning import Config, InitConfig, Model, begin_with, with_recipe_options
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from seqmamba.cli.arguments import add_output
 from seqmamba.cli.recipe_options import override
 
 HELP = "train and test a recipe with every fold or speaker held out in turn, and tabulate"
@@ -19,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RECIPE",
         help="recipe, a file or a name; of several the last one wins",
     )
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder of runs and table"
-    )
+    add_output(parser, "FOLDER", "folder of runs and table; finished runs in it are not trained again")
     parser.add_argument(
         "--by", choices=("fold", "group"), default="fold", help="what is held out (default: %(default)s)"
     )
@@ -50,7 +48,7 @@ def run(args: argparse.Namespace) -> int | None:
 
     plan = CrossValidationPlan(
         tuple(args.config),
-        args.output,
+        args.output.expanduser(),
         args.by,
         tuple(args.only),
         tuple(args.seeds),

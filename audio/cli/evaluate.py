@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from seqmamba.cli.arguments import add_again, add_batch_size, add_device, add_model, add_output
 
 HELP = "test a classifier on labelled recordings, also at other sampling rates"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("model", metavar="RUN", help="run folder, model folder or owner/name on the hub")
+    add_model(parser)
     parser.add_argument("source", metavar="FOLDER", help="folder of class folders, or a table")
-    parser.add_argument("-o", "--output", type=Path, metavar="JSON", help="file for the metrics")
+    add_output(parser, "JSON", "file for the metrics, too", required=False)
     parser.add_argument("--pattern", help="regular expression that finds the label in file names")
     parser.add_argument(
         "--rates", nargs="+", type=int, default=[], metavar="HZ", help="other sampling rates to test at, too"
@@ -27,11 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bootstrap", type=int, default=1000, metavar="N", help="resamples (default: %(default)s)"
     )
-    parser.add_argument(
-        "--batch-size", type=int, default=16, metavar="N", help="recordings at once (default: %(default)s)"
-    )
+    add_batch_size(parser, "recordings", 16)
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the resamples (default: 1)")
-    parser.add_argument("--device", default=None, help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    add_device(parser)
+    add_again(parser, resumes=False)
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -39,8 +39,12 @@ def run(args: argparse.Namespace) -> int | None:
     from audio.evaluation import evaluate_source
     from audio.inference import load_model
     from audio.manifests import SourceConfig
+    from seqmamba.finished import require_new
     from seqmamba.training.hardware import limit_threads
 
+    output = None if args.output is None else args.output.expanduser()
+    if output is not None:
+        require_new(output, overwrite=args.overwrite)
     limit_threads()
     evaluate_source(
         load_model(args.model, args.device),
@@ -51,6 +55,6 @@ def run(args: argparse.Namespace) -> int | None:
         bootstrap=args.bootstrap,
         batch_size=args.batch_size,
         seed=args.seed,
-        output=args.output,
+        output=output,
     )
     return 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from seqmamba.cli.arguments import add_again, add_batch_size, add_device, add_model, add_output
 
 if TYPE_CHECKING:
     from audio.generation import GenerationConfig
@@ -15,14 +16,9 @@ HELP = "generate sound, written while it is made"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("model", metavar="RUN", help="run folder, model folder or owner/name on the hub")
-    parser.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        type=Path,
-        metavar="OUT",
-        help="file (.wav, .flac, .ogg, .mp3, .w64) for one recording; a new folder for several",
+    add_model(parser)
+    add_output(
+        parser, "OUT", "file (.wav, .flac, .ogg, .mp3, .w64) for one recording; a new folder for several"
     )
     parser.add_argument("--seconds", type=float, required=True, metavar="S", help="length of a recording")
     parser.add_argument(
@@ -35,13 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_prefix(parser)
     _add_sampling(parser)
     _add_choice(parser)
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        default=64,
-        metavar="N",
-        help="recordings side by side (default: %(default)s)",
-    )
+    add_batch_size(parser, "recordings", 64)
     parser.add_argument(
         "--block-seconds",
         type=float,
@@ -49,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="sound that is made before it is judged and written (default: %(default)s)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    add_device(parser)
+    add_again(parser, resumes=False)
 
 
 def _add_prefix(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +98,8 @@ def run(args: argparse.Namespace) -> int | None:
     model = _load(args.model, args.device)
     labels = model.config.classes if args.each_class else tuple(args.label or (None,))
     single = args.count == 1 and len(labels) == 1
-    check_output(args.output, single=single, overwrite=args.overwrite)
+    output = args.output.expanduser()
+    check_output(output, single=single, overwrite=args.overwrite)
     prefix = None if args.prefix is None else read_prefix(model, args.prefix, args.prefix_seconds)
     choice = Choice(args.drop_unlikely, args.drop_likely) if args.choose else None
     job = GenerationJob(
@@ -119,7 +110,7 @@ def run(args: argparse.Namespace) -> int | None:
         write_prefix=args.write_prefix,
         choice=choice,
     )
-    report = run_generation(model, job, args.output)
+    report = run_generation(model, job, output)
     print(f"{report.describe()}, {describe_memory()}", file=sys.stderr)
     noise = [str(sample.path) for sample in report.samples if sample.noise]
     if report.restarts:
@@ -127,18 +118,15 @@ def run(args: argparse.Namespace) -> int | None:
     if noise:
         print(f"warning: noise all the same: {', '.join(noise)}", file=sys.stderr)
     bits = sum(sample.bits_per_sample for sample in report.samples) / len(report.samples)
-    print(f"{len(report.samples)} of {report.made} recordings, {bits:.3f} bits per sample: {args.output}")
+    print(f"{len(report.samples)} of {report.made} recordings, {bits:.3f} bits per sample: {output}")
     return 0
 
 
 def _load(name: str, device: str) -> WaveformModel:
-    import seqmamba
     from audio.waveform_model import require_waveform_model
-    from seqmamba.training.hardware import find_device
-    from seqmamba.training.run_folder import exported_model
+    from seqmamba.training.exported import load_any_model
 
-    folder = exported_model(name) if Path(name).expanduser().exists() else name
-    return require_waveform_model(seqmamba.from_pretrained(folder, map_location=str(find_device(device))))
+    return require_waveform_model(load_any_model(name, device))
 
 
 def _config(args: argparse.Namespace) -> GenerationConfig:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqmamba.errors import UserError
+from seqmamba.cli.arguments import add_again
 
 if TYPE_CHECKING:
     from audio.manifests import Clip
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON, too")
     parser.add_argument("--tsv", type=Path, metavar="FILE", help="write a table with a line for each file")
+    add_again(parser, "these files", resumes=False)
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -44,10 +45,11 @@ def run(args: argparse.Namespace) -> int | None:
     from audio.inventory import take_inventory
     from audio.inventory_report import as_text, write_json, write_tsv
     from audio.manifests import SourceConfig, find_clips
+    from seqmamba.finished import require_new
 
     for path in (args.json, args.tsv):
-        if path is not None and path.is_dir():
-            raise UserError(f"{path}: is a folder, expected the name of a file")
+        if path is not None:
+            require_new(path, overwrite=args.overwrite)
     clips = find_clips(args.source, SourceConfig(pattern=args.pattern))
     inventory = take_inventory(clips, stop=args.stop)
     print(as_text(inventory))

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from seqmamba.cli.arguments import add_again, add_device, add_model, add_output
+
 if TYPE_CHECKING:
     from audio.pcm_stream import ByteStream, PcmStream
     from audio.timeline import TimelineConfig
@@ -15,16 +17,15 @@ HELP = "find events in recordings of any length, or in what arrives on standard 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("model", metavar="RUN", help="run folder, model folder or owner/name on the hub")
+    add_model(parser)
     parser.add_argument("files", nargs="+", metavar="FILE", help="recordings; - reads standard input, live")
-    parser.add_argument(
-        "-o",
-        "--output",
-        action="append",
-        type=Path,
-        metavar="OUT",
-        help="file to write (repeatable): .csv, .txt (Audacity), .selections.txt (Raven), .tsv (DCASE), or "
+    add_output(
+        parser,
+        "OUT",
+        "file to write (repeatable): .csv, .txt (Audacity), .selections.txt (Raven), .tsv (DCASE), or "
         ".parquet for the probabilities (default: events on standard output)",
+        required=False,
+        many=True,
     )
     _add_reading(parser)
     _add_events(parser)
@@ -34,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="stop",
         help="what to do about a recording that cannot be read to its end (default: %(default)s)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    add_device(parser)
+    add_again(parser, resumes=False)
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
@@ -114,17 +115,15 @@ def run(args: argparse.Namespace) -> int | None:
     """Write the timeline."""
     import sys
 
-    import seqmamba
     from audio.timeline_run import TimelineJob, check_look_ahead, describe_job, run_timeline
     from seqmamba.memory import describe_memory
-    from seqmamba.training.hardware import find_device, limit_threads
-    from seqmamba.training.run_folder import exported_model
+    from seqmamba.training.exported import load_any_model
+    from seqmamba.training.hardware import limit_threads
 
     limit_threads()
     outputs = _outputs(args)
     config = _config(args)
-    folder = exported_model(args.model) if Path(args.model).expanduser().exists() else args.model
-    model = seqmamba.from_pretrained(folder, map_location=str(find_device(args.device)))
+    model = load_any_model(args.model, args.device)
     live = _standard_input(args) if "-" in args.files else None
     job = TimelineJob(config, outputs=outputs, block=args.block, on_error=args.on_error, live=live)
     print(describe_job(model, job), file=sys.stderr)
@@ -144,14 +143,13 @@ def run(args: argparse.Namespace) -> int | None:
 def _outputs(args: argparse.Namespace) -> tuple[Path, ...]:
     """Return the files to write, which must not be there yet and must have known endings."""
     from audio.timeline_files import PARQUET, event_format
-    from seqmamba.errors import UserError
+    from seqmamba.finished import require_new
 
-    outputs = tuple(args.output or ())
+    outputs = tuple(path.expanduser() for path in args.output or ())
     for path in outputs:
         if path.suffix != PARQUET:
             event_format(path, recordings=len(args.files))
-        if path.exists() and not args.overwrite:
-            raise UserError(f"--output {path}: is there already", hint="--overwrite replaces it")
+        require_new(path, overwrite=args.overwrite)
     return outputs
 
 

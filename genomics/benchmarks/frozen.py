@@ -13,10 +13,11 @@ from genomics.alphabet import PAD
 from genomics.baselines import Baseline, Problem
 from genomics.datasets.records import TokenStore
 from genomics.embedding_models import Embedder
-from genomics.inference import batches_by_length, load_any_model
+from genomics.inference import batches_by_length
 from seqmamba.linear import fit_linear
 from seqmamba.model_identity import fingerprint
 from seqmamba.progress import Progress
+from seqmamba.training.exported import load_any_model
 
 BATCH_BASES = 65_536
 

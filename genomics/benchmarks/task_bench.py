@@ -14,11 +14,11 @@ from genomics.benchmarks.catalogue import window_of
 from genomics.benchmarks.long_range import RELEASE, WINDOW, read_variant_effects
 from genomics.benchmarks.task_rows import TaskRow, write_rows
 from genomics.benchmarks.variant_features import variant_features
-from genomics.inference import load_any_model
 from genomics.protocols import ProtocolName
 from seqmamba.errors import UserError
 from seqmamba.model_identity import fingerprint
 from seqmamba.paths import data_dir, expand
+from seqmamba.training.exported import load_any_model
 
 
 @dataclass(frozen=True)

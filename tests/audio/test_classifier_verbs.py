@@ -154,6 +154,10 @@ def test_evaluate_gives_the_metrics_of_a_folder_at_several_rates(
     assert metrics["4000 Hz"]["accuracy"]["value"] > 0.9
     assert metrics["2000 Hz, filtered, frames"]["accuracy"]["value"] > 0.8
     assert "4000 Hz: accuracy" in capsys.readouterr().out
+    before = (tmp_path / "m.json").read_bytes()
+    assert main([*words, "-o", str(tmp_path / "m.json")]) == 2
+    assert "m.json: exists already" in capsys.readouterr().err
+    assert (tmp_path / "m.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

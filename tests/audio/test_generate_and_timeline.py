@@ -42,7 +42,7 @@ def test_generate_writes_one_recording(generator, tmp_path, capsys):
     assert "real-time factor" in printed.err
     assert "peak memory" in printed.err
     assert main(["audio", "generate", generator, "-o", str(out), "--seconds", "0.1"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_the_same_seed_gives_the_same_file(generator, tmp_path):

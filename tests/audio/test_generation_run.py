@@ -116,15 +116,15 @@ def test_nothing_is_replaced_unless_asked_for(tmp_path):
     run_generation(MODEL, GenerationJob(config(), count=2), tmp_path / "out")
     mine = tmp_path / "out" / "mine.txt"
     mine.write_text("keep")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         check_output(tmp_path / "out", single=False, overwrite=False)
     check_output(tmp_path / "out", single=False, overwrite=True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
     with pytest.raises(UserError, match="expected a folder for several"):
         check_output(mine, single=False, overwrite=True)
-    with pytest.raises(UserError, match="expected a file for a single"):
+    with pytest.raises(UserError, match="is a folder, expected the file to write"):
         check_output(tmp_path / "out", single=True, overwrite=True)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         check_output(mine, single=True, overwrite=False)
     check_output(tmp_path / "new.wav", single=True, overwrite=False)
 

@@ -165,5 +165,8 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     by_name = {Path(line["file"]).name: line for line in lines}
     assert by_name["good.wav"]["seconds"] == "0.5"
     assert by_name["empty.wav"]["problem"].endswith("is empty (0 bytes)")
-    with pytest.raises(UserError, match="expected the name of a file"):
+    with pytest.raises(UserError, match="is a folder, expected the file to write"):
         _run(str(folder), "--json", str(tmp_path))
+    with pytest.raises(UserError, match=r"files\.tsv: exists already"):
+        _run(str(folder), "--tsv", str(table))
+    assert _run(str(folder), "--tsv", str(table), "--overwrite") == 0
