@@ -12,14 +12,17 @@ from torch.nn import functional as F
 from audio.augmentation import AugmentationConfig, augment
 from audio.batches import LabelledWaveforms, WaveformBatch
 from audio.evaluation import EvaluationConfig, evaluate_run, write_predictions
+from audio.finetuning import build_model
 from audio.inference import predict_batch
 from audio.mixing import MixingConfig, divergence, mix_batch, one_hot_targets
 from audio.models import WaveformClassifier, WaveformClassifierConfig
 from audio.targets import no_labels
 from seqmamba.errors import UserError
+from seqmamba.nn.lora import merge_lora
 from seqmamba.nn.options import is_number, require, require_choice, require_whole
 from seqmamba.training.answers import AnsweringTask
 from seqmamba.training.callbacks import run_seed
+from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 
@@ -45,6 +48,7 @@ class WaveformTask(AnsweringTask):
         cuda_graphs: Whether training steps run as CUDA graphs, see `GraphedTraining`: for stretches of one
             length, which keep a GPU busy for less time than it takes to launch their kernels.
         evaluation: What a test run computes besides metrics.
+        init_from: A pretrained model to begin with: its stem and backbone take the place of `model`'s.
 
     Raises:
         UserError: If a value is out of range.
@@ -69,6 +73,7 @@ class WaveformTask(AnsweringTask):
         choose_by: Literal["loss", "accuracy"] = "loss",
         cuda_graphs: bool = False,
         evaluation: EvaluationConfig = EvaluationConfig(),  # noqa: B008  frozen
+        init_from: InitConfig | None = None,
     ) -> None:
         super().__init__(optimiser)
         fits = is_number(label_smoothing) and 0 <= label_smoothing < 1
@@ -86,19 +91,21 @@ class WaveformTask(AnsweringTask):
             choose_by=choose_by,
             cuda_graphs=cuda_graphs,
             evaluation=evaluation,
+            init_from=init_from,
         )
         self.model_config = model
         self.augmentation, self.mixing, self.crops = augmentation, mixing, crops
         self.label_smoothing, self.balance_classes = label_smoothing, balance_classes
         self.cuda_graphs, self.evaluation_config = cuda_graphs, evaluation
+        self.init_from = init_from
         if choose_by == "accuracy":
             self.monitor, self.monitor_mode = "val/accuracy", "max"  # type: ignore[misc]
         self.register_buffer("positive_weights", None, persistent=False)
 
     @property
     def exported(self) -> WaveformClassifier:
-        """The model, for ``RUN/pretrained``."""
-        return self.model
+        """The model, for ``RUN/pretrained``; low-rank updates become part of its weights."""
+        return merge_lora(self.model)
 
     def configure_model(self) -> None:
         """Build the model for the classes of the data; Lightning calls this after the data module's setup."""
@@ -117,7 +124,7 @@ class WaveformTask(AnsweringTask):
         size = self.augmentation.seconds and round(self.augmentation.seconds * data.rate)
         known: Any = {"task": data.task, "classes": tuple(data.classes), "rate": data.rate}
         known |= {"channels": data.channels, "max_length": size or data.max_length, "crop_length": size}
-        self.model = WaveformClassifier(replace(config, **known))
+        self.model = build_model(replace(config, **known), self.init_from, self.optimiser_config.lr)
         self._logits = self.graphed(self.model, self.forward) if self.cuda_graphs else self.forward
         if data.task == "tagging":
             if self.mixing.kind != "none" or not self.augmentation.keeps_events:

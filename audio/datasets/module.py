@@ -18,6 +18,7 @@ from audio.datasets.order import Item, TrainingOrder, whole_set
 from audio.datasets.readable import ReadableClips, clip_name, describe_clips
 from audio.datasets.reader import ClipReader
 from audio.datasets.tagging import gather_events
+from audio.few_labels import LabelConfig, keep_labels
 from audio.manifests import SourceConfig, find_clips
 from audio.segments import cut_clips
 from audio.splits import SplitConfig, assign
@@ -38,6 +39,7 @@ _TASKS: tuple[TaskChoice, ...] = (
 _DEFAULT_FILES = SourceConfig()
 _DEFAULT_SPLIT = SplitConfig()
 _DEFAULT_LOADING = LoadingConfig()
+_ALL_LABELS = LabelConfig()
 
 
 class WaveformDataModule(L.LightningDataModule):
@@ -54,6 +56,7 @@ class WaveformDataModule(L.LightningDataModule):
         classes: The classes in their order; those of the labels if empty.
         loading: Rate, channels, crops, batches, passes, storage and workers.
         split: How to divide the recordings.
+        labels: How many labels of the training part are used.
         seed: Seed of crops and of the order of batches.
 
     Raises:
@@ -68,6 +71,7 @@ class WaveformDataModule(L.LightningDataModule):
         classes: Sequence[str] = (),
         loading: LoadingConfig = _DEFAULT_LOADING,
         split: SplitConfig = _DEFAULT_SPLIT,
+        labels: LabelConfig = _ALL_LABELS,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -75,7 +79,7 @@ class WaveformDataModule(L.LightningDataModule):
         require_whole("seed", seed, 0)
         self.source, self.files, self.requested_task = source, files, task
         self.known_classes = tuple(classes)
-        self.loading, self.split, self.seed = loading, split, seed
+        self.loading, self.split, self.used_labels, self.seed = loading, split, labels, seed
         self._reader: ClipReader | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -101,6 +105,8 @@ class WaveformDataModule(L.LightningDataModule):
         self.names = [clip_name(clip) for clip in clips]
         copies = copy_groups(clips, found.infos)
         self.assignment, self.explanation = assign(clips, self.labels, self.split, copies)
+        self.assignment, fewer = keep_labels(self.assignment, self.labels, self.classes, self.used_labels)
+        self.notes += [fewer] if fewer else []
         reader = ClipReader(clips, found.infos, self.rate, self.channels)
         self.seconds = reader.lengths / self.rate
         self.max_length = int(reader.lengths.max())
