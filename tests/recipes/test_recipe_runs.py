@@ -27,7 +27,8 @@ def lay_out(data: dict[str, Any], folder: Path) -> None:
         lay_out_benchmark(data["benchmark"], folder)
         return
     if "source" in data:
-        (lay_out_music if data.get("task") == "unlabelled" else lay_out_recordings)(data, folder)
+        by_part = {"unlabelled": lay_out_music, "tagging": lay_out_phones, "classification": lay_out_phones}
+        by_part.get(data.get("task", ""), lay_out_recordings)(data, folder)
         return
     if "form" in data:
         lay_out_species(data, folder)
@@ -78,14 +79,14 @@ def lay_out_recordings(data: dict[str, Any], folder: Path) -> None:
     place = Path(data["source"].replace("${SEQMAMBA_DATA}", str(folder)))
     root = place if not place.suffix else place.parent / "audio"
     root.mkdir(parents=True)
-    rows = ["path,label,fold,group"]
+    rows = [f"path,label,{data['split']['by']}"]
     for number in range(16):
         label, part = number % 4, number // 8
         group = (data["split"]["test"][0], "other")[part]
         name = f"{label}_{group}_{number}.wav"
         wave = 0.1 * np.random.default_rng(number).standard_normal(800)
         soundfile.write(root / name, wave, data["loading"]["rate"])
-        rows.append(f"audio/{name},{label},{group},{number}")
+        rows.append(f"audio/{name},{label},{group}")
     if place.suffix:
         place.write_text("\n".join(rows) + "\n")
 
@@ -100,6 +101,18 @@ def lay_out_music(data: dict[str, Any], folder: Path) -> None:
         soundfile.write(place.parent / "tracks" / f"{number}.flac", wave, data["loading"]["rate"])
         rows.append(f"tracks/{number}.flac,{number},{part}")
     place.write_text("\n".join(rows) + "\n")
+
+
+def lay_out_phones(data: dict[str, Any], folder: Path) -> None:
+    """Write recordings of two phones each, and the table of these that a source names."""
+    table = Path(data["source"].replace("${SEQMAMBA_DATA}", str(folder)))
+    table.parent.mkdir(parents=True)
+    rows = ["filename\tonset\toffset\tevent_label\tsplit"]
+    for number, part in enumerate(("train", "train", "validation", "test")):
+        wave = 0.1 * np.random.default_rng(number).standard_normal(1600)
+        soundfile.write(table.parent / f"{number}.wav", wave, data["loading"]["rate"])
+        rows += [f"{number}.wav\t0\t0.04\ta\t{part}", f"{number}.wav\t0.04\t0.09\tb\t{part}"]
+    table.write_text("\n".join(rows) + "\n")
 
 
 def lay_out_benchmark(name: str, folder: Path) -> None:
@@ -175,7 +188,8 @@ def lay_out_unlabelled(data: dict[str, Any], folder: Path) -> None:
 def small(data: dict[str, Any]) -> list[str]:
     """Options that make the batches of a data section fit tiny files."""
     if "loading" in data:
-        return ["--data.init_args.loading.batch_size", "1"]
+        words = ["--data.init_args.loading.batch_size", "1"]
+        return words + (["--data.init_args.labels.per_class", "1"] if "labels" in data else [])
     if "source" in data:
         return ["--data.init_args.batch_size", "4", "--data.init_args.passes", "1"]
     if "form" in data:

@@ -1,0 +1,1 @@
+"""Beethoven's piano sonatas, generated as SampleRNN and SaShiMi generate them."""

@@ -1,0 +1,1 @@
+"""Drum sounds by type, with every drum kit held out in turn."""

@@ -1,0 +1,1 @@
+"""Phones of a Russian reader: tagged frame by frame, and classified segment by segment."""

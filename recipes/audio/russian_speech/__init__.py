@@ -1,0 +1,1 @@
+"""Russian speech of one reader, generated sample by sample."""

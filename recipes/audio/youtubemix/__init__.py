@@ -1,0 +1,1 @@
+"""Four hours of piano, generated as SaShiMi and Mamba generate it."""
