@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from audio.noise_guard import GuardConfig, GuardedGeneration, Stretch, is_noise
+from audio.noise_guard import GuardConfig, GuardedGeneration, Setback, Stretch, is_noise
 from audio.waveform_model import Network, WaveformModel
 from seqmamba.errors import UserError
 from seqmamba.inference import Decoder, Generation, SamplingConfig, begin
@@ -107,6 +107,8 @@ class Generator:
         self._prefix, self._on_block = prefix, on_block
         self.restarts = 0
         """How often a recording was set back because it was noise."""
+        self.setbacks: list[Setback] = []
+        """Where, and how often each was made again."""
         self.noisy = torch.zeros(rows, dtype=torch.bool)
         """Which recordings are noise all the same."""
 
@@ -139,7 +141,8 @@ class Generator:
         guard, sampling = self._config.guard, self._config.sampling
         guarded = GuardedGeneration(self._network, start, sampling, self._judge, guard)
         yield from guarded.blocks(self.n_samples, self._block, on_block=self._drawn)
-        self.restarts, self.noisy = guarded.restarts, guarded.given_up.cpu()
+        self.restarts, self.setbacks = guarded.restarts, guarded.setbacks
+        self.noisy = guarded.given_up.cpu()
 
     def _drawn(self, samples: int) -> None:
         if self._on_block is not None:

@@ -20,17 +20,16 @@ from audio.generation import (
     candidates_for,
     keep_likely,
 )
+from audio.generation_files import RECORD, REPORT, TABLE, GenerationRecord, NoiseEvent, Sample, write_samples
 from audio.resampling import resample
 from audio.waveform_model import WaveformModel
 from audio.writer import Writer, WriterConfig
-from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
 from seqmamba.finished import require_new
 from seqmamba.nn.options import require_whole
 from seqmamba.progress import Progress
-
-TABLE = "samples.tsv"
-_COLUMNS = "file\tclass\tnumber\tseconds\tbits_per_sample\tnoise\n"
+from seqmamba.results import how_made
+from seqmamba.training.hardware import describe_device, software_versions
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class GenerationJob:
         prefix: Codes that all continue; None starts from silence.
         write_prefix: Whether the prefix stands at the beginning of the files too.
         choice: How the recordings are chosen out of more; None keeps all and writes them while they are made.
+        model: What the model was read from, for the record.
     """
 
     generation: GenerationConfig
@@ -66,30 +66,10 @@ class GenerationJob:
     prefix: Int[Tensor, " length"] | None = None
     write_prefix: bool = False
     choice: Choice | None = None
+    model: str = ""
 
     def __post_init__(self) -> None:
         require_whole("count", self.count)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A recording that was made.
-
-    Attributes:
-        path: Its file.
-        label: Its class.
-        number: Its number among the recordings of its class, before the choice.
-        seconds: Its length, without a prefix.
-        bits_per_sample: Mean surprise of the model, neither tempered nor cut.
-        noise: Whether it is noise that the guard could not avoid.
-    """
-
-    path: Path
-    label: str | None
-    number: int
-    seconds: float
-    bits_per_sample: float
-    noise: bool
 
 
 @dataclass
@@ -101,12 +81,14 @@ class GenerationReport:
         samples: The recordings that were written.
         made: How many were made, those that were left out included.
         restarts: How often the guard set one back.
+        events: What it held for noise.
     """
 
     speed: Speed
     samples: list[Sample] = field(default_factory=list)
     made: int = 0
     restarts: int = 0
+    events: list[NoiseEvent] = field(default_factory=list)
 
     def describe(self) -> str:
         """Return the speed in a line."""
@@ -124,8 +106,8 @@ def run_generation(model: WaveformModel, job: GenerationJob, output: Path) -> Ge
     Args:
         model: On the device where it is to run.
         job: What to make.
-        output: A file for a single recording; else a folder, which gets a folder of each class and
-            ``samples.tsv``.
+        output: A file for a single recording; else a folder, which gets a folder of each class,
+            ``samples.tsv`` and ``generation.json``.
 
     Raises:
         UserError: If the model knows no such class, or a file cannot be written.
@@ -145,7 +127,8 @@ def run_generation(model: WaveformModel, job: GenerationJob, output: Path) -> Ge
             run.write_chosen(label, paths, each, job.choice)
     run.progress.finish()
     if not single:
-        _write_table(output, report.samples)
+        write_samples(output, report.samples)
+        _record(model, job, report).save(output)
     return report
 
 
@@ -166,7 +149,7 @@ class _Run:
             total = torch.zeros(len(batch), dtype=torch.float64)
             with ExitStack() as stack:
                 writers = [stack.enter_context(self._writer(path)) for path in batch]
-                for block in self._blocks(generator):
+                for block in self._blocks(generator, label, first):
                     total += block.bits.double().sum(dim=1)
                     for writer, row in zip(writers, block.waveform, strict=True):
                         writer.write(row[:, None])
@@ -180,7 +163,7 @@ class _Run:
         for first in range(0, candidates, self.job.generation.batch_size):
             rows = min(self.job.generation.batch_size, candidates - first)
             generator = self._generator(label, rows, first)
-            blocks = list(self._blocks(generator))
+            blocks = list(self._blocks(generator, label, first))
             waveforms += list(torch.cat([block.waveform for block in blocks], dim=1))
             bits += torch.cat([block.bits for block in blocks], dim=1).double().mean(dim=1).tolist()
             noise += generator.noisy.tolist()
@@ -205,8 +188,13 @@ class _Run:
         self.report.speed.count(samples)
         self.progress.advance(samples)
 
-    def _blocks(self, generator: Generator) -> Iterator[WaveformBlock]:
+    def _blocks(self, generator: Generator, label: str | None, first: int) -> Iterator[WaveformBlock]:
         yield from generator.blocks()
+        rate = self.model.config.rate
+        self.report.events += [
+            NoiseEvent(label, first + back.row, back.token / rate, back.tries, back.replaced)
+            for back in generator.setbacks
+        ]
         self.report.made += len(generator.noisy)
         self.report.restarts += generator.restarts
 
@@ -242,7 +230,7 @@ def check_output(output: Path, *, single: bool, overwrite: bool) -> None:
 
 
 def _remove_samples(folder: Path) -> None:
-    """Remove the recordings that the folder's table names, and nothing else."""
+    """Remove the recordings that the folder's table names, and what was written about them; nothing else."""
     table = folder / TABLE
     if not table.exists():
         return
@@ -250,7 +238,31 @@ def _remove_samples(folder: Path) -> None:
         file = (folder / line.split("\t")[0]).resolve()
         if file.is_relative_to(folder.resolve()):
             file.unlink(missing_ok=True)
-    table.unlink()
+    for file in (folder / RECORD, folder / REPORT, table):
+        file.unlink(missing_ok=True)
+
+
+def _record(model: WaveformModel, job: GenerationJob, report: GenerationReport) -> GenerationRecord:
+    speed, config = report.speed, job.generation
+    guard = None if config.guard is None else asdict(config.guard)
+    choice = None if job.choice is None else asdict(job.choice)
+    return GenerationRecord(
+        model=job.model,
+        rate=model.config.rate,
+        seconds=config.seconds,
+        made=report.made,
+        samples=speed.samples,
+        wall_seconds=speed.seconds,
+        start_up=speed.start_up or 0.0,
+        samples_per_second=speed.samples_per_second,
+        real_time_factor=speed.real_time_factor,
+        restarts=report.restarts,
+        events=tuple(report.events),
+        settings={"sampling": asdict(config.sampling), "guard": guard, "choice": choice},
+        hardware=describe_device(next(model.parameters()).device),
+        versions=software_versions(),
+        **how_made(),
+    )
 
 
 def read_prefix(
@@ -280,18 +292,3 @@ def _paths(folder: Path, label: str | None, count: int) -> list[Path]:
         folder = folder / label.replace("/", "_")
     width = max(4, len(str(count)))
     return [folder / f"{number:0{width}}.wav" for number in range(1, count + 1)]
-
-
-def _write_table(folder: Path, samples: list[Sample]) -> None:
-    with atomic_path(folder / TABLE) as part, part.open("w", encoding="utf-8") as file:
-        file.write(_COLUMNS)
-        for each in samples:
-            fields = (
-                each.path.relative_to(folder).as_posix(),
-                each.label or "",
-                str(each.number),
-                f"{each.seconds:g}",
-                f"{each.bits_per_sample:.6f}",
-                str(int(each.noise)),
-            )
-            file.write("\t".join(fields) + "\n")

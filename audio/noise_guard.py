@@ -118,6 +118,22 @@ Judge = Callable[[Stretch], Tensor]
 """Tells which rows of a stretch are noise: bool (batch,)."""
 
 
+class Setback(NamedTuple):
+    """A block that was noise.
+
+    Attributes:
+        row: Of the batch.
+        token: Where the block begins.
+        tries: How often it was drawn again.
+        replaced: Whether that helped.
+    """
+
+    row: int
+    token: int
+    tries: int
+    replaced: bool
+
+
 @dataclass
 class _Held:
     """A block that may still be replaced, and the state before it."""
@@ -153,6 +169,8 @@ class GuardedGeneration:
         self._held: deque[_Held] = deque()
         self.restarts = 0
         """How often a sequence was set back."""
+        self.setbacks: list[Setback] = []
+        """The blocks that were noise, in the order in which they came."""
         self.given_up = torch.zeros_like(start.done)
         """Which sequences were left alone after too many tries."""
 
@@ -176,7 +194,7 @@ class GuardedGeneration:
             self._state = part.state
             noisy = self._judge(self._held[-1].stretch) & ~self.given_up
             if noisy.any():
-                self._replace(noisy)
+                self._replace(noisy, begin)
                 decoder = Decoder(self._model, self._state, self._sampling)
             if on_block is not None:
                 on_block(part.tokens.numel())
@@ -185,13 +203,16 @@ class GuardedGeneration:
         while self._held:
             yield self._held.popleft().stretch
 
-    def _replace(self, noisy: Tensor) -> None:
+    def _replace(self, noisy: Tensor, begin: int) -> None:
         """Draw the last block of some rows again, and where that does not help those before it too."""
         left = noisy.nonzero()[:, 0]
         for tries in range(1, self._config.max_restarts + 1):
-            left = self._try(left, depth=min(tries, len(self._held)))
+            tried, left = left, self._try(left, depth=min(tries, len(self._held)))
+            solved = tried[~torch.isin(tried, left)].tolist()
+            self.setbacks += [Setback(row, begin, tries, True) for row in solved]
             if not len(left):
                 return
+        self.setbacks += [Setback(row, begin, self._config.max_restarts, False) for row in left.tolist()]
         self.given_up[left] = True
 
     def _try(self, rows: Tensor, depth: int) -> Tensor:

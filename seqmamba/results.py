@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +37,12 @@ class BaselineSummary:
 
     metrics: dict[str, Estimate] = field(default_factory=dict)
     seconds: float = math.nan
+
+
+def how_made() -> dict[str, str]:
+    """Return when results are made, ``created`` in ISO 8601, and by which ``command`` line."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    return {"created": now, "command": shlex.join(["seqmamba", *sys.argv[1:]])}
 
 
 def save_results(results: Any, path: str | Path) -> Path:

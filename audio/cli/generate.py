@@ -109,6 +109,7 @@ def run(args: argparse.Namespace) -> int | None:
         prefix=prefix,
         write_prefix=args.write_prefix,
         choice=choice,
+        model=str(args.model),
     )
     report = run_generation(model, job, output)
     print(f"{report.describe()}, {describe_memory()}", file=sys.stderr)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from seqmamba.metrics import Estimate, evaluate
 from seqmamba.predictions import Predictions
-from seqmamba.results import BaselineSummary
+from seqmamba.results import BaselineSummary, how_made
 from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.metrics_csv import read_rows
 from seqmamba.training.optimisation import OptimiserConfig
@@ -136,8 +134,7 @@ def run_facts(folder: RunFolder, model: nn.Module, test: Answers, seed: int | No
     rows = read_rows(folder.metrics)
     trained = sum(float(row[SECONDS_COLUMN]) for row in rows if SECONDS_COLUMN in row)
     return {
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": shlex.join(["seqmamba", *sys.argv[1:]]),
+        **how_made(),
         "seed": seed,
         "hardware": describe_device(next(model.parameters()).device),
         "seconds": trained + test.seconds,

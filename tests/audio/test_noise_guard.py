@@ -7,6 +7,7 @@ from waveform_models import small_model
 from audio.noise_guard import (
     GuardConfig,
     GuardedGeneration,
+    Setback,
     is_noise,
     root_mean_square,
     spectral_flatness,
@@ -90,6 +91,8 @@ def test_what_is_noise_is_replaced_and_the_rest_goes_on_from_it():
     model, guarded, tokens, log_probs = run_guarded(judge)
     assert guarded.restarts > 0
     assert not guarded.given_up.any()
+    assert sum(back.tries for back in guarded.setbacks) == guarded.restarts
+    assert all(back.replaced and back.token % 4 == 0 for back in guarded.setbacks)
     assert tokens.unfold(1, 4, 4).float().mean(dim=-1).max() <= 150
     # the tokens that are there are those that the model drew: their probabilities follow from each other
     logits = model(torch.cat((torch.full((4, 1), 128), tokens[:, :-1]), dim=1))
@@ -121,6 +124,7 @@ def test_after_too_many_tries_a_sequence_is_left_alone_and_named():
     )
     assert guarded.given_up.tolist() == [True, False]
     assert guarded.restarts == 3
+    assert guarded.setbacks == [Setback(row=0, token=0, tries=3, replaced=False)]
     assert tokens.shape == (2, 40)
 
 
