@@ -113,6 +113,17 @@ def resolve_target(model: SequenceModel, target: str | None) -> int:
     raise UserError(f"--target: expected one of {known}, got {target!r}")
 
 
+def describe_target(model: SequenceModel, target: int) -> str:
+    """Name the number that is explained.
+
+    Args:
+        model: The model.
+        target: See `resolve_target`.
+    """
+    name = model.config.classes[target]
+    return f"value of {name}" if model.config.task == "regression" else f"log-odds of {name}"
+
+
 def explained_part(length: int, limit: int | None, central: int | None) -> tuple[int, int, int, int]:
     """Return which bases of a sequence are read, and which of those are scored.
 

@@ -25,9 +25,11 @@ from genomics.embedding_models import Embedder
 from genomics.inference import batches_by_length
 from genomics.tiling import Span, Tiling, Window
 from seqmamba.errors import UserError
+from seqmamba.file_identity import identify_all
 from seqmamba.model_identity import fingerprint
 from seqmamba.progress import Progress
 from seqmamba.resumable import ResumableFile
+from seqmamba.training.hardware import device_kind
 
 Level = Literal["sequence", "window", "base"]
 LEVELS: tuple[Level, ...] = ("sequence", "window", "base")
@@ -156,7 +158,10 @@ class Embeddings:
         """
         convert = writer_for(output, self.schema)
         progress = Progress(total=None)
-        settings = self.settings | {"input": [[str(path), Path(path).stat().st_size] for path in source]}
+        settings = self.settings | {
+            "input": identify_all(source),
+            "device": device_kind(self._device),
+        }
         with ResumableFile(output, settings, bgzip=False, resume=resume, overwrite=overwrite) as file:
             if file.complete:
                 return None

@@ -14,6 +14,7 @@ from genomics.fasta_index import ensure_index
 from genomics.files import check_file, decode_text, read_lines
 from genomics.intervals import Interval, match_chrom
 from seqmamba.errors import UserError, quoted
+from seqmamba.file_identity import identify
 from seqmamba.paths import expand
 
 
@@ -145,7 +146,7 @@ class Fasta:
                 f"{self.path}: is a pipe; random access needs a file", hint="write it to disk first"
             )
         self._indexed, self._index_file, self._lengths = ensure_index(self.path, rewrap=read_fasta)
-        self._identity = _identity(self._indexed)
+        self._identity = identify(self._indexed)
         self._aliases: dict[str, str] = {}  # comparing with all names of a draft genome takes its time
         self._reader: pyfaidx.Faidx | None = None
         self._reader_pid = -1
@@ -255,7 +256,7 @@ class Fasta:
     def _open(self) -> pyfaidx.Faidx:
         if self._reader is None or self._reader_pid != os.getpid():
             try:
-                if _identity(self._indexed) != self._identity:
+                if identify(self._indexed) != self._identity:
                     raise self._changed()
                 self._reader = pyfaidx.Faidx(
                     self._indexed, indexname=self._index_file, build_index=False, rebuild=False
@@ -270,8 +271,3 @@ class Fasta:
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_reader": None, "_reader_pid": -1}
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns

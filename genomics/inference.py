@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import torch
@@ -15,14 +15,17 @@ from torch import nn
 from genomics.alphabet import PAD, TokenArray, encode
 from genomics.ensembles import EnsembleModel
 from genomics.fasta import FastaRecord, read_fasta
+from genomics.files import check_file
 from genomics.models import SequenceModel
 from genomics.results import Results
-from seqmamba.atomic import atomic_path
-from seqmamba.backbones import from_pretrained
 from seqmamba.errors import UserError
+from seqmamba.file_identity import identify_all
+from seqmamba.model_identity import fingerprint
 from seqmamba.predictions import Predictions
 from seqmamba.progress import Progress
-from seqmamba.training.hardware import find_device
+from seqmamba.resumable import ResumableFile
+from seqmamba.training.exported import load_any_model
+from seqmamba.training.hardware import device_kind, find_device
 from seqmamba.training.run_folder import RunFolder, exported_model
 
 SHARD_BASES = 8_000_000  # sequences held at once, so that similar lengths can share a batch
@@ -65,19 +68,6 @@ def load_predictor(folder: str | Path, device: str = "auto") -> Predictor:
     return model
 
 
-def load_any_model(folder: str | Path, device: str = "auto") -> nn.Module:
-    """Load a model of any kind, published checkpoints included; see `seqmamba.from_pretrained`.
-
-    Args:
-        folder: A run folder, the folder of a model, or ``owner/name`` on the hub.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        UserError: The folder holds no model, or the device is not there.
-    """
-    return from_pretrained(exported_model(folder), map_location=str(find_device(device)))
-
-
 def usual_length(run: str | Path, model: nn.Module) -> int | None:
     """Return the median length of a run's sequences, for a model that does not tell what it is used to.
 
@@ -101,46 +91,73 @@ def predict_files(
     output: str | Path,
     *,
     batch_bases: int = 65_536,
-) -> int:
+    resume: bool = False,
+    overwrite: bool = False,
+) -> int | None:
     """Write the predictions for all sequences of some FASTA files, in their order.
 
     The files are read as a stream: memory depends on the longest sequence, not on the size of the files. The
-    table appears when it is complete.
+    table appears when it is complete; until then an interrupted run can go on with ``resume``.
 
     Args:
         model: A trained model.
         fastas: Plain or gzip FASTA files.
         output: The table to write.
         batch_bases: Bases in a batch, padding included; a longer sequence is a batch of its own.
+        resume: See `ResumableFile`.
+        overwrite: See `ResumableFile`.
 
     Returns:
-        The number of sequences.
+        The number of sequences; None if the table was complete already.
 
     Raises:
-        UserError: With file and line, for anything that is not DNA in FASTA format.
+        UserError: With file and line, for anything that is not DNA in FASTA format; or an earlier run that is
+            in the way.
     """
     if batch_bases < 1:
         raise UserError(f"--batch-bases: expected a positive number, got {batch_bases}")
-    names = _SeenNames()
-    progress = Progress(total=None)
-    limit, count, cropped = model.config.max_length, 0, 0
-    with atomic_path(output) as part, part.open("w", encoding="utf-8", newline="") as handle:
-        _empty(model).write_header(handle)
-        for path in fastas:
-            for shard in _shards(read_fasta(path, unique_names=False)):
-                names.add(shard, path)
-                _write_shard(model, shard, handle, batch_bases)
-                lengths = [len(record.sequence) for record in shard]
-                count += len(shard)
-                cropped += sum(length > limit for length in lengths) if limit is not None else 0
-                progress.advance(sum(lengths))
-    progress.finish()
+    paths = [check_file(path) for path in fastas]
+    settings = {
+        "input": identify_all(paths),
+        "model": fingerprint(model),
+        "device": device_kind(next(model.parameters()).device),
+        "batch_bases": batch_bases,
+    }
+    with ResumableFile(Path(output), settings, bgzip=False, resume=resume, overwrite=overwrite) as file:
+        if file.complete:
+            return None
+        if not file.size:
+            header = StringIO()
+            _empty(model).write_header(header)
+            file.write(header.getvalue().encode(), 0, {})
+        cropped = _predict_shards(model, paths, file, batch_bases)
+        file.finish()
     if cropped:
+        limit = model.config.max_length
         print(
             f"cropped {cropped:,} sequences to their central {limit:,} bases, as in training",
             file=sys.stderr,
         )
-    return count
+    return file.records
+
+
+def _predict_shards(model: Predictor, paths: Sequence[Path], file: ResumableFile, batch_bases: int) -> int:
+    """Write the rows that the table lacks; return how many sequences of all are longer than in training."""
+    limit = model.config.max_length
+    names = _SeenNames()
+    progress = Progress(total=None)
+    done, read, cropped = file.records, 0, 0  # shards are the same in every run, and so is what was done
+    for path in paths:
+        for shard in _shards(read_fasta(path, unique_names=False)):
+            names.add(shard, path)
+            lengths = [len(record.sequence) for record in shard]
+            read += len(shard)
+            cropped += sum(length > limit for length in lengths) if limit is not None else 0
+            if read > done:
+                file.write(_rows(model, shard, batch_bases), len(shard), {})
+                progress.advance(sum(lengths))
+    progress.finish()
+    return cropped
 
 
 def predict_tokens(
@@ -175,10 +192,12 @@ def predict_tokens(
     return outputs
 
 
-def _write_shard(model: Predictor, shard: list[FastaRecord], handle: TextIO, batch_bases: int) -> None:
-    sequences = [encode(record.sequence) for record in shard]
-    outputs = predict_tokens(model, sequences, batch_bases)
-    _table(model, [record.name for record in shard], outputs).write_rows(handle)
+def _rows(model: Predictor, shard: list[FastaRecord], batch_bases: int) -> bytes:
+    """Return the lines of some sequences."""
+    outputs = predict_tokens(model, [encode(record.sequence) for record in shard], batch_bases)
+    text = StringIO()
+    _table(model, [record.name for record in shard], outputs).write_rows(text)
+    return text.getvalue().encode()
 
 
 def _table(model: Predictor, names: list[str], outputs: np.ndarray) -> Predictions:

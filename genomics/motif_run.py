@@ -285,12 +285,13 @@ def write_rows(rows: Sequence[MotifRow], path: Path) -> None:
             out.write("\t".join((*row[:3], str(row.sequences), *cells)) + "\n")
 
 
-def draw_rows(rows: Sequence[MotifRow], path: Path) -> None:
+def draw_rows(rows: Sequence[MotifRow], path: Path, what: str = "output") -> None:
     """Draw the motifs that change the output most, each experiment in its colour; the ending says the format.
 
     Args:
         rows: What was found.
         path: The file.
+        what: What changes, in words.
     """
     from seqmamba.report.plots import comparison
 
@@ -304,5 +305,6 @@ def draw_rows(rows: Sequence[MotifRow], path: Path) -> None:
     estimates = {f"{row.motif}, {row.experiment}": row.change for row in chosen}
     colours = {f"{row.motif}, {row.experiment}": SERIES[kinds.index(row.experiment)] for row in chosen}
     figure = comparison(estimates, colours)
+    figure.axes[0].set_xlabel(f"change of the {what}")
     with atomic_path(path) as part:
         figure.savefig(part, format=path.suffix.removeprefix(".") or "svg")

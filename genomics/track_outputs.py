@@ -28,6 +28,7 @@ from genomics.track_store import TrackStore
 from genomics.tracks import Track
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
+from seqmamba.finished import check_finished, in_the_way, note_settings, require_new
 
 _ROWS = 2**18  # rows read at once
 _UNSAFE = re.compile(r"[^\w.+-]+")
@@ -62,10 +63,11 @@ def write_track(
     """
     threshold = _threshold(track, track_format(output), threshold)
     files = output_files(output, track.targets)
-    if folders := [file for file in files if file.is_dir()]:
-        raise UserError(f"--output {folders[0]}: is a folder, expected the file to write")
     folder = output.with_name(f"{output.name}.unfinished")
-    if not overwrite and _is_complete(output, files, folder, resume):
+    settings = track.plan() | {"--bin": track.bin_size, "--threshold": threshold}
+    if _is_complete(output, files, folder, resume=resume, overwrite=overwrite):
+        for file in files:
+            check_finished(file, settings)
         print(f"{output}: is complete already", file=sys.stderr)
         return files
     work = (track.plan(), track.blocks, track.tiling, len(track.targets))
@@ -82,23 +84,19 @@ def write_track(
                 fresh = folder / f"track{split_suffix(output)[1]}"
                 _write(track, store, number, fresh, threshold)
                 os.replace(fresh, part)
+            note_settings(file, settings)
         store.remove()
     return files
 
 
-def _is_complete(output: Path, files: list[Path], folder: Path, resume: bool) -> bool:
+def _is_complete(output: Path, files: list[Path], folder: Path, *, resume: bool, overwrite: bool) -> bool:
     """Say whether there is nothing to do; refuse to touch what nobody allowed to be touched."""
-    if folder.exists():
-        if not resume:
-            raise UserError(
-                f"--output {output}: an unfinished track is in {folder}",
-                hint="--resume goes on with it, --overwrite starts again",
-            )
-        return False
-    present = [file for file in files if file.exists()]
-    if present and not (resume and len(present) == len(files)):
-        raise UserError(f"--output {output}: {present[0]} exists", hint="--overwrite replaces it")
-    return bool(present)
+    interrupted = folder.exists()
+    finished = not interrupted and all(file.exists() for file in files)
+    require_new(*files, overwrite=overwrite or interrupted or (resume and finished))
+    if interrupted and not (resume or overwrite):
+        raise in_the_way(output)
+    return finished and not overwrite
 
 
 def output_files(output: Path, targets: tuple[str, ...]) -> list[Path]:

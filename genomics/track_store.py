@@ -22,6 +22,7 @@ from jaxtyping import Float
 from genomics.tiling import Span, Tiling
 from seqmamba.atomic import atomic_path, name_file
 from seqmamba.errors import UserError
+from seqmamba.finished import compare_settings
 
 _DTYPE = np.dtype("<f4")
 
@@ -206,17 +207,12 @@ class TrackStore:
             return
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
-            differing = [key for key in plan if old[key] != plan[key]]
+            before = {key: old[key] for key in plan}
         except (ValueError, KeyError, TypeError):
             raise UserError(
                 f"{path}: is damaged", hint="--overwrite starts the track from the beginning"
             ) from None
-        if differing:
-            key = differing[0]
-            raise UserError(
-                f"--resume: {key} was {old[key]!r} in the unfinished track, and is {plan[key]!r} now",
-                hint="give the same options as before, or start again with --overwrite",
-            )
+        compare_settings(before, plan)
 
     def _read_done(self) -> int:
         path = self.folder / "done"

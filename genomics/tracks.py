@@ -28,8 +28,10 @@ from genomics.track_models import CausalPredictor, Predictor, predictor
 from genomics.track_regions import Regions
 from genomics.track_store import Block, TrackStore, make_blocks
 from seqmamba.errors import UserError
+from seqmamba.file_identity import identify
 from seqmamba.model_identity import fingerprint
 from seqmamba.progress import Progress
+from seqmamba.training.hardware import device_kind
 
 DEFAULT_WINDOW = 8_192
 BLOCK_BASES = 2**20
@@ -127,10 +129,11 @@ class Track:
 
     def plan(self) -> dict[str, Any]:
         """Return everything that the values depend on, as JSON."""
-        lengths = [(name, self.genome.length(name)) for name in self.genome.names]
+        device = next(self.model.parameters()).device
         return {
             "the model": fingerprint(self.model),
-            "--genome": hashlib.sha256(repr(lengths).encode()).hexdigest()[:16],
+            "the device": device_kind(device),
+            "--genome": identify(self.genome.path),
             "--target": list(self.targets),
             **{f"--{name.replace('_', '-')}": value for name, value in asdict(self.config).items()},
             "what --chroms, --regions and --bin cover": self._covered(),

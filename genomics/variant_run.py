@@ -19,10 +19,11 @@ from genomics.variant_tables import TableWriter, VariantTable, write_parquet
 from genomics.variants import Haplotypes, Reason, Variant, VariantWindows
 from genomics.vcf import Vcf, VcfWriter
 from seqmamba.errors import UserError
+from seqmamba.file_identity import identify
 from seqmamba.model_identity import fingerprint
 from seqmamba.progress import Progress
 from seqmamba.resumable import ResumableFile
-from seqmamba.training.hardware import describe_device
+from seqmamba.training.hardware import device_kind
 
 VCF_SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz")
 TABLE_SUFFIXES = (".tsv", ".tsv.gz", ".parquet")
@@ -110,10 +111,10 @@ def score_variants(
     place = f"window of {window} bases with POS at index {window // 2} from 0 on the forward strand"
     writer = _writer(output, source, genome, fields, f"{type(model).__name__}, {place}")
     settings = {
-        "input": _identity(source.path),
-        "genome": _identity(genome.path),
+        "input": identify(source.path),
+        "genome": identify(genome.path),
         "model": fingerprint(model),
-        "device": describe_device(device).partition(" (")[0],
+        "device": device_kind(device),
         "window": window,
         "scores": [field.id for field in fields.scores],
         "strands": config.strands,
@@ -215,8 +216,3 @@ def _writer(
     if output.name.endswith(VCF_SUFFIXES):
         return VcfWriter(fields, source if isinstance(source, Vcf) else genome, f"seqmamba_scores={note}")
     return TableWriter(fields, source)
-
-
-def _identity(path: Path) -> str:
-    status = path.stat()
-    return f"{path.name} ({status.st_size} bytes, changed at {status.st_mtime_ns})"

@@ -17,20 +17,34 @@ from seqmamba.errors import UserError
 _HINT = "give the same as before, or start again with --overwrite"
 
 
-def require_new(output: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a file that nobody allowed to be replaced.
+def require_new(*outputs: Path | None, overwrite: bool) -> None:
+    """Refuse to replace files that nobody allowed to be replaced.
 
     Args:
-        output: A file that is going to be written.
-        overwrite: Whether it may be there.
+        *outputs: Files that are going to be written; None for what was not asked for.
+        overwrite: Whether they may be there.
 
     Raises:
-        UserError: If it is there, or is a folder.
+        UserError: If one is there, or is a folder.
     """
-    if output.is_dir():
-        raise UserError(f"{output}: is a folder, expected the file to write")
-    if output.exists() and not overwrite:
-        raise UserError(f"{output}: exists already", hint="--overwrite replaces it")
+    for output in filter(None, outputs):
+        if output.is_dir():
+            raise UserError(f"{output}: is a folder, expected the file to write")
+        if output.exists() and not overwrite:
+            raise UserError(f"{output}: exists already", hint="--overwrite replaces it")
+
+
+def in_the_way(output: Path) -> UserError:
+    """Return the refusal to start again where an interrupted run is that could go on."""
+    return UserError(
+        f"{output}: an interrupted run is there",
+        hint="--resume goes on with it, --overwrite starts again",
+    )
+
+
+def settings_file(output: Path) -> Path:
+    """Return where the settings of a finished file are."""
+    return output.with_name(f".{output.name}.settings.json")
 
 
 def note_settings(output: Path, settings: Mapping[str, Any], *, made: Path | None = None) -> None:
@@ -42,7 +56,7 @@ def note_settings(output: Path, settings: Mapping[str, Any], *, made: Path | Non
         made: Where its bytes are now, if it has still to be moved there.
     """
     content = {"bytes": (made or output).stat().st_size, "settings": dict(settings)}
-    with atomic_path(_note(output)) as part:
+    with atomic_path(settings_file(output)) as part:
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -58,7 +72,7 @@ def check_finished(output: Path, settings: Mapping[str, Any]) -> None:
             from.
     """
     try:
-        note = json.loads(_note(output).read_text("utf-8"))
+        note = json.loads(settings_file(output).read_text("utf-8"))
         size, before = int(note["bytes"]), dict(note["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
@@ -84,7 +98,3 @@ def compare_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         old = before.get(key)
         if old != new:
             raise UserError(f"--resume: {key} was {old}, now it is {new}", hint=_HINT)
-
-
-def _note(output: Path) -> Path:
-    return output.with_name(f".{output.name}.settings.json")

@@ -15,6 +15,7 @@ from Bio.bgzf import BgzfWriter
 
 from seqmamba.atomic import PART_SUFFIX, atomic_path, name_file
 from seqmamba.errors import UserError
+from seqmamba.finished import check_finished, compare_settings, in_the_way, note_settings, require_new
 
 CHECKPOINT_SECONDS = 1.0
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -39,7 +40,7 @@ class ResumableFile:
         records: Records written and kept.
         size: Bytes written and kept.
         notes: What the last `write` noted about them.
-        complete: Whether the destination is finished already and there is nothing to do.
+        complete: Whether the destination is finished already, with these settings: nothing is to do.
 
     Raises:
         UserError: If files of an earlier run are in the way, do not fit the settings, or are being written.
@@ -57,20 +58,15 @@ class ResumableFile:
         self._bgzip = bgzip
         self.size = 0
         self._saved = 0.0
-        if output.is_dir():
-            raise UserError(f"{output}: is a folder, expected the file to write")
         interrupted = self._state.exists() and self.path.exists()
+        require_new(output, overwrite=resume or overwrite or interrupted)
         self.complete = resume and output.exists() and not interrupted
         if self.complete:
+            check_finished(output, settings)
             self._state.unlink(missing_ok=True)
             return
-        if not (resume or overwrite) and (output.exists() or interrupted):
-            raise UserError(
-                f"{output}: {'an interrupted run is there' if interrupted else 'exists already'}",
-                hint="--resume goes on with it, --overwrite starts again"
-                if interrupted
-                else "--overwrite replaces it",
-            )
+        if interrupted and not (resume or overwrite):
+            raise in_the_way(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         self._open(go_on=resume and not overwrite and interrupted)
 
@@ -99,16 +95,10 @@ class ResumableFile:
         try:
             state = json.loads(self._state.read_text("utf-8"))
             self.records, self.size, self.notes = state["records"], state["bytes"], state["notes"]
-            before = {key: state["settings"].get(key) for key in self._settings}
-        except (ValueError, KeyError, TypeError, AttributeError):
+            before = dict(state["settings"])
+        except (ValueError, KeyError, TypeError):
             raise UserError(f"{self._state}: is damaged", hint="--overwrite starts again") from None
-        for key, new in self._settings.items():
-            old = before[key]
-            if old != new:
-                raise UserError(
-                    f"--resume: {key} was {old}, now it is {new}",
-                    hint="give the same as before, or start again with --overwrite",
-                )
+        compare_settings(before, self._settings)
         if self.path.stat().st_size < self.size:
             raise UserError(f"{self.path}: is shorter than it was", hint="--overwrite starts again")
 
@@ -161,9 +151,11 @@ class ResumableFile:
         self._save()
         self._handle.close()
         if convert is None:
+            note_settings(self.output, self._settings, made=self.path)
             os.replace(self.path, self.output)
         else:
             convert(self.path, self.output)
+            note_settings(self.output, self._settings)
         self._remove()
 
     def _remove(self) -> None:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqmamba.errors import UserError
+from genomics.cli.arguments import add_computing, add_places, add_target, check_places, read_items
+from seqmamba.cli.arguments import add_again, add_model, add_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,20 +20,14 @@ HELP = "score every base by what it adds to a prediction, to bigWig, bedGraph, n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument(
-        "model", metavar="RUN", help="run folder, or a folder with config.json and model.safetensors"
-    )
+    add_model(parser, hub=False)
     parser.add_argument("fasta", nargs="?", metavar="FASTA", help="sequences to explain, plain or gzip")
-    parser.add_argument("--bed", metavar="BED", help="intervals of --genome to explain; strands are honoured")
-    parser.add_argument("--genome", metavar="FASTA", help="genome that --bed lies on")
-    parser.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        type=Path,
-        metavar="OUT",
-        help="file to write: .bw, .bedgraph[.gz], .npz or .tsv (positions count from 0); overlapping "
-        "sequences are averaged in tracks",
+    add_places(parser)
+    add_output(
+        parser,
+        "OUT",
+        "file to write: .bw, .bedgraph[.gz], .npz or .tsv (positions from 0); overlapping sequences are "
+        "averaged in tracks",
     )
     parser.add_argument(
         "--method",
@@ -40,11 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("gradient_x_input", "integrated_gradients", "ism"),
         help="ism replaces every base by every other: exact, three passes a base (default: %(default)s)",
     )
-    parser.add_argument(
-        "--target",
-        metavar="NAME",
-        help="class or target to explain, by name or number (default: the second of two classes)",
-    )
+    add_target(parser)
     parser.add_argument(
         "--both-strands", action="store_true", help="average with the scores of the reverse complement"
     )
@@ -54,10 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, default=32, metavar="N", help="of integrated gradients (default: %(default)s)"
     )
-    parser.add_argument(
-        "--batch-bases", type=int, default=65_536, metavar="N", help="bases in a batch (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add_computing(parser)
+    add_again(parser, resumes=False)
     parser.add_argument(
         "--plot", type=Path, metavar="FOLDER", help="draw a track and a logo of the first sequences, as SVG"
     )
@@ -72,12 +61,16 @@ def run(args: argparse.Namespace) -> int | None:
     import sys
 
     from genomics.attribution_files import StrandReport, attribution_format, write_attributions
-    from genomics.attribution_run import AttributionConfig, explain, resolve_target
+    from genomics.attribution_run import AttributionConfig, describe_target, explain, resolve_target
     from genomics.inference import load_model
+    from seqmamba.finished import require_new
     from seqmamba.training.hardware import limit_threads
 
     limit_threads()
-    kind = attribution_format(args.output)  # before the work
+    output = args.output.expanduser()
+    kind = attribution_format(output)  # before the work
+    require_new(output, args.strand_report, overwrite=args.overwrite)
+    check_places(args)
     config = AttributionConfig(
         method=args.method,
         target=args.target,
@@ -88,20 +81,19 @@ def run(args: argparse.Namespace) -> int | None:
     )
     model = load_model(args.model, args.device)
     target = resolve_target(model, args.target)
-    name = model.config.classes[target]
-    what = f"value of {name}" if model.config.task == "regression" else f"log-odds of {name}"
+    what = describe_target(model, target)
     limit = model.config.max_length
     items, lengths = _inputs(args, limit, sort=kind not in ("npz", "tsv"))
     report = StrandReport(what)
     results = report.watch(explain(model, items, config))
     if args.plot:
         results = _drawn(results, args.plot, args.plots, what)
-    facts = {"method": args.method, "target": name, "both_strands": args.both_strands}
-    write_attributions(results, args.output, lengths=lengths, facts=facts)
+    facts = {"method": args.method, "target": model.config.classes[target], "both_strands": args.both_strands}
+    write_attributions(results, output, lengths=lengths, facts=facts)
     print(report.text(), file=sys.stderr)
     if args.strand_report:
         report.write(args.strand_report)
-    print(f"{args.output}: {len(report.differences):,} sequences, {what}", file=sys.stderr)
+    print(f"{output}: {len(report.differences):,} sequences, {what}", file=sys.stderr)
     return 0
 
 
@@ -110,20 +102,12 @@ def _inputs(
 ) -> tuple[Iterator[Item], dict[str, int]]:
     """Return the sequences, for tracks in the order that those need, and the lengths of chromosomes."""
     from genomics.attribution_run import explained_part
-    from genomics.embedding_inputs import from_fasta, from_genome
     from genomics.fasta import Fasta
 
-    if bool(args.fasta) == bool(args.bed):
-        raise UserError("expected a FASTA file or --bed, one of the two")
-    if bool(args.bed) != bool(args.genome):
-        raise UserError("--bed and --genome go together")
-    if args.fasta and not sort:
-        return from_fasta(args.fasta), {}
-    genome = Fasta(args.genome or args.fasta)
-    items = from_genome(genome, args.bed)
-
     if not sort:
-        return items, {}
+        return read_items(args), {}
+    genome = Fasta(args.genome or args.fasta)
+    items = read_items(args, genome)
 
     def place(item: Item) -> tuple[bytes, int]:
         where = item.interval

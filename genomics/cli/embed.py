@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genomics.cli.arguments import add_computing
+from seqmamba.cli.arguments import add_again, add_model, add_output
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from genomics.embedding_inputs import Item
 
@@ -18,13 +20,11 @@ HELP = "write embeddings of sequences, windows or bases, to Parquet or npz"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("model", metavar="RUN", help="run folder, model folder or owner/name on the hub")
+    add_model(parser)
     parser.add_argument("fasta", nargs="*", metavar="FASTA", help="plain or gzip FASTA, of any size")
     parser.add_argument("--genome", metavar="FASTA", help="genome whose chromosomes are read instead")
     parser.add_argument("--bed", metavar="BED", help="intervals of the genome; strands are honoured")
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="OUT", help="table to write: .parquet or .npz"
-    )
+    add_output(parser, "OUT", "table to write: .parquet or .npz")
     parser.add_argument(
         "--level",
         default="sequence",
@@ -56,12 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", default="float32", choices=("float32", "float16"), help="(default: %(default)s)"
     )
-    parser.add_argument(
-        "--batch-bases", type=int, default=65_536, metavar="N", help="bases in a batch (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on with an unfinished table")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    add_computing(parser)
+    add_again(parser)
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -71,7 +67,8 @@ def run(args: argparse.Namespace) -> int | None:
 
     from genomics.embedding_files import require_format
     from genomics.embeddings import EmbeddingConfig, Embeddings
-    from genomics.inference import load_any_model, usual_length
+    from genomics.inference import usual_length
+    from seqmamba.training.exported import load_any_model
     from seqmamba.training.hardware import limit_threads
 
     limit_threads()

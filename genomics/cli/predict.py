@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
+
+from genomics.cli.arguments import add_computing
+from seqmamba.cli.arguments import add_again, add_model, add_output
 
 HELP = "predict the classes or values of the sequences of a FASTA file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument(
-        "model", metavar="RUN", help="run folder, or a folder with config.json and model.safetensors"
-    )
+    add_model(parser, hub=False)
     parser.add_argument("fasta", nargs="+", metavar="FASTA", help="plain or gzip FASTA, of any size")
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="TSV", help="table to write")
-    parser.add_argument(
-        "--batch-bases",
-        type=int,
-        default=65_536,
-        metavar="N",
-        help="bases in a batch; a longer sequence is a batch of its own (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add_output(parser, "TSV", "table to write")
+    text = "bases in a batch; a longer sequence is a batch of its own (default: %(default)s)"
+    add_computing(parser, text=text)
+    add_again(parser)
 
 
 def run(args: argparse.Namespace) -> int | None:
@@ -32,5 +28,12 @@ def run(args: argparse.Namespace) -> int | None:
 
     limit_threads()
     model = load_predictor(args.model, args.device)
-    predict_files(model, args.fasta, args.output, batch_bases=args.batch_bases)
+    output = args.output.expanduser()
+    again = {"resume": args.resume, "overwrite": args.overwrite}
+    try:
+        count = predict_files(model, args.fasta, output, batch_bases=args.batch_bases, **again)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command with --resume goes on") from None
+    what = "is complete already" if count is None else f"{count:,} sequences"
+    print(f"{output}: {what}", file=sys.stderr)
     return 0

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+
+from genomics.cli.arguments import add_computing
+from seqmamba.cli.arguments import add_again, add_model, add_output
 
 HELP = "score the variants of a VCF file or table with a model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("model", metavar="RUN", help="run folder, model folder or owner/name on the hub")
+    add_model(parser)
     parser.add_argument("--genome", required=True, metavar="FASTA", help="genome that the variants lie on")
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--vcf", metavar="VCF", help="variants: plain, gzip or bgzip VCF")
     group.add_argument(
         "--tsv", metavar="TSV", help="variants: a table with columns chrom, pos (1-based), ref and alt"
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        type=Path,
-        metavar="FILE",
-        help="file to write: .vcf, .vcf.gz, .tsv, .tsv.gz or .parquet",
-    )
+    add_output(parser, "FILE", "file to write: .vcf, .vcf.gz, .tsv, .tsv.gz or .parquet")
     parser.add_argument(
         "--scores",
         nargs="+",
@@ -50,25 +45,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefix", default="SM", help="first part of the names of the new fields (default: %(default)s)"
     )
-    parser.add_argument(
-        "--batch-bases",
-        type=int,
-        metavar="N",
-        help="bases in a batch (default: 16384 on a CPU, 262144 on a GPU)",
+    add_computing(
+        parser, batch_bases=None, text="bases in a batch (default: 16384 on a CPU, 262144 on a GPU)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    again.add_argument("--overwrite", action="store_true", help="replace the output or an interrupted run")
+    add_again(parser)
 
 
 def run(args: argparse.Namespace) -> int | None:
     """Write the scores, whole or not at all, and say on stderr what was left out."""
     from genomics.fasta import Fasta
-    from genomics.inference import load_any_model, usual_length
+    from genomics.inference import usual_length
     from genomics.variant_run import ScoringConfig, score_variants
     from genomics.variant_tables import VariantTable
     from genomics.vcf import Vcf
+    from seqmamba.training.exported import load_any_model
     from seqmamba.training.hardware import limit_threads
 
     limit_threads()

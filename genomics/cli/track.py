@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from genomics.cli.arguments import add_computing
+from seqmamba.cli.arguments import add_again, add_model, add_output
 
 HELP = "predict along a whole genome, to bigWig, bedGraph or BED"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("model", metavar="RUN", help="run folder, model folder or owner/name on the hub")
+    add_model(parser)
     parser.add_argument("--genome", required=True, metavar="FASTA", help="plain, gzip or bgzip FASTA")
-    parser.add_argument(
-        "-o",
-        "--output",
-        required=True,
-        type=Path,
-        metavar="OUT",
-        help="file to write: .bw, .bedGraph[.gz], .bed[.gz] or .narrowPeak[.gz]; one a target",
+    add_output(
+        parser, "OUT", "file to write: .bw, .bedGraph[.gz], .bed[.gz] or .narrowPeak[.gz]; one a target"
     )
     _add_windows(parser)
     _add_values(parser)
-    parser.add_argument(
-        "--batch-bases", type=int, default=65_536, metavar="N", help="bases in a batch (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--resume", action="store_true", help="go on with an unfinished track")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    add_computing(parser)
+    add_again(parser)
 
 
 def _add_windows(parser: argparse.ArgumentParser) -> None:
@@ -92,11 +85,12 @@ def run(args: argparse.Namespace) -> int | None:
     import sys
 
     from genomics.fasta import Fasta
-    from genomics.inference import load_any_model, usual_length
+    from genomics.inference import usual_length
     from genomics.track_files import track_format
     from genomics.track_outputs import write_track
     from genomics.track_regions import Regions
     from genomics.tracks import Track, TrackConfig
+    from seqmamba.training.exported import load_any_model
     from seqmamba.training.hardware import limit_threads
 
     limit_threads()

@@ -73,6 +73,11 @@ def describe_device(device: torch.device) -> str:
     return device.type
 
 
+def device_kind(device: torch.device) -> str:
+    """Name what decides the rounding of results: the kind of a device, without its number of threads."""
+    return describe_device(device).partition(" (")[0]
+
+
 def software_versions() -> dict[str, str]:
     """Return the versions of what a run's numbers depend on, for its results."""
     return {

@@ -59,4 +59,6 @@ def words(inputs: Path, model: str, output: Path, *more: str, source: str = "in.
 
 
 def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+    """Return the names of hidden files, but for those that say what a finished file was made from."""
+    hidden = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    return sorted(name for name in hidden if not name.endswith(".settings.json"))

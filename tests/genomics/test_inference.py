@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,10 +122,44 @@ def test_an_interrupt_keeps_the_old_table(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(genomics.inference, "predict_tokens", interrupted)
+    fasta = write_fasta(tmp_path / "x.fa", ["ACGT"])
+    with pytest.raises(UserError, match=r"out\.tsv: exists already \(--overwrite replaces it\)"):
+        predict_files(model, [fasta], output)
     with pytest.raises(KeyboardInterrupt):
-        predict_files(model, [write_fasta(tmp_path / "x.fa", ["ACGT"])], output)
+        predict_files(model, [fasta], output, overwrite=True)
     assert output.read_text() == "old"
     assert leftovers(tmp_path) == [output]
+
+
+def test_an_interrupted_table_goes_on_to_the_same_bytes(
+    model: SequenceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(genomics.inference, "SHARD_RECORDS", 5)
+    fasta, output = write_fasta(tmp_path / "x.fa", sequences(18)), tmp_path / "out.tsv"
+    assert predict_files(model, [fasta], tmp_path / "whole.tsv") == 18
+    original, calls = genomics.inference.predict_tokens, []
+
+    def predict(*arguments: Any) -> np.ndarray:
+        calls.append(len(arguments[1]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(genomics.inference, "predict_tokens", predict)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(model, [fasta], output)
+    assert not output.exists()
+    with pytest.raises(UserError, match=r"out\.tsv: an interrupted run is there"):
+        predict_files(model, [fasta], output)
+    with pytest.raises(UserError, match="--resume: batch_bases was 65536, now it is 9"):
+        predict_files(model, [fasta], output, batch_bases=9, resume=True)
+    assert predict_files(model, [fasta], output, resume=True) == 18
+    assert calls == [5, 5, 5, 5, 3]  # the third of them in vain
+    assert output.read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+    assert predict_files(model, [fasta], output, resume=True) is None
+    os.utime(fasta, ns=(1, 1))
+    with pytest.raises(UserError, match=r"--resume: input was x\.fa \(\d+ bytes, changed at \d+\), now"):
+        predict_files(model, [fasta], output, resume=True)
 
 
 def test_memory_does_not_grow_with_the_file(

@@ -54,7 +54,7 @@ def test_intervals_become_a_bigwig(folder: Path, capsys: pytest.CaptureFixture[s
     assert np.isnan(track.values("chr10", 0, 300, fillna=None)).sum() == 250
 
 
-def test_a_fasta_file_becomes_a_table_with_drawings(folder: Path) -> None:
+def test_a_fasta_file_becomes_a_table_with_drawings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--method", "ism", "--central", "12", "--both-strands", "--plot", str(folder / "plots")]
     words += ["--plots", "2", "--strand-report", str(folder / "strands.tsv")]
     assert attribute(folder, "x.tsv", str(folder / "g.fa"), *words) == 0
@@ -63,6 +63,11 @@ def test_a_fasta_file_becomes_a_table_with_drawings(folder: Path) -> None:
     # 400 bases are cropped to 64 from 168 on, whose 12 in the middle start at 26.
     assert rows[1][:5] == ["chr2", "chr2", "194", ".", bases(400, 1)[194]]
     assert sorted(path.name for path in (folder / "plots").iterdir()) == ["chr10.logo.svg", "chr2.logo.svg"]
+    (folder / "x.tsv").unlink()
+    assert attribute(folder, "x.tsv", str(folder / "g.fa"), *words) == 2
+    assert "strands.tsv: exists already\nhint: --overwrite replaces it" in capsys.readouterr().err
+    assert not (folder / "x.tsv").exists()
+    assert attribute(folder, "x.tsv", str(folder / "g.fa"), *words, "--overwrite") == 0
     strands = (folder / "strands.tsv").read_text().splitlines()
     assert [row.split("\t")[0] for row in strands] == ["name", "chr2", "chr10", "short"]
 

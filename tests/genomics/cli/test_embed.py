@@ -85,9 +85,15 @@ def test_what_is_there_is_safe(folder: Path, capsys: pytest.CaptureFixture[str])
     genome = str(folder / "g.fa")
     assert embed(folder, "causal", "e.npz", genome) == 2
     assert "e.npz: exists already" in capsys.readouterr().err
+    assert embed(folder, "causal", "e.npz", genome, "--resume") == 2
+    assert "e.npz exists, and nothing says what it was made from" in capsys.readouterr().err
+    assert (folder / "e.npz").read_text() == "old"
+    assert embed(folder, "causal", "e.npz", genome, "--overwrite") == 0
+    capsys.readouterr()
     assert embed(folder, "causal", "e.npz", genome, "--resume") == 0
     assert "is complete already" in capsys.readouterr().err
-    assert embed(folder, "causal", "e.npz", genome, "--overwrite") == 0
+    assert embed(folder, "causal", "e.npz", genome, "--resume", "--dtype", "float16") == 2
+    assert "--resume: dtype was float32, now it is float16" in capsys.readouterr().err
     assert len(np.load(folder / "e.npz")["id"]) == 2
 
 

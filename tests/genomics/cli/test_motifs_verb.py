@@ -89,7 +89,7 @@ def test_occurrences_on_both_strands() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--fasta", "x.fa", "--bed", "y.bed"], "expected --fasta or --bed, one of the two"),
+        (["--fasta", "x.fa", "--bed", "y.bed"], "expected a FASTA file or --bed, one of the two"),
         (["--bed", "y.bed"], "--bed and --genome go together"),
         (["--fasta", "x.fa", "--plot", "x.txt"], "--plot x.txt: expected a name that ends in .svg"),
         (["--fasta", "x.fa", "--p-value", "0"], "--p-value: expected a number between 0 and 1"),
@@ -110,6 +110,16 @@ def test_what_is_refused(
     assert main(["genomics", "motifs", "RUN", "--motifs", "m.txt", "-o", "out.tsv", *words]) == 2
     assert message in capsys.readouterr().err
     assert not (folder / "out.tsv").exists()
+
+
+def test_nothing_is_replaced_unasked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tangermeme")
+    (folder / "out.tsv").write_text("old")
+    given = ["--motifs", str(folder / "m.txt"), "--fasta", str(folder / "x.fa")]
+    assert main(["genomics", "motifs", "RUN", *given, "-o", str(folder / "out.tsv")]) == 2
+    assert "out.tsv: exists already\nhint: --overwrite replaces it" in capsys.readouterr().err
+    assert (folder / "out.tsv").read_text() == "old"
+    assert len(motifs(folder, "--overwrite", "--sequences", "2")) == 4
 
 
 def test_without_tangermeme(

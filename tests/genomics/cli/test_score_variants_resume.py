@@ -103,6 +103,7 @@ def test_a_run_in_the_way_is_not_lost(
     finished = output.read_bytes()
     capsys.readouterr()
     assert "exists already" in error(*small)
+    assert "--resume: batch_bases was 64, now it is 128" in error("--batch-bases", "128", "--resume")
     assert main(words(inputs, "one_strand", output, *small, "--resume")) == 0
     assert "is complete already" in capsys.readouterr().err
     assert output.read_bytes() == finished

@@ -170,11 +170,18 @@ def test_windows_of_a_run_are_as_long_as_its_sequences(
 def test_what_is_there_is_safe(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "i.bw").write_text("old")
     assert track(folder, "causal", "i.bw") == 2
-    assert "i.bw exists" in capsys.readouterr().err
-    assert track(folder, "causal", "i.bw", "--resume") == 0  # nothing left to do
+    assert "i.bw: exists already\nhint: --overwrite replaces it" in capsys.readouterr().err
+    assert track(folder, "causal", "i.bw", "--resume") == 2
+    assert "i.bw exists, and nothing says what it was made from" in capsys.readouterr().err
     assert (folder / "i.bw").read_text() == "old"
     assert track(folder, "causal", "i.bw", "--overwrite") == 0
-    assert (folder / "i.bw").stat().st_size > 1_000
+    size = (folder / "i.bw").stat().st_size
+    assert size > 1_000
+    assert track(folder, "causal", "i.bw", "--resume") == 0  # nothing left to do
+    assert "is complete already" in capsys.readouterr().err
+    assert track(folder, "causal", "i.bw", "--resume", "--bin", "2") == 2
+    assert "--resume: --bin was 1, now it is 2" in capsys.readouterr().err
+    assert (folder / "i.bw").stat().st_size == size
     (folder / "n.bw").mkdir()
     assert track(folder, "causal", "n.bw", "--overwrite") == 2
     assert "n.bw: is a folder, expected the file to write" in capsys.readouterr().err
@@ -207,7 +214,7 @@ def test_other_options_do_not_mix_with_an_unfinished_track(
         (
             "classifier",
             ("--window", "50", "--step", "8"),
-            "--window was 60 in the unfinished track, and is 50",
+            "--resume: --window was 60, now it is 50",
         ),
         ("masked", ("--window", "60"), "the model was"),
         ("classifier", (*words, "--chroms", "s"), "what --chroms, --regions and --bin cover was"),
