@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqmamba.cli import bench_generate
+from seqmamba.cli.arguments import add_device, add_output
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_options(verb: argparse.ArgumentParser, name: str) -> None:
     verb.add_argument("--shapes", nargs="+", metavar="BxLxD", help="batch x length x channels")
     verb.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="of sequences")
-    verb.add_argument("--device", help="cpu or cuda; a GPU if there is one")
+    add_device(verb)
     verb.add_argument("--impls", nargs="+", metavar="NAME", help="ours; all that are fast enough if left out")
     verb.add_argument("--peers", nargs="*", metavar="NAME", help="other packages; all if left out")
     verb.add_argument(
@@ -52,7 +53,7 @@ def _add_options(verb: argparse.ArgumentParser, name: str) -> None:
     )
     verb.add_argument("--seconds", type=float, help="for the repeats of each candidate at each shape")
     verb.add_argument("--seed", type=int, default=0, help="of the inputs")
-    verb.add_argument("-o", "--output", type=Path, metavar="FILE", help="write everything as JSON")
+    add_output(verb, "FILE", "write everything as JSON", required=False)
     if name in ("scan", "bidirectional", "ssd"):
         verb.add_argument("--state", type=int, help="state size")
     if name == "ssd":

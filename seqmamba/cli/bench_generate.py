@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqmamba.cli.arguments import add_device, add_output
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of weights"
     )
-    verb.add_argument("--device", help="cpu or cuda; a GPU if there is one")
+    add_device(verb)
     verb.add_argument(
         "--impls", nargs="+", metavar="NAME", help="graph, steps, mamba-ssm, transformers; all if left out"
     )
     verb.add_argument("--seconds", type=float, default=3.0, help="for the repeats of each row")
     verb.add_argument("--seed", type=int, default=0, help="of weights and prompt")
-    verb.add_argument("-o", "--output", type=Path, metavar="FILE", help="write everything as JSON")
+    add_output(verb, "FILE", "write everything as JSON", required=False)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqmamba.cli.arguments import add_device, add_model
+
 if TYPE_CHECKING:
     from seqmamba.inference.checks import Check
 
@@ -18,13 +20,13 @@ HELP = "check a model: modes agree, causality, padding, finite, both strands, dr
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("model", metavar="CKPT", help="a run folder, a model folder or owner/name on the hub")
+    add_model(parser, metavar="CKPT")
     parser.add_argument("--length", type=int, help="positions of the training sequences, if it does not know")
     parser.add_argument(
         "--steps", type=int, default=1_000_000, help="positions over which states are watched"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    add_device(parser, default="cpu")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 

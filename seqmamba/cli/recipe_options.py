@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from seqmamba.cli.arguments import add_again
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ _MAY_BE_ZERO = ("--seed",)
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where a run goes and what to do with one that is there."""
     parser.add_argument("-o", "--run", required=True, type=Path, metavar="RUN", help="run folder to write")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that RUN holds")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run that RUN holds")
+    add_again(parser, "the run that RUN holds")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the chosen settings and the recipe, and stop"
     )
