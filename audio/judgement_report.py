@@ -22,6 +22,7 @@ from seqmamba.metrics import Estimate
 from seqmamba.plain_json import to_json
 
 FORMAT_VERSION = 1
+RESULTS = "judgement.json"
 _CACHE = "answers"
 _COLUMNS = (
     *("set", "file", "asked", "class", "confidence", "silent"),
@@ -163,7 +164,7 @@ def _write(
         "rate": model.config.rate,
         "sets": [asdict(each) | {"missing_classes": each.missing} for each in judgements],
     }
-    with atomic_path(output / "judgement.json") as part:
+    with atomic_path(output / RESULTS) as part:
         part.write_text(json.dumps(to_json(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     with atomic_path(output / "judgement.md") as part:
         part.write_text(as_markdown(judgements), encoding="utf-8")
@@ -211,8 +212,10 @@ def notes_of(judgement: Judgement) -> list[str]:
     mean, spread, parts = judgement.split_scores
     notes.append(
         f"{name}: Inception Score {mean:.2f} (sd {spread:.2f}) over {parts} parts, "
-        f"{judgement.two_halves:.2f} as two halves; FID is about {judgement.fid_bias:.2f} too high, n = {n:,}"
+        f"{judgement.two_halves:.2f} as two halves"
     )
+    if not math.isnan(judgement.fid_bias) and judgement.diversity is not None:
+        notes.append(f"{name}: FID is about {judgement.fid_bias:.2f} too high because n is {n:,} and no more")
     if n <= judgement.features:
         notes.append(
             f"{name}: {n:,} recordings give the covariance of {judgement.features} features a rank of "

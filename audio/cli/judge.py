@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from seqmamba.cli.arguments import add_batch_size, add_device, add_output
+from seqmamba.cli.arguments import add_again, add_batch_size, add_device, add_output
 
 HELP = "judge generated recordings with a classifier of real ones: FID, Inception Scores, copies"
 
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to do about a file that cannot be read (default: %(default)s, and name it)",
     )
     add_device(parser)
+    add_again(parser, "the results; what the classifier said is kept", resumes=False)
 
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
@@ -76,11 +77,14 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int | None:
     """Write the judgement and print its table."""
     from audio.inference import load_model
-    from audio.judgement_report import JudgeSources, as_markdown, judge_folders
+    from audio.judgement_report import RESULTS, JudgeSources, as_markdown, judge_folders
     from audio.judging import JudgeConfig
+    from seqmamba.finished import require_new
     from seqmamba.training.hardware import limit_threads
 
     limit_threads()
+    output = args.output.expanduser()
+    require_new(output / RESULTS, overwrite=args.overwrite)
     config = JudgeConfig(
         crops=args.crops,
         batch_size=args.batch_size,
@@ -98,5 +102,5 @@ def run(args: argparse.Namespace) -> int | None:
         unlabelled=args.unlabelled,
     )
     model = load_model(args.classifier, args.device)
-    print(as_markdown(judge_folders(model, sources, args.output, config)))
+    print(as_markdown(judge_folders(model, sources, output, config)))
     return 0
