@@ -1,4 +1,4 @@
-"""``seqmamba audio fit FOLDER -o RUN``: from a folder of recordings to a trained and tested classifier."""
+"""``seqmamba audio fit FOLDER -o RUN``: from a folder of recordings to a trained and tested model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from audio.cli.generator import generates, generator_recipe, write_samples
 from seqmamba.cli.recipe_options import (
     Option,
     add_run_arguments,
@@ -24,7 +25,7 @@ from seqmamba.errors import UserError
 if TYPE_CHECKING:
     from audio.datasets import WaveformDataModule
 
-HELP = "train a classifier on your recordings and test it"
+HELP = "train a classifier or a generative model on your recordings and test it"
 
 _TASK = "model.init_args"
 _MODEL = f"{_TASK}.model"
@@ -46,8 +47,8 @@ OPTIONS: dict[str, Option] = {
     "--channels": (f"{_LOADING}.channels", int, "channels: 1 averages them (default: 1)"),
     "--task": (
         f"{_DATA}.task",
-        ("auto", "classification", "multilabel", "regression"),
-        "what the labels mean",
+        ("auto", "classification", "multilabel", "regression", "generation"),
+        "what the labels mean; generation: a model that makes such recordings, of a class if they have one",
     ),
     "--seconds": (f"{_TASK}.augmentation.seconds", float, "train on stretches of this length"),
     "--crops": (f"{_TASK}.crops", int, "with --seconds: stretches of a recording that testing averages"),
@@ -76,7 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         nargs="?",
         metavar="FOLDER",
-        help="folder with a folder of recordings for each class, or a table (.csv, .tsv, .jsonl)",
+        help="folder with a folder of recordings for each class, a table (.csv, .tsv, .jsonl), or with "
+        "--task generation any folder of recordings",
     )
     add_run_arguments(parser)
     group = parser.add_argument_group("settings (chosen from the data where not given)")
@@ -105,6 +107,8 @@ def run(args: argparse.Namespace) -> int | None:
             print(f"\n{recipe_text(recipe)}", end="")
             return 0
         train_recipe(recipe, args, folder, again)
+    if generates(folder):
+        write_samples(folder)
     print(f"model:        {folder.pretrained}")
     print(f"predictions:  {folder.predictions}")
     print(f"results:      {folder.results}")
@@ -124,6 +128,8 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     if args.source is None:
         raise UserError("FOLDER: expected a folder of recordings or a table", hint=_EXAMPLE)
     given = given_settings(args, OPTIONS)
+    if given.get(f"{_DATA}.task") == "generation":
+        return generator_recipe(args, given, {key: option for option, (key, _, _) in OPTIONS.items()})
     loading = {"damaged": "leave_out"} | _below(given, _LOADING)
     split = {"by": "auto", "test": args.test or [], "validation": args.validation}
     split |= _below(given, f"{_DATA}.split")
