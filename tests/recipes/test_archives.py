@@ -86,3 +86,12 @@ def test_sizes_are_bounded(make_deb: MakeDeb, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match="would unpack to 1,001 bytes"):
         unpack(make_deb({"./a": bytes(1001)}), ["a"], tmp_path)
     assert not (tmp_path / "a").exists()
+
+
+def test_members_get_the_paths_that_the_caller_gives(make_deb: MakeDeb, tmp_path: Path) -> None:
+    deb = make_deb({"./a/x.wav": b"one", "./b/x.wav": b"two"})
+    unpack(deb, {"a/x.wav": "a/x.wav", "b/x.wav": "b/y.wav"}, tmp_path / "out")
+    assert (tmp_path / "out/a/x.wav").read_bytes() == b"one"
+    assert (tmp_path / "out/b/y.wav").read_bytes() == b"two"
+    with pytest.raises(ValueError, match="same file name"):
+        unpack(deb, ["a/x.wav", "b/x.wav"], tmp_path)
