@@ -13,11 +13,11 @@ from audio.masked_model import MaskedWaveformModel
 from audio.models import WaveformClassifier, WaveformClassifierConfig
 from audio.waveform_model import WaveformModel
 from audio.wavenet import WaveNetConfig
-from seqmamba.backbones import BackboneConfig, MultiScaleConfig, from_pretrained
+from seqmamba.backbones import BackboneConfig, MultiScaleConfig
 from seqmamba.backbones.weights import load_weights
 from seqmamba.errors import UserError
+from seqmamba.training.exported import load_any_model
 from seqmamba.training.finetuning import InitConfig, begin_with, with_recipe_options
-from seqmamba.training.run_folder import exported_model
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read_encoder(where: str) -> Encoder:
     Raises:
         UserError: If there is no model, or it has no encoder for waveforms.
     """
-    model = from_pretrained(exported_model(where))
+    model = load_any_model(where, "cpu")
     if isinstance(model, WaveformModel):
         return _of_generator(where, model)
     if not isinstance(model, MaskedWaveformModel | WaveformClassifier):

@@ -133,3 +133,13 @@ class FrameTargets(nn.Module):
         logits = self.by_codebook(guess.float())
         nats = F.cross_entropy(logits.flatten(0, 2), truth.flatten(), reduction="none")
         return nats.view(truth.shape).mean(dim=-1)
+
+
+def most_mels(rate: int, wanted: int = 40) -> int:
+    """Return how many mel filters a rate has room for, with the windows of `FrameTargetConfig`.
+
+    Args:
+        rate: Sampling rate in Hz.
+        wanted: What is enough.
+    """
+    return max(1, min(wanted, rate // 100))

@@ -66,8 +66,8 @@ def draw_spans(
     """Draw which frames are hidden.
 
     Every frame, also the first and the last ones, is hidden with the probability ``share``. Where that
-    hides nothing of a recording, or all of it, one span is hidden, of at most half the recording; so only a
-    recording of a single frame has nothing hidden.
+    hides nothing of a recording, or all of it, as happens to short ones, one span is hidden instead, of at
+    most half the recording; so only a recording of a single frame has nothing hidden.
 
     Args:
         lengths: True lengths in frames.

@@ -233,6 +233,15 @@ RECIPES = (
         configs=("s4_mamba.yaml", "s4.yaml", "mamba.yaml", "mamba_s4.yaml", "wavenet.yaml"),
     ),
     Recipe(
+        name="audio/spoken_digits_pretraining",
+        task="masked and autoregressive pretraining, then digits from few labels",
+        data="3,000 x 0.4 s, 8 kHz, 10 classes",
+        split="each of 6 speakers",
+        licence="CC BY-SA 4.0",
+        published="the same network from scratch",
+        configs=("masked.yaml", "next_sample.yaml", "few_labels.yaml", "few_labels_codes.yaml"),
+    ),
+    Recipe(
         name="audio/wesnoth_music",
         task="generation of music, and two hours in one stream",
         data="40 tracks, 2.1 h, 16 kHz",

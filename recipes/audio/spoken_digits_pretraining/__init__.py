@@ -1,0 +1,1 @@
+"""Pretraining on spoken digits without labels, and fine-tuning on few."""
