@@ -128,5 +128,9 @@ def random_chromosome(length: int) -> bytes:
     return letters.tobytes()
 
 
+def first_letters(genome: str, length: int) -> bytes:
+    return next(read_fasta(genome)).sequence[:length]
+
+
 def longest_sequence(fasta: str) -> bytes:
     return max((record.sequence for record in read_fasta(fasta)), key=len)

@@ -1,6 +1,7 @@
 """What every genomics verb takes on a million bases and on a chromosome: wall time, rate, peak memory.
 
     python tests/benchmarks/genomics_verbs.py -o genomics_verbs.json --device cuda
+    python tests/benchmarks/genomics_verbs.py -o genomics_verbs.json --device cuda --merge earlier.json
     python tests/benchmarks/genomics_verbs.py --table genomics_verbs.json --into genomics/README.md
 
 The weights are random, which costs what trained ones cost. The chromosome is random too unless ``--genome``
@@ -14,9 +15,11 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stderr
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,22 +29,24 @@ import pyarrow.parquet as pq
 import pybigtools
 import torch
 import whole_runs
-from genomics_inputs import CHROMOSOME, Inputs, Scale, longest_sequence, random_chromosome, write_models
-from torch import Tensor, nn
+from genomics_inputs import (
+    CHROMOSOME,
+    Inputs,
+    Scale,
+    first_letters,
+    longest_sequence,
+    random_chromosome,
+    write_models,
+)
+from genomics_regions import STEPS, find_genes, train_masked, train_segmentation
 
 from genomics.alphabet import N, encode
-from genomics.fasta import read_fasta
-from genomics.gene_decoding import grammar, likeliest_labels, segments
-from genomics.gene_labels import SCHEMES
-from genomics.masked_model import MaskedModel, MaskedModelConfig
-from genomics.pretraining import Objectives, PretrainingConfig
-from genomics.segmentation_results import write_gff3
-from seqmamba.backbones import from_pretrained
 from seqmamba.benchmarks.floors import measure_limits
 from seqmamba.benchmarks.machine import describe_run, load_average
 from seqmamba.benchmarks.results import SCHEMA, read, write
 from seqmamba.cli.main import main as seqmamba
 
+ROOT = Path(__file__).parents[2]
 Run = Callable[[Path, Inputs, str], float]
 """Works with the models of a folder on inputs and a device; returns how many units it did."""
 
@@ -72,9 +77,11 @@ class Case:
 
 def _genomics(verb: str, model: Path, *options: str, device: str) -> None:
     """Run a verb of the command line."""
-    status = seqmamba(["genomics", verb, str(model), *options, "--device", device])
+    said = StringIO()
+    with redirect_stderr(said):
+        status = seqmamba(["genomics", verb, str(model), *options, "--device", device])
     if status:
-        raise RuntimeError(f"genomics {verb} ended with {status}")
+        raise RuntimeError(f"genomics {verb} ended with {status}: {said.getvalue().rpartition('error: ')[2]}")
 
 
 def predict(models: Path, inputs: Inputs, device: str) -> float:
@@ -104,7 +111,7 @@ def track(models: Path, inputs: Inputs, device: str, *, model: str, target: str,
     _genomics("track", models / model, *files, *words, device=device)
     length = scale.bases if "--regions" in words else scale.chromosome
     values = _values(output, length)
-    known = encode(_letters(inputs.genome, length)) != N
+    known = encode(first_letters(inputs.genome, length)) != N
     assert np.isfinite(values[known]).mean() > 0.99  # the first base of all has no score
     return length
 
@@ -141,72 +148,6 @@ def attribute(models: Path, inputs: Inputs, device: str, *, method: str, options
     assert scores.size == count
     assert np.isfinite(scores).all()
     return count
-
-
-def find_genes(models: Path, inputs: Inputs, device: str) -> float:
-    """What a test of the recipe does with a region: log-probabilities, decoding, GFF3."""
-    model = from_pretrained(models / "segmentation", map_location=device).eval()
-    tokens = _tokens(inputs, device)
-    with torch.inference_mode(), _autocast(device):
-        slices = [part.log_softmax(-1).half().cpu() for _, part in model.logit_slices(tokens)]
-    scores = torch.cat(slices, dim=1)[0].numpy()
-    assert np.isfinite(scores).all()
-    labels = likeliest_labels(scores, grammar(SCHEMES["coding"]))
-    write_gff3(inputs.output("genes.gff3"), [(CHROMOSOME, 0, segments(labels))])
-    return len(labels)
-
-
-def train_segmentation(models: Path, inputs: Inputs, device: str) -> float:
-    model = from_pretrained(models / "segmentation", map_location=device).train()
-    tokens = _tokens(inputs, device)
-    draw = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, len(SCHEMES["coding"].classes), tokens.shape, generator=draw, dtype=torch.int8)
-    return _train(model, lambda: model.loss(tokens, labels.to(device)), tokens.numel(), device)
-
-
-def train_masked(models: Path, inputs: Inputs, device: str) -> float:
-    stored = from_pretrained(models / "masked", map_location=device)
-    backbone = replace(stored.config.backbone, checkpoint_activations=True)
-    model = MaskedModel(MaskedModelConfig(backbone)).to(device).train()
-    objectives = Objectives(model, PretrainingConfig(backbone))
-    tokens = _tokens(inputs, device)
-    batch: dict[str, Any] = {
-        "tokens": tokens,
-        "lower": torch.zeros_like(tokens, dtype=torch.bool),
-        "lengths": None,
-    }
-    batch |= {name: torch.zeros(1, dtype=torch.int64, device=device) for name in ("keys", "genome")}
-    return _train(
-        model, lambda: objectives.loss(objectives.ask(batch, training=True)), tokens.numel(), device
-    )
-
-
-STEPS = 2
-
-
-def _train(model: nn.Module, loss: Callable[[], Tensor], bases: int, device: str) -> float:
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device == "cuda")
-    for _ in range(STEPS):
-        with _autocast(device):
-            value = loss()
-        value.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-    assert value.isfinite()
-    return STEPS * bases
-
-
-def _autocast(device: str) -> torch.autocast:
-    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
-
-
-def _tokens(inputs: Inputs, device: str) -> Tensor:
-    letters = _letters(inputs.genome, inputs.scale.bases)
-    return torch.from_numpy(encode(letters)).to(device)[None]
-
-
-def _letters(genome: str, length: int) -> bytes:
-    return next(read_fasta(genome)).sequence[:length]
 
 
 def _values(path: Path, length: int) -> np.ndarray:
@@ -277,8 +218,11 @@ CASES = (
 )
 
 
-def measure(options: argparse.Namespace, folder: Path, scale: Scale) -> Iterator[dict[str, Any]]:
-    """Yield the rows, one after the other."""
+Rows = dict[tuple[str, ...], dict[str, Any]]
+
+
+def measure(options: argparse.Namespace, folder: Path, scale: Scale, kept: Rows) -> Iterator[dict[str, Any]]:
+    """Yield the rows in their order: measured where asked for, or where no earlier one is kept."""
     given = longest_sequence(options.genome) if options.genome else random_chromosome(scale.chromosome)
     letters = given[: scale.chromosome]
     scale, small = replace(scale, chromosome=len(letters)), scale.small()
@@ -287,12 +231,17 @@ def measure(options: argparse.Namespace, folder: Path, scale: Scale) -> Iterator
     large = Inputs(folder / "large", letters, scale)
     warm = Inputs(folder / "small", letters[: small.chromosome], small)
     for case in CASES:
-        if options.only and case.verb not in options.only:
-            continue
         run, size = (text.format(**asdict(scale), steps=STEPS) for text in (case.name, case.input))
+        row = {"run": run, "model": case.model, "input": size, "unit": case.unit}
+        old = kept.get(whole_runs.key(row))
+        if not (case.verb in options.only if options.only else old is None):
+            if old is not None:
+                yield old
+            continue
         arguments, first = ((folder / "models", inputs, options.device) for inputs in (large, warm))
         found = whole_runs.measure(case.run, arguments, first, options.device, __name__)
-        yield {"run": run, "model": case.model, "input": size, "unit": case.unit, **found}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        yield {**row, "date": now, "revision": options.revision, **found}
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -312,6 +261,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     )
     add("--genome", metavar="FASTA", help="whose longest sequence is the chromosome; random bases without it")
     add("--only", nargs="+", choices=sorted({case.verb for case in CASES}), help="measure these only")
+    add("--merge", type=Path, metavar="JSON", help="take what is not measured now, or all good rows, from it")
+    add("--revision", default=whole_runs.revision(ROOT), metavar="COMMIT", help="what is measured")
     add("--d-model", type=int, default=256, metavar="N", help="channels of all models but the segmentation's")
     add("--layers", type=int, default=4, metavar="N", help="their layers")
     add("--recipe", type=int, nargs=2, default=(128, 8), metavar="N", help="channels and layers of that one")
@@ -335,6 +286,7 @@ def main(words: list[str] | None = None) -> int:
         "schema": SCHEMA,
         "operator": "genomics verbs",
         "command": shlex.join(["python", "tests/benchmarks/genomics_verbs.py", *(words or sys.argv[1:])]),
+        "revision": options.revision,
         "load_before": load_average(),
         "scale": asdict(scale),
         **describe_run(device, measure_limits(device)),
@@ -343,10 +295,11 @@ def main(words: list[str] | None = None) -> int:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         document["models"] = write_models(folder / "models", options.d_model, options.layers, options.recipe)
-        for row in measure(options, folder, scale):
+        kept = whole_runs.earlier_rows(options.merge, document) if options.merge else {}
+        for row in measure(options, folder, scale, kept):
             document["rows"].append(row)
             outcome = f"{row['seconds']:.2f} s" if row["status"] == "ok" else row["detail"]
-            print(f"{row['run']} ({row['model']}): {row['status']}, {outcome}", flush=True)
+            print(f"{row['date']} {row['run']} ({row['model']}): {row['status']}, {outcome}", flush=True)
             if options.output:
                 write(options.output, document)
     print(whole_runs.markdown(document))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import re
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,10 @@ from typing import Any
 
 import torch
 
-COLUMNS = ("run", "model", "input", "wall time", "rate", "GPU memory", "CPU memory")
+from seqmamba.benchmarks.results import read
+
+COLUMNS = ("run", "model", "input", "wall time", "rate", "GPU memory", "CPU memory", "measured")
+_ROW = ("run", "model", "input")  # what tells a row from the others
 
 
 def measure(
@@ -72,6 +76,39 @@ def _measured(
     }
 
 
+def key(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return what tells a row from the others."""
+    return tuple(row[name] for name in _ROW)
+
+
+def revision(folder: Path) -> str:
+    """Return the commit of a folder that git knows, marked if files were changed since; else ``?``."""
+    command = ("git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*")
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "?"
+
+
+def earlier_rows(path: Path, document: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Return the good rows of an earlier file, each with its date and revision.
+
+    Args:
+        path: A file of the same script.
+        document: The document that they go into; what they were measured on has to be the same.
+    """
+    earlier = read(path)
+    for name in ("scale", "models"):
+        if earlier[name] != document[name]:
+            raise SystemExit(f"--merge {path}: {name} are {earlier[name]} there, here {document[name]}")
+    for section, name in (("hardware", "name"), ("versions", "torch")):
+        there, here = earlier[section][name], document[section][name]
+        if there != here:
+            raise SystemExit(f"--merge {path}: was measured with {there}, this is {here}")
+    made = {"date": earlier["date"], "revision": earlier["revision"]}
+    return {key(row): made | row for row in earlier["rows"] if row["status"] == "ok"}
+
+
 def markdown(document: dict[str, Any]) -> str:
     """Return a document's rows as a Markdown table, and below it what was measured on what.
 
@@ -83,7 +120,7 @@ def markdown(document: dict[str, Any]) -> str:
     hardware = document["hardware"]
     threads = "" if hardware["device"] == "cuda" else f", {hardware['threads']} threads"
     models = "; ".join(f"{name}: {text}" for name, text in document["models"].items())
-    where = f"{hardware['name']}{threads}, torch {document['versions']['torch']}; {document['date'][:10]}"
+    where = f"{hardware['name']}{threads}, torch {document['versions']['torch']}"
     return f"{table}\n\n{where}. {models}. `{document['command']}` repeats it."
 
 
@@ -110,11 +147,12 @@ def replace_block(document: Path, title: str, content: str) -> None:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     place = [row["run"], row["model"], row["input"]]
+    made = f"{row['date'][:10]}, {row['revision']}"
     if row["status"] != "ok":
-        return [*place, row["status"], "", "", ""]
+        return [*place, row["status"], "", "", "", made]
     gpu = "" if row["gpu_bytes"] is None else _size(row["gpu_bytes"])
     rate = f"{_three_digits(row['amount'] / row['seconds'])} {row['unit']}/s"
-    return [*place, f"{_three_digits(row['seconds'])} s", rate, gpu, _size(row["cpu_bytes"])]
+    return [*place, f"{_three_digits(row['seconds'])} s", rate, gpu, _size(row["cpu_bytes"]), made]
 
 
 def _size(count: int) -> str:
@@ -126,7 +164,8 @@ def _three_digits(value: float) -> str:
 
 
 def _ran_out(failure: BaseException) -> bool:
-    return isinstance(failure, torch.OutOfMemoryError | MemoryError)
+    # a verb of the command line has only a sentence left of it
+    return isinstance(failure, torch.OutOfMemoryError | MemoryError) or "OutOfMemoryError" in str(failure)
 
 
 def _first_line(failure: BaseException) -> str:
