@@ -23,6 +23,7 @@ from seqmamba.nn.options import is_number, is_whole, require, require_bool, requ
 from seqmamba.nn.packing import length_mask
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.segments import BackpropConfig, segmented_loss
 from seqmamba.training.task import Task
 
 _CHUNK = 2**16  # positions of a recording that are scored at once, in all rows of a batch
@@ -89,6 +90,8 @@ class AutoregressiveTask(Task):
             knows what recordings of no class in particular are like.
         cuda_graphs: Whether training steps run as CUDA graphs, see `GraphedTraining`: for segments of one
             length that start from a fresh state.
+        backprop: How much of a segment's graph is held at once. With ``segments.samples`` None and truncated
+            it trains on whole recordings of any length.
 
     Raises:
         UserError: If a value is out of range.
@@ -103,12 +106,18 @@ class AutoregressiveTask(Task):
         class_conditional: bool = False,
         unconditional_share: float = 0.1,
         cuda_graphs: bool = False,
+        backprop: BackpropConfig = BackpropConfig(),  # noqa: B008  frozen
     ) -> None:
         super().__init__(optimiser)
         require_bool("class_conditional", class_conditional)
         require_bool("cuda_graphs", cuda_graphs)
-        if cuda_graphs and segments.carried:
-            raise UserError("cuda_graphs: expected segments without carried samples")
+        if cuda_graphs and (segments.carried or not backprop.whole):
+            raise UserError("cuda_graphs: expected segments without carried samples, taken whole")
+        if backprop.carry:
+            raise UserError(
+                "backprop.carry: expected false: segments come from random places",
+                hint="segments.samples null reads recordings whole, the state carried within them",
+            )
         if augmentation.seconds is not None:
             raise UserError("augmentation.seconds: expected none, got a length", hint="set segments.samples")
         share = unconditional_share
@@ -121,10 +130,11 @@ class AutoregressiveTask(Task):
             class_conditional=class_conditional,
             unconditional_share=share,
             cuda_graphs=cuda_graphs,
+            backprop=backprop,
         )
         self.model_config, self.segments, self.augmentation = model, segments, augmentation
         self.class_conditional, self.unconditional_share = class_conditional, share
-        self.cuda_graphs = cuda_graphs
+        self.cuda_graphs, self.backprop = cuda_graphs, backprop
         self._fresh: Callable[..., Tensor] | None = None
         self._scored: list[Scored] = []
 
@@ -162,18 +172,11 @@ class AutoregressiveTask(Task):
             condition = condition.masked_fill(hidden, len(self.model.config.classes))
         mask = length_mask(lengths, codes.shape[1])
         carried = min(self.segments.carried, codes.shape[1] - 1)
-        if carried:
-            with torch.no_grad():
-                _, state = self.model.surprise(
-                    codes[:, :carried], before=before, condition=condition, return_state=True
-                )
-            mask, before = mask[:, carried:], codes[:, carried - 1]
-            bits, _ = self.model.surprise(
-                codes[:, carried:], before=before, condition=condition, state=state, return_state=True
-            )
+        if carried or not self.backprop.whole:
+            loss = self._carried_loss(codes, before, condition, mask, carried)
         else:
             bits = self._bits(codes, before, condition)
-        loss = bits.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)
+            loss = bits.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(codes), prog_bar=True)
         return loss
 
@@ -263,6 +266,35 @@ class AutoregressiveTask(Task):
 
             self._fresh = self.graphed(self.model, surprise) if self.cuda_graphs else surprise
         return self._fresh(codes, before, condition)
+
+    def _carried_loss(
+        self, codes: Tensor, before: Tensor, condition: Tensor | None, mask: Tensor, carried: int
+    ) -> Tensor:
+        """Return the mean bits behind the first ``carried`` samples, with the graph of a part at a time."""
+        state = self.model.init_state(len(codes))
+        if carried:
+            with torch.no_grad():
+                _, state = self.model.surprise(
+                    codes[:, :carried], before=before, condition=condition, return_state=True
+                )
+            before, codes, mask = codes[:, carried - 1], codes[:, carried:], mask[:, carried:]
+        total, length = mask.sum().clamp_min(1), codes.shape[1]
+        size = min(self.backprop.length or length, length)
+        known = torch.cat((before[:, None], codes), dim=1)
+
+        def segment(number: int, state: Any) -> tuple[Tensor, Any]:
+            part = slice(number * size, min((number + 1) * size, length))
+            bits, state = self.model.surprise(
+                codes[:, part],
+                before=known[:, part.start],
+                condition=condition,
+                state=state,
+                return_state=True,
+            )
+            return bits.masked_fill(~mask[:, part], 0).sum() / total, state
+
+        count, truncate = -(-length // size), self.backprop.truncate
+        return segmented_loss(segment, count, state, self.model.parameters(), truncate=truncate).loss
 
     def _condition(self, batch: WaveformBatch) -> Tensor | None:
         return batch.target if self.class_conditional else None

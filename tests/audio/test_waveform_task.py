@@ -16,6 +16,7 @@ from audio.waveform_task import AutoregressiveTask, SegmentConfig, summarise_bit
 from seqmamba.cli.main import main
 from seqmamba.errors import UserError
 from seqmamba.training.optimisation import OptimiserConfig
+from seqmamba.training.segments import BackpropConfig
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning"),
@@ -42,6 +43,33 @@ def batch_of(rows=(0, 1, 2)):
 def expected_bits(task, batch, condition=None):
     bits = task.model.surprise(task.model.encode(batch.waveform), condition=condition)
     return [row[:length] for row, length in zip(bits, batch.lengths, strict=True)]
+
+
+@pytest.mark.parametrize("carried", [0, 9])
+@pytest.mark.parametrize("length", [5, 64, 10_000])
+def test_the_loss_in_parts_is_that_of_the_whole(length, carried):
+    batch = batch_of()
+    found = []
+    for backprop in (BackpropConfig(), BackpropConfig(length)):
+        task = task_with_model(segments=SegmentConfig(carried=carried), backprop=backprop)
+        loss = task.training_step(batch, 0)
+        loss.backward()
+        found.append((loss.detach(), [p.grad for p in task.model.parameters()]))
+    torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-5, atol=1e-6)
+    for one, other in zip(found[1][1], found[0][1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backprop": BackpropConfig(carry=True)}, "backprop.carry"),
+        ({"backprop": BackpropConfig(8), "cuda_graphs": True}, "cuda_graphs"),
+    ],
+)
+def test_what_parts_cannot_do_is_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        AutoregressiveTask(**options)
 
 
 def test_the_loss_is_the_mean_over_true_samples():
