@@ -271,6 +271,18 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def _command(options: argparse.Namespace) -> str:
+    """Return a command line that measures all rows as these were measured."""
+    words = ["python", "tests/benchmarks/genomics_verbs.py", "--device", options.device]
+    usual = vars(parse([]))
+    for name in ("genome", "d_model", "layers", "recipe", *asdict(Scale())):
+        value = getattr(options, name)
+        if value != usual[name]:
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
+
+
 def main(words: list[str] | None = None) -> int:
     options = parse(words)
     if options.table:
@@ -285,7 +297,7 @@ def main(words: list[str] | None = None) -> int:
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "operator": "genomics verbs",
-        "command": shlex.join(["python", "tests/benchmarks/genomics_verbs.py", *(words or sys.argv[1:])]),
+        "command": _command(options),
         "revision": options.revision,
         "load_before": load_average(),
         "scale": asdict(scale),
