@@ -10,7 +10,7 @@ from jaxtyping import Float
 from seqmamba.training.choice import Choice
 
 BACKBONE = "model.init_args.model.backbone"
-_STEM = "model.init_args.model.stem"
+STEM = "model.init_args.model.stem"
 FRAME_SECONDS = 0.008
 LONGEST_CPU = 5.0  # seconds of a recording that training sees at once
 LONGEST_GPU = 30.0
@@ -46,9 +46,9 @@ def choose(seconds: Float[np.ndarray, " n"], rate: int, *, gpu: bool) -> list[Ch
     choices = [
         Choice(f"{BACKBONE}.d_model", 128 if gpu else 64, f"{n:,} training recordings on a {machine}"),
         Choice(f"{BACKBONE}.n_layers", 4 if gpu else 2, f"{n:,} training recordings on a {machine}"),
-        Choice(f"{_STEM}.kernels", kernels, f"{1000 * kernels[0] / rate:.3g} ms at {rate:,} Hz, then frames"),
-        Choice(f"{_STEM}.strides", strides, f"a frame of {frame:.3g} ms"),
-        Choice(f"{_STEM}.widths", [32, 64], "narrow where there are many samples"),
+        Choice(f"{STEM}.kernels", kernels, f"{1000 * kernels[0] / rate:.3g} ms at {rate:,} Hz, then frames"),
+        Choice(f"{STEM}.strides", strides, f"a frame of {frame:.3g} ms"),
+        Choice(f"{STEM}.widths", [32, 64], "narrow where there are many samples"),
         Choice("model.init_args.optimiser.lr", LEARNING_RATE, "small models bear a high rate"),
         Choice("model.init_args.augmentation.gain_db", 6.0, "loudness is not the class"),
         Choice("model.init_args.augmentation.speed", 1.1, "nor is a slightly different pitch"),

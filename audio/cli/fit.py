@@ -7,6 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from audio.cli.generator import generates, generator_recipe, write_samples
+from audio.cli.pretraining import pretraining_recipe
+from seqmamba.cli.init_options import INIT, INIT_OPTIONS, add_freeze, assign_freeze, check_init
 from seqmamba.cli.recipe_options import (
     Option,
     add_run_arguments,
@@ -25,12 +27,13 @@ from seqmamba.errors import UserError
 if TYPE_CHECKING:
     from audio.datasets import WaveformDataModule
 
-HELP = "train a classifier or a generative model on your recordings and test it"
+HELP = "train a classifier, a generative model or one to begin with on your recordings and test it"
 
 _TASK = "model.init_args"
 _MODEL = f"{_TASK}.model"
 _DATA = "data.init_args"
 _LOADING = f"{_DATA}.loading"
+_LABELS = f"{_DATA}.labels"
 OPTIONS: dict[str, Option] = {
     "--epochs": ("trainer.max_epochs", int, "epochs of training"),
     "--lr": (f"{_TASK}.optimiser.lr", float, "peak learning rate"),
@@ -47,8 +50,9 @@ OPTIONS: dict[str, Option] = {
     "--channels": (f"{_LOADING}.channels", int, "channels: 1 averages them (default: 1)"),
     "--task": (
         f"{_DATA}.task",
-        ("auto", "classification", "multilabel", "regression", "generation"),
-        "what the labels mean; generation: a model that makes such recordings, of a class if they have one",
+        ("auto", "classification", "multilabel", "regression", "generation", "masked"),
+        "what the labels mean; generation: a model that makes such recordings, of a class if they have one; "
+        "masked: a model that guesses hidden stretches, for --init-from",
     ),
     "--seconds": (f"{_TASK}.augmentation.seconds", float, "train on stretches of this length"),
     "--crops": (f"{_TASK}.crops", int, "with --seconds: stretches of a recording that testing averages"),
@@ -63,11 +67,16 @@ OPTIONS: dict[str, Option] = {
         str,
         "regular expression that finds label, group, split or fold in file names: (?P<label>...)",
     ),
+    "--labels-per-class": (f"{_LABELS}.per_class", int, "train on so many recordings of each class only"),
+    "--labels-share": (f"{_LABELS}.share", float, "train on this share of the recordings only"),
+    "--labels-seed": (f"{_LABELS}.seed", int, "seed of which ones (default: 0)"),
+    **INIT_OPTIONS,
     "--seed": ("seed_everything", int, "seed of everything random"),
     "--accelerator": ("trainer.accelerator", ("auto", "cpu", "gpu"), "where to train"),
 }
 """Short names of common settings: option -> recipe key, type or choices, help."""
 
+_OF_THE_ENCODER = ("--d-model", "--layers", "--d-state")
 _EXAMPLE = "seqmamba audio fit FOLDER -o RUN"
 
 
@@ -78,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="FOLDER",
         help="folder with a folder of recordings for each class, a table (.csv, .tsv, .jsonl), or with "
-        "--task generation any folder of recordings",
+        "--task generation or masked any folder of recordings",
     )
     add_run_arguments(parser)
     group = parser.add_argument_group("settings (chosen from the data where not given)")
@@ -88,6 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--validation", nargs="*", metavar="NAME", help="those that choose the epoch; none without a name"
     )
     group.add_argument("--rates", nargs="+", type=int, metavar="HZ", help="test at other sampling rates, too")
+    add_freeze(group)
     group.add_argument("--no-baselines", action="store_true", help="do not train the simple model")
 
 
@@ -97,6 +107,7 @@ def run(args: argparse.Namespace) -> int | None:
 
     folder = RunFolder(args.run.expanduser())
     check_settings(args, OPTIONS)
+    check_init(args, OPTIONS, _OF_THE_ENCODER)
     check_folder(args, folder, has_data=args.source is not None, example=_EXAMPLE)
     again = f"seqmamba audio fit -o {folder.path} --resume"
     if args.resume and folder.config.is_file():
@@ -110,7 +121,8 @@ def run(args: argparse.Namespace) -> int | None:
     if generates(folder):
         write_samples(folder)
     print(f"model:        {folder.pretrained}")
-    print(f"predictions:  {folder.predictions}")
+    if folder.predictions.is_file():
+        print(f"predictions:  {folder.predictions}")
     print(f"results:      {folder.results}")
     return 0
 
@@ -119,30 +131,15 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     """Read the data, choose what they decide, and put the user's settings on top."""
     import torch
 
-    from audio.datasets import LoadingConfig, WaveformDataModule
-    from audio.defaults import BACKBONE, choose
-    from audio.manifests import SourceConfig
-    from audio.splits import SplitConfig
-    from audio.targets import no_labels
+    from audio.defaults import BACKBONE, STEM, choose
 
     if args.source is None:
         raise UserError("FOLDER: expected a folder of recordings or a table", hint=_EXAMPLE)
     given = given_settings(args, OPTIONS)
-    if given.get(f"{_DATA}.task") == "generation":
-        return generator_recipe(args, given, {key: option for option, (key, _, _) in OPTIONS.items()})
-    loading = {"damaged": "leave_out"} | _below(given, _LOADING)
-    split = {"by": "auto", "test": args.test or [], "validation": args.validation}
-    split |= _below(given, f"{_DATA}.split")
-    module = WaveformDataModule(
-        args.source,
-        SourceConfig(**_below(given, f"{_DATA}.files")),
-        given.get(f"{_DATA}.task", "auto"),
-        loading=LoadingConfig(**loading),
-        split=SplitConfig(**split),
-    )
-    module.setup()
-    if module.task == "unlabelled":
-        raise no_labels()
+    other = {"generation": generator_recipe, "masked": pretraining_recipe}.get(given.get(f"{_DATA}.task", ""))
+    if other is not None:
+        return other(args, given, {key: option for option, (key, _, _) in OPTIONS.items()})
+    module = _read(args, given)
     gpu = torch.cuda.is_available() and getattr(args, "trainer.accelerator") != "cpu"
     choices = choose(module.seconds[module.assignment == "train"], module.rate, gpu=gpu)
     recipe: dict[str, Any] = {
@@ -152,9 +149,13 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
         "data": {"class_path": "audio.datasets.WaveformDataModule", "init_args": {"source": args.source}},
         "trainer": {"accelerator": "auto", "devices": 1},
     }
-    assign(recipe, f"{BACKBONE}.direction", "bidirectional")
-    assign(recipe, _LOADING, loading | {"rate": module.rate})
-    assign(recipe, f"{_DATA}.split", split)
+    if f"{INIT}.folder" in given:
+        choices = [choice for choice in choices if not choice.key.startswith((BACKBONE, STEM))]
+    else:
+        assign(recipe, f"{BACKBONE}.direction", "bidirectional")
+    assign_freeze(recipe, args)
+    assign(recipe, _LOADING, {"damaged": "leave_out", "rate": module.rate, "channels": module.channels})
+    assign(recipe, f"{_DATA}.split", _split(args, given))
     if args.no_baselines:
         assign(recipe, f"{_TASK}.evaluation.baselines", False)
     if args.rates:
@@ -166,6 +167,39 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     _print_summary(module)
     print_settings(choices, given)
     return recipe
+
+
+def _read(args: argparse.Namespace, given: dict[str, Any]) -> WaveformDataModule:
+    """Find, divide and decode the recordings, at the rate of the pretrained model if there is one."""
+    from audio.datasets import LoadingConfig, WaveformDataModule
+    from audio.few_labels import LabelConfig
+    from audio.manifests import SourceConfig
+    from audio.splits import SplitConfig
+    from audio.targets import no_labels
+
+    loading: dict[str, Any] = {"damaged": "leave_out"}
+    if f"{INIT}.folder" in given:
+        from audio.finetuning import read_encoder
+
+        encoder = read_encoder(given[f"{INIT}.folder"])
+        loading |= {"rate": encoder.rate, "channels": encoder.channels}
+    module = WaveformDataModule(
+        args.source,
+        SourceConfig(**_below(given, f"{_DATA}.files")),
+        given.get(f"{_DATA}.task", "auto"),
+        loading=LoadingConfig(**(loading | _below(given, _LOADING))),
+        split=SplitConfig(**_split(args, given)),
+        labels=LabelConfig(**_below(given, _LABELS)),
+    )
+    module.setup()
+    if module.task == "unlabelled":
+        raise no_labels()
+    return module
+
+
+def _split(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
+    by = {"by": "auto", "test": args.test or [], "validation": args.validation}
+    return by | _below(given, f"{_DATA}.split")
 
 
 def _below(given: dict[str, Any], section: str) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def pretraining_recipe(
     for key in given:
         if not key.startswith(_KEPT):
             raise UserError(f"{names[key]}: is for classifiers, and --task masked has no use for it")
-    if args.rates or args.no_baselines or args.freeze:
-        raise UserError("--rates, --no-baselines, --freeze: are for classifiers, not for --task masked")
+    if args.rates or args.no_baselines:
+        raise UserError("--rates, --no-baselines: are for classifiers, not for --task masked")
     module = _read(args, given)
     gpu = torch.cuda.is_available() and getattr(args, "trainer.accelerator") != "cpu"
     chosen = choose(module.seconds[module.assignment == "train"], module.rate, gpu=gpu)
