@@ -95,6 +95,21 @@ class RecipeCLI(LightningCLI):
         else:
             options.ckpt_path = str(self.folder.checkpoint(options.ckpt_path or "best"))
             read_checkpoint(options.ckpt_path)
+            self._begin_with_own_model(options.model.init_args)
+
+    def _begin_with_own_model(self, task: Any) -> None:
+        """Let a run that began with a pretrained model be rebuilt from its own: the other may be gone.
+
+        Args:
+            task: Arguments of the task; it, or its model, may have ``init_from``.
+        """
+        if not self.folder.pretrained.is_dir():
+            return
+        own = str(self.folder.pretrained)
+        if task.get("init_from") is not None:
+            task.init_from.folder = own
+        elif task.get("model.init_from") is not None:
+            task.model.init_from = own
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer with the run folder's loggers, callbacks and checkpoint format."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,21 @@ def test_a_run_with_low_rank_updates_is_resumed(
     assert len({row["epoch"] for row in read_rows(run / "metrics.csv")}) == 2
     change = (weight(SequenceModel.from_pretrained(run / "pretrained")) - before).abs().max().item()
     assert change < 0.1
+
+
+def test_a_finished_run_needs_its_beginning_no_more(
+    class_fastas: tuple[str, str], pretrained: MaskedModel, tmp_path: Path
+) -> None:
+    run, folder = tmp_path / "run", tmp_path / "pretrained"
+    shutil.copytree(str(pretrained.folder), folder)
+    assert fit(class_fastas, run, "--init-from", str(folder), "--lora-rank", "2", "--epochs", "1") == 0
+    tested = (run / "predictions.tsv").read_text()
+    shutil.rmtree(folder)
+    (run / "predictions.tsv").unlink()
+    assert main(["test", "--run", str(run)]) == 0
+    assert (run / "predictions.tsv").read_text() == tested
+    assert main(["predict", "--run", str(run)]) == 0
+    assert str(folder) in (run / "config.yaml").read_text()  # where it began is still told
 
 
 @pytest.mark.parametrize(
