@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import numpy as np
 import torch
 
 from audio.batches import LabelledWaveforms
+from audio.event_metrics import Tolerance
+from audio.events import EventConfig
 from audio.manifests import SourceConfig
 from audio.models import WaveformClassifier
 from audio.rate_transfer import evaluate_rate, evaluate_rates
 from audio.results import DataSummary, Results, SplitSummary
 from audio.splits import SplitConfig
+from audio.tagging_scores import SCORES, sum_up
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
@@ -36,7 +39,9 @@ class EvaluationConfig:
     Args:
         bootstrap: Resamples of the test part behind the 95 % intervals; 0 gives no intervals.
         baselines: Train a logistic regression on log-mel statistics on the same split.
-        rates: Other sampling rates in Hz at which to test the model without training it again.
+        rates: Other sampling rates in Hz at which to test the model without training it again; not a tagger.
+        events: How a tagger's probabilities become events.
+        tolerance: How far events may be off.
 
     Raises:
         UserError: If a value is out of range.
@@ -45,6 +50,8 @@ class EvaluationConfig:
     bootstrap: int = 1000
     baselines: bool = True
     rates: tuple[int, ...] = ()
+    events: EventConfig = field(default_factory=EventConfig)
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates", tuple(self.rates))  # YAML and JSON have lists
@@ -64,11 +71,14 @@ def evaluate_run(
 ) -> dict[str, Estimate]:
     """Evaluate a test pass and write its files, each whole or not at all.
 
+    A tagger has no predictions of whole recordings: its scores alone are written.
+
     Args:
         folder: The run folder.
         model: The tested model.
         data: The data module, set up.
-        test: The model's answers.
+        test: The model's answers; of a tagger, what `audio.tagging_scores.count_tags` counts: numerators as
+            outputs, denominators as labels.
         config: What to compute.
         crops: Stretches of each recording, as in `test`.
         seed: The run's seed; it also seeds the bootstrap.
@@ -77,12 +87,16 @@ def evaluate_run(
         The test metrics with their 95 % intervals.
     """
     options: dict[str, Any] = {"n_bootstrap": config.bootstrap, "seed": seed or 0}
-    metrics = evaluate(test.outputs, test.labels, data.task, data.classes, **options)
-    write_predictions(folder, data, test)
+    whole = data.task != "tagging"
+    if whole:
+        metrics = evaluate(test.outputs, test.labels, data.task, data.classes, **options)
+        write_predictions(folder, data, test)
+    else:
+        metrics = sum_up(test.outputs, test.labels, SCORES, **options)
     rates = evaluate_rates(model, data, config.rates, crops=crops, **options) if config.rates else {}
     # Lightning tests in inference mode, and the baseline is trained.
     with torch.inference_mode(False), torch.enable_grad():
-        baselines = _baselines(data, options) if config.baselines else {}
+        baselines = _baselines(data, options) if config.baselines and whole else {}
     Results(
         task=data.task,
         classes=tuple(data.classes),

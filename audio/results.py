@@ -60,7 +60,7 @@ class Results:
     """Everything about a run but its curves (metrics.csv) and single predictions (predictions.tsv).
 
     Attributes:
-        task: ``classification``, ``multilabel`` or ``regression``.
+        task: ``classification``, ``multilabel``, ``regression`` or ``tagging``.
         classes: Class names, or target names for regression.
         created: ISO 8601 date and time.
         command: The command line that made the run.

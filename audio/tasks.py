@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,6 +17,7 @@ from audio.finetuning import build_model
 from audio.inference import predict_batch
 from audio.mixing import MixingConfig, divergence, mix_batch, one_hot_targets
 from audio.models import WaveformClassifier, WaveformClassifierConfig
+from audio.tagging_scores import count_tags
 from audio.targets import no_labels
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
@@ -132,6 +134,8 @@ class WaveformTask(AnsweringTask):
                     "augmentation, mixing: tagging expects no cuts, shifts, speeds, gaps or mixes, which its "
                     "labels do not follow"
                 )
+            if self.evaluation_config.rates:
+                raise UserError("evaluation.rates: expected none for tagging")
             return
         labels = torch.as_tensor(data.labels[data.assignment == "train"])
         if data.task == "regression":
@@ -172,12 +176,17 @@ class WaveformTask(AnsweringTask):
         self.log("val/loss", loss, batch_size=len(batch.index), prog_bar=True, sync_dist=True)
 
     def test_step(self, batch: WaveformBatch, batch_idx: int) -> None:
-        """Keep a batch's predictions."""
+        """Keep a batch's predictions; of a tagger, what is right of them."""
+        if self.model.config.task == "tagging":
+            self._count_tags(batch)
+            return
         outputs = predict_batch(self.model, batch.waveform, batch.lengths, self.crops)
         self.collect(batch.index, outputs, batch.target)
 
     def predict_step(self, batch: WaveformBatch, batch_idx: int) -> Tensor:
         """Return probabilities, or values in the units of the training targets, and keep them."""
+        if self.model.config.task == "tagging":
+            raise UserError("the model tags frames, not recordings", hint="use `seqmamba audio timeline`")
         outputs = predict_batch(self.model, batch.waveform, batch.lengths, self.crops)
         self.collect(batch.index, outputs, batch.target)
         return outputs
@@ -199,6 +208,26 @@ class WaveformTask(AnsweringTask):
         folder = RunFolder.of(self.trainer)
         write_predictions(folder, self.trainer.datamodule, self.answers())  # type: ignore[attr-defined]
         print(f"predictions: {folder.predictions}")
+
+    def _count_tags(self, batch: WaveformBatch) -> None:
+        """Keep what is found and right in each recording, which adds up over them."""
+        config, chosen = self.model.config, self.evaluation_config
+        probabilities = self.model.predict(batch.waveform, batch.lengths).double().cpu().numpy()
+        counts = []
+        for found, target in zip(probabilities, batch.target.cpu().numpy(), strict=True):
+            known = np.isfinite(target).all(axis=1)
+            counts.append(
+                count_tags(
+                    found[known],
+                    target[known],
+                    config.classes,
+                    self.model.frame / config.rate,
+                    chosen.events,
+                    chosen.tolerance,
+                )
+            )
+        parts, wholes = torch.from_numpy(np.stack(counts, axis=1))
+        self.collect(batch.index, parts, wholes)
 
     def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
         task = self.model.config.task

@@ -22,17 +22,16 @@ from audio.events import Event
 from audio.inference import load_model
 from audio.loading import load
 from audio.models import WaveformClassifier
+from audio.tagging_scores import sum_up
 from recipes.audio.festvox_ru import PAUSE, part_of
 from recipes.audio.russian_phones.prepare import TABLE
 from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
-from seqmamba.metrics import Estimate, draw_resamples, percentile_interval
+from seqmamba.metrics import Estimate
 from seqmamba.training.hardware import limit_threads
 
 COLLAR = Tolerance(onset=0.02, offset_share=None)
 """An event is right if its phone is, and it begins at most 20 ms off."""
-
-_RESAMPLES = 1000
 
 Counts = dict[str, tuple[float, float]]
 """Name of a score to a numerator and a denominator, which add up over sentences."""
@@ -104,22 +103,6 @@ def _right_segments(
     )
 
 
-def summarise(sentences: Sequence[Counts], seed: int = 0) -> dict[str, Estimate]:
-    """Return each score over all sentences, with the 95 % interval that resampling these gives.
-
-    Args:
-        sentences: What `count_sentence` returned of each.
-        seed: Of the resampling.
-    """
-    weights = draw_resamples(np.random.default_rng(seed), _RESAMPLES, len(sentences))
-    scores = {}
-    for name in sentences[0]:
-        part, whole = np.array([counts[name] for counts in sentences], dtype=np.float64).T
-        interval = percentile_interval([weights @ part / (weights @ whole)])
-        scores[name] = Estimate(float(part.sum() / whole.sum()), *interval)
-    return scores
-
-
 @torch.inference_mode()
 def evaluate_tagger(model: WaveformClassifier, data: Path, part: str) -> dict[str, Estimate]:
     """Score a tagger on the sentences of a part.
@@ -149,7 +132,9 @@ def evaluate_tagger(model: WaveformClassifier, data: Path, part: str) -> dict[st
         counts.append(
             count_sentence(probabilities, phones, model.config.classes, model.frame / model.config.rate)
         )
-    return summarise(counts)
+    names = tuple(counts[0])
+    table = np.array([[row[name] for name in names] for row in counts], dtype=np.float64)
+    return sum_up(table[..., 0], table[..., 1], names)
 
 
 def main(words: Sequence[str] | None = None) -> None:
