@@ -19,7 +19,7 @@ from genomics.benchmarks.benchmark import Benchmark
 from genomics.benchmarks.catalogue import find_benchmark
 from genomics.benchmarks.frozen import FrozenEncoder
 from genomics.benchmarks.summary import RunResult, summarise, table_as_dict, table_as_markdown
-from genomics.benchmarks.trainers import TRAINERS, Trainer, probe_trainer, recipe_trainer
+from genomics.benchmarks.trainers import TRAINERS, Trainer, check_overrides, probe_trainer, recipe_trainer
 from genomics.protocols import DivisionConfig, ProtocolName
 from genomics.results import Results
 from seqmamba.atomic import atomic_path
@@ -92,6 +92,7 @@ class BenchPlan:
             raise UserError(f"seeds: expected at least one, each once, got {list(self.seeds)}")
         if not self.name or "/" in self.name or self.name.startswith("."):
             raise UserError(f"label: expected a name for a folder, got {self.name!r}")
+        check_overrides(self.overrides, self.protocols)
         for protocol in self.protocols:
             self._division(protocol, self.seeds[0], 0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from genomics.benchmarks.benchmark import Benchmark
 from genomics.benchmarks.catalogue import find_benchmark
 from genomics.benchmarks.frozen import FrozenEncoder, linear_probe
 from genomics.datasets.records import LabelledSequences
-from genomics.protocols import DivisionConfig
+from genomics.protocols import DivisionConfig, ProtocolName
+from seqmamba.errors import UserError
 from seqmamba.metrics import METRICS
 from seqmamba.training.run_folder import RunFolder
 
@@ -102,6 +103,45 @@ def fixed_recipe(
             "init_args": {"benchmark": benchmark, **given, "division": asdict(division)},
         },
     }
+
+
+_FIXED = {
+    "seed_everything": "--seeds counts them",
+    "run": "-o names the folder of the runs",
+    "data.class_path": "the benchmark decides it",
+    "data.benchmark": "name another one",
+    "data.source": "--source names a copy",
+    "data.genome": "--genome names it",
+    "data.division": "--protocol, --folds, --clean and --on decide it",
+}
+"""Keys of a recipe that a run has from its plan, without ``init_args``, and where they come from."""
+
+_FIXED_BY_PAPER = {
+    "data.max_length": "sequences are cut and padded to the paper's longest input",
+    "model.choose_by": "the paper's metric picks the epoch",
+}
+
+
+def check_overrides(overrides: Sequence[str], protocols: Collection[ProtocolName]) -> None:
+    """Refuse settings on top of all recipes that would make a run another than its plan says.
+
+    Args:
+        overrides: See `recipe_trainer`.
+        protocols: Of the runs.
+
+    Raises:
+        UserError: For the first one.
+    """
+    fixed = _FIXED | (_FIXED_BY_PAPER if "paper" in protocols else {})
+    for option in overrides[::2]:
+        key = option.removeprefix("--")
+        parts = [part for part in key.rstrip("+").split(".") if part != "init_args"]
+        for name, reason in fixed.items():
+            known = name.split(".")
+            shared = min(len(known), len(parts))
+            if parts[:shared] == known[:shared]:
+                whose = "the paper protocol" if name in _FIXED_BY_PAPER else "a benchmark run"
+                raise UserError(f"--set {key}: {whose} fixes {name}", hint=reason)
 
 
 def recipe_trainer(configs: Sequence[str], overrides: Sequence[str]) -> Trainer:

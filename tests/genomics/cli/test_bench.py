@@ -205,6 +205,24 @@ def test_without_a_name_it_lists(capsys: pytest.CaptureFixture[str]) -> None:
             ["gue/mouse4", "-o", "x", "--genome", "a=1", "b"],
             "--genome: expected one FASTA file or CLASS=FASTA",
         ),
+        *[
+            (["gue/mouse4", "-o", "x", "--set", f"{key}=1"], f"--set {key}: a benchmark run fixes {name}")
+            for key, name in (
+                ("seed_everything", "seed_everything"),
+                ("data.init_args.division.protocol", "data.division"),
+                ("data.division", "data.division"),
+                ("data.init_args", "data.class_path"),
+                ("data", "data.class_path"),
+            )
+        ],
+        (
+            ["gue/mouse4", "-o", "x", "--protocol", "both", "--set", "data.init_args.max_length=9"],
+            "--set data.init_args.max_length: the paper protocol fixes data.max_length",
+        ),
+        (
+            ["gue/mouse4", "-o", "x", "--protocol", "paper", "--set", "model.init_args.choose_by=loss"],
+            "--set model.init_args.choose_by: the paper protocol fixes model.choose_by",
+        ),
         (["gue/mouse4", "-o", "x", "--set", "a"], "--set a: expected KEY=VALUE"),
         (["gue/mouse4", "-o", "x", "--config", "mine"], "--config mine: there is no such file or recipe"),
     ],
