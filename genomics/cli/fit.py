@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genomics.cli.layouts import add_layout_arguments, layout
 from seqmamba.cli.init_options import INIT, INIT_OPTIONS, add_freeze, assign_freeze, check_init
@@ -12,6 +12,7 @@ from seqmamba.cli.recipe_options import (
     add_run_arguments,
     add_settings,
     assign,
+    build_data,
     check_folder,
     check_settings,
     given_settings,
@@ -20,9 +21,6 @@ from seqmamba.cli.recipe_options import (
     resume_training,
     train_recipe,
 )
-
-if TYPE_CHECKING:
-    from seqmamba.training.choice import Choice
 
 HELP = "train a model on your sequences, test it and write a report"
 
@@ -96,7 +94,7 @@ def run(args: argparse.Namespace) -> int | None:
     else:
         recipe = _recipe(args)
         if args.dry_run:
-            print(f"\n{recipe_text(recipe)}", end="")
+            print(f"\n{recipe_text(recipe, args.set)}", end="")
             return 0
         train_recipe(recipe, args, folder, again)
     print(f"model:        {folder.pretrained}")
@@ -109,45 +107,42 @@ def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     """Read the data, choose what they decide, and put the user's settings on top."""
     import torch
 
-    from genomics.datasets.module import SequenceDataModule
     from genomics.defaults import choose
-    from genomics.splits import SplitConfig
 
-    data = layout(args)
-    split = {"test": args.test, "validation": args.validation}
-    split |= {name: getattr(args, f"{_DATA}.split.{name}") for name in ("by", "block_size")}
-    split = {key: value for key, value in split.items() if value}
-    module = SequenceDataModule(**data, split=SplitConfig(**split))
-    module.setup()
-    gpu = torch.cuda.is_available() and getattr(args, "trainer.accelerator") != "cpu"
-    choices = choose(module.records.tokens.lengths[module.part("train")], gpu=gpu)
+    given = given_settings(args, OPTIONS)
     recipe: dict[str, Any] = {
         "seed_everything": 1,
         "run": str(args.run),
         "model": {"class_path": "genomics.tasks.SequenceTask", "init_args": {}},
-        "data": {"class_path": "genomics.datasets.SequenceDataModule", "init_args": data},
+        "data": {"class_path": "genomics.datasets.SequenceDataModule", "init_args": layout(args)},
         "trainer": {"accelerator": "auto", "devices": 1},
     }
+    for part in ("test", "validation"):
+        if getattr(args, part):
+            assign(recipe, f"{_DATA}.split.{part}", getattr(args, part))
+    for key, value in given.items():
+        assign(recipe, key, value)
+    module = build_data(recipe, args.set)
+    module.setup()
+    gpu = torch.cuda.is_available() and getattr(args, "trainer.accelerator") != "cpu"
+    choices = choose(module.records.tokens.lengths[module.part("train")], gpu=gpu)
     if getattr(args, f"{INIT}.folder") is not None:
         choices = [choice for choice in choices if not choice.key.startswith(f"{_MODEL}.backbone")]
     else:
         assign(recipe, f"{_MODEL}.backbone.direction", "bidirectional")
     assign_freeze(recipe, args)
-    if split:
-        assign(recipe, f"{_DATA}.split", split)
     if args.no_baselines:
         assign(recipe, "model.init_args.evaluation.baselines", False)
     for choice in choices:
-        assign(recipe, choice.key, choice.value)
-    given = given_settings(args, OPTIONS)
-    for key, value in given.items():
-        assign(recipe, key, value)
-    _print_summary(module, choices, given)
+        if choice.key not in given:
+            assign(recipe, choice.key, choice.value)
+    _print_summary(module)
+    print_settings(choices, given, args.set)
     return recipe
 
 
-def _print_summary(module: Any, choices: list[Choice], given: dict[str, Any]) -> None:
-    """Print the data, the split and every setting with its reason."""
+def _print_summary(module: Any) -> None:
+    """Print the data and the split."""
     from genomics.evaluation import summarise_data, summarise_split
 
     data = summarise_data(module.records)
@@ -163,4 +158,3 @@ def _print_summary(module: Any, choices: list[Choice], given: dict[str, Any]) ->
     print(f"leaks:  {module.leaks.summary()}")
     for note in module.notes:
         print(f"note:   {note}")
-    print_settings(choices, given)

@@ -20,9 +20,12 @@ from seqmamba.errors import UserError
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _GIVEN = re.compile(r"Given value: (.*)")
-_UNKNOWN = re.compile(r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'")
+_UNKNOWN = re.compile(
+    r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: --([^\s=]+)"
+)
 _LEAF = re.compile(
-    r"Expected a (?!path but|dot import)|is not accepted|does not accept option|No module named|"
+    r"Expected a (?!path but|dot import)|is not accepted|does not accept option|unrecognized arguments|"
+    r"No module named|"
     r"has no attribute|Import path does not|is required|Unable to import|not in \{"
 )
 _STRUCTURE = {"init_args", "dict_kwargs"}
@@ -78,14 +81,15 @@ def explain_config_error(message: str, words: Sequence[str], files: Sequence[Pat
     path, class_path, problem = _deepest_branch(message)
     unknown = _UNKNOWN.search(problem)
     if unknown:
-        option = unknown[1] or unknown[2]
+        option = unknown[1] or unknown[2] or unknown[3]
         path = [*path, *option.split(".")]
         problem = "there is no such key"
     place = _option(path, words) or _locate(path, files)
     name = ".".join(path)
-    owner = f" of {class_path}" if class_path and unknown else ""
+    nested = bool(unknown and unknown[3])  # a key of an argument of the class
+    owner = f" of {class_path}" if class_path and unknown and not nested else ""
     sentence = f"{name}: {problem}{owner}" if name else problem
-    hint = _similar(path[-1], class_path, path) if unknown else None
+    hint = _similar(path[-1], class_path, path) if unknown and not nested else None
     return UserError(
         f"{place}: {sentence}" if place else sentence, hint=hint or f"`seqmamba {verb} -h` lists the keys"
     )

@@ -111,15 +111,60 @@ def assign(recipe: dict[str, Any], key: str, value: Any) -> None:
     recipe[last] = value
 
 
-def recipe_text(recipe: dict[str, Any]) -> str:
-    """Return a recipe as YAML."""
+def build_data(recipe: Mapping[str, Any], assignments: Sequence[str]) -> Any:
+    """Build the data module of a recipe as its training is going to: with the values of ``--set`` on top.
+
+    Args:
+        recipe: With a ``data`` section.
+        assignments: The values of ``--set``; those of other sections play no part.
+
+    Returns:
+        The data module, before its setup.
+
+    Raises:
+        UserError: If a key or value does not fit.
+    """
+    import json
+
+    from jsonargparse import ArgumentError, ArgumentParser
+    from lightning import LightningDataModule
+
+    from seqmamba.cli.config_errors import explain_config_error
+
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_subclass_arguments(LightningDataModule, "data", required=True)
+    overrides = [word for assignment in assignments for word in _override_of("data", assignment)]
+    words = ["--data", json.dumps(recipe["data"]), *overrides]
+    try:
+        return parser.instantiate_classes(parser.parse_args(words)).data
+    except ArgumentError as error:
+        raise explain_config_error(str(error), ["fit", *overrides], []) from error
+
+
+def _override_of(section: str, assignment: str) -> list[str]:
+    option, value = override(assignment)
+    return [option, value] if option.split(".")[0] == f"--{section}" else []
+
+
+def recipe_text(recipe: dict[str, Any], assignments: Sequence[str] = ()) -> str:
+    """Return a recipe as YAML, with the values of ``--set`` that go on top as comments below."""
     import yaml
 
-    return str(yaml.safe_dump(recipe, sort_keys=False))
+    comments = [f"# --set {assignment}\n" for assignment in assignments]
+    return "".join([yaml.safe_dump(recipe, sort_keys=False), *comments])
 
 
-def print_settings(choices: Sequence[Choice], given: Mapping[str, Any]) -> None:
-    """Print every setting with its reason: what was given wins over what was chosen."""
+def print_settings(
+    choices: Sequence[Choice], given: Mapping[str, Any], assignments: Sequence[str] = ()
+) -> None:
+    """Print every setting with its reason: what was given wins over what was chosen.
+
+    Args:
+        choices: What was chosen.
+        given: Recipe key -> value of the short options that were given.
+        assignments: The values of ``--set``, which win over both.
+    """
+    given = {**given, **dict(assignment.split("=", 1) for assignment in assignments)}
     rows = [(choice.key, choice.value, choice.reason) for choice in choices if choice.key not in given]
     rows += [(key, value, "given") for key, value in given.items()]
     width = max(len(key) for key, _, _ in rows)

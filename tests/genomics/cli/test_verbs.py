@@ -126,6 +126,28 @@ def test_a_run_is_not_replaced_by_mistake(
     assert (run / "config.yaml").read_bytes() == before
 
 
+def test_what_is_set_reaches_the_split_that_is_shown(
+    class_fastas: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown(*words: str) -> str:
+        assert main(["genomics", "fit", *class_fastas, "-o", str(tmp_path / "x"), "--dry-run", *words]) == 0
+        return capsys.readouterr().out
+
+    split = ("--set", "data.init_args.split.by=random", "--set", "data.init_args.split.test_fraction=0.5")
+    text = shown(*split, "--set", "model.init_args.model.backbone.d_model=24")
+    assert re.search(r"^ +test: 30 neg, 30 pos$", text, re.M)
+    assert re.search(r"^split: .*[Rr]andom", text, re.M)
+    assert re.search(r"backbone\.d_model +24  given$", text, re.M)
+    assert text.endswith("# --set model.init_args.model.backbone.d_model=24\n")
+    assert shown("--split", "similarity") != shown("--split", "similarity", *split[:2])
+    words = ["genomics", "fit", *class_fastas, "-o", str(tmp_path / "x")]
+    assert main([*words, "--set", "data.init_args.split.tests=1"]) == 2
+    assert "data.split.tests: there is no such key" in capsys.readouterr().err
+    assert main([*words, "--set", "data.init_args.split.test_fraction=2"]) == 2
+    assert "split.test_fraction: expected a number between 0 and 1, got 2" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
 def test_dry_run_prints_settings_and_a_recipe_and_writes_nothing(
     class_fastas: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,20 @@ def test_the_last_file_and_then_the_command_line_have_the_last_word(recipe: Path
     assert explain_config_error(message, words, [recipe, second]).message.startswith("--trainer.max_epochs: ")
 
 
+def test_a_wrong_key_on_the_command_line_is_named() -> None:
+    message = """Parser key "data":
+  Does not validate against any of the Union subtypes
+  Subtypes: [<class 'lightning.pytorch.core.datamodule.LightningDataModule'>, <class 'NoneType'>]
+  Errors:
+    - Problem with given class_path 'genomics.datasets.SequenceDataModule':
+        unrecognized arguments: --split.tests=1
+    - Expected a <class 'NoneType'>
+  Given value type: <class 'jsonargparse._util.NestedArg'>
+  Given value: NestedArg(key='split.tests', val='1')"""
+    error = explain_config_error(message, ["fit", "--data.init_args.split.tests", "1"], [])
+    assert error.message == "--data.init_args.split.tests: data.split.tests: there is no such key"
+
+
 def test_literals_are_listed(recipe: Path) -> None:
     problem = "Parser key \"schedule\":\n  Expected a typing.Literal['cosine', 'linear']. Got value: exp"
     error = explain_config_error(NESTED.format(problem=problem), ["fit"], [recipe])
