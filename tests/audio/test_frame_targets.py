@@ -18,7 +18,7 @@ def noise(count: int = 3, length: int = 4000) -> torch.Tensor:
 
 
 def test_a_code_is_the_nearest_vector_to_the_projected_frame() -> None:
-    config = FrameTargetConfig(codebooks=2, codes=20, dim=5)
+    config = FrameTargetConfig(codebooks=2, codes=20, dim=5, standardise="band")
     targets, lengths = FrameTargets(config, FRAME, RATE), torch.tensor([4000, 3900, 1000])
     codes = targets(noise(), lengths)
     rows = targets.log_mel(noise(), lengths)
