@@ -20,7 +20,7 @@ Option = tuple[str, type | tuple[str, ...], str]
 """Recipe key, type or choices, help."""
 
 _METAVARS = {int: "N", float: "X", str: "FOLDER"}
-_MAY_BE_ZERO = ("--seed",)
+_MAY_BE_ZERO = ("--seed", "--labels-seed")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
