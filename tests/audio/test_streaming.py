@@ -3,6 +3,7 @@ import torch
 from streaming_models import RATE, small_classifier, sound
 from waveform_models import small_model
 
+from audio.code_stem import CodeStemConfig
 from audio.hops import StreamingConfig
 from audio.spectrograms import SpectrogramConfig
 from audio.streaming import CarriedScorer, build_scorer
@@ -44,6 +45,14 @@ def test_a_causal_tagger_says_what_it_says_of_the_whole(kind):
     frames = model.predict(x[None])[0]
     expected = torch.stack([part.mean(dim=0) for part in frames.split(5)])
     torch.testing.assert_close(by_hops, expected, atol=1e-5, rtol=1e-4)
+
+
+@CAUSAL
+def test_a_model_of_codes_carries_its_state_too(kind):
+    model = small_classifier(kind, task="tagging", stem=CodeStemConfig(6))
+    x = sound(203)
+    assert len(values(model, x, 50)) == 203  # a frame is a sample
+    torch.testing.assert_close(values(model, x, 7), model.predict(x[None])[0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "mean_max", "attention"])
