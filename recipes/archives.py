@@ -15,7 +15,7 @@ from seqmamba.errors import UserError
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
 _LARGEST = 1 << 30
-"""Bytes that one unpacked member may have; the largest that a recipe uses is 14 MB."""
+"""Bytes that one unpacked member may have; the largest that a recipe uses is 148 MB."""
 
 Members = Collection[str] | Mapping[str, str]
 """Full names inside an archive, without a leading ``./``; or these with the paths that the files get."""

@@ -1,0 +1,1 @@
+"""Single notes by instrument, out of a sound font."""
