@@ -13,7 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from seqmamba.training.run_folder import RunFolder
 
 _SPLIT = "data.init_args.split"
 RECORD = "held_out.json"
+TABLE = "table.json"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,27 @@ class CrossValidationPlan:
             for place, value in enumerate(values):
                 if not self.only or value in self.only:
                     yield value, seed, values[(place + 1) % len(values)] if self.validate else None
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run and what it found.
+
+    Attributes:
+        by: ``fold`` or ``group``.
+        held_out: Which of them was held out.
+        seed: Its seed.
+        folder: Its folder.
+        results: Of its test.
+        predictions: Of its test part.
+    """
+
+    by: str
+    held_out: str
+    seed: int
+    folder: RunFolder
+    results: Results
+    predictions: Predictions
 
 
 def run_plan(plan: CrossValidationPlan) -> str:
@@ -179,40 +201,60 @@ def write_table(output: Path) -> str:
     Returns:
         The table as Markdown.
     """
-    found = [_read(path.parent) for path in sorted(output.glob(f"runs/*/{RECORD}"))]
-    runs = [run for run in found if run is not None]
-    rows: list[dict[str, Any]] = []
-    for record, results, _ in runs:
-        rows.append({"held out": record["held_out"], "seed": record["seed"], "metrics": results.metrics})
+    runs = read_runs(output)
+    rows: list[dict[str, Any]] = [
+        {"held out": run.held_out, "seed": run.seed, "metrics": run.results.metrics} for run in runs
+    ]
     pooled = []
-    for seed in sorted({record["seed"] for record, _, _ in runs}):
-        tables = [table for record, _, table in runs if record["seed"] == seed]
-        first = tables[0]
-        metrics = evaluate(
-            np.concatenate([table.outputs for table in tables]),
-            np.concatenate([table.labels for table in tables]),
-            first.task,
-            first.classes,
-            seed=seed,
-        )
-        pooled.append({"held out": f"all {len(tables)}", "seed": seed, "metrics": metrics})
+    for seed in sorted({run.seed for run in runs}):
+        of_seed = [run for run in runs if run.seed == seed]
+        metrics = evaluate_pooled(pool(of_seed), seed)
+        pooled.append({"held out": f"all {len(of_seed)}", "seed": seed, "metrics": metrics})
     text = _markdown(rows, pooled)
     output.mkdir(parents=True, exist_ok=True)
-    with atomic_path(output / "table.json") as part:
+    with atomic_path(output / TABLE) as part:
         part.write_text(json.dumps(to_json([*rows, *pooled]), indent=1, allow_nan=False) + "\n", "utf-8")
     with atomic_path(output / "table.md") as part:
         part.write_text(text, encoding="utf-8")
     return text
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Results, Predictions] | None:
-    """Return a run's record, results and test predictions; None while it is not finished."""
+def read_runs(output: Path) -> list[FinishedRun]:
+    """Read the finished runs of a folder, in the order of their names.
+
+    Raises:
+        UserError: If a file of a run is damaged.
+    """
+    found = (_read(path.parent) for path in sorted(output.glob(f"runs/*/{RECORD}")))
+    return [run for run in found if run is not None]
+
+
+def pool(runs: Sequence[FinishedRun]) -> Predictions:
+    """Return the test predictions of several runs as one table."""
+    tables = [run.predictions for run in runs]
+    return replace(
+        tables[0],
+        names=[name for table in tables for name in table.names],
+        splits=[split for table in tables for split in table.splits],
+        labels=np.concatenate([table.labels for table in tables]),
+        outputs=np.concatenate([table.outputs for table in tables]),
+    )
+
+
+def evaluate_pooled(table: Predictions, seed: int) -> dict[str, Estimate]:
+    """Return the metrics of the predictions of several runs; the seed is that of the resampling."""
+    return evaluate(table.outputs, table.labels, table.task, table.classes, seed=seed)
+
+
+def _read(path: Path) -> FinishedRun | None:
+    """Return a run; None while it is not finished."""
     folder = RunFolder(path)
     if not folder.results.is_file():
         return None
     results = Results.load(folder.results)
     table = Predictions.load(folder.predictions, results.task, results.classes).part("test")
-    return json.loads((path / RECORD).read_text("utf-8")), results, table
+    record = json.loads((path / RECORD).read_text("utf-8"))
+    return FinishedRun(record["by"], record["held_out"], record["seed"], folder, results, table)
 
 
 def _markdown(rows: Sequence[dict[str, Any]], pooled: Sequence[dict[str, Any]]) -> str:

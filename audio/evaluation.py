@@ -1,4 +1,4 @@
-"""What a test pass leaves in the run folder: predictions.tsv and results.json."""
+"""What a test pass leaves in the run folder: predictions.tsv, results.json and report.html."""
 
 from __future__ import annotations
 
@@ -86,6 +86,8 @@ def evaluate_run(
     Returns:
         The test metrics with their 95 % intervals.
     """
+    from audio.report import write_report  # matplotlib is not needed to predict
+
     options: dict[str, Any] = {"n_bootstrap": config.bootstrap, "seed": seed or 0}
     whole = data.task != "tagging"
     if whole:
@@ -110,6 +112,7 @@ def evaluate_run(
         rates=rates,
         notes=list(data.notes),
     ).save(folder.results)
+    write_report(folder.path)
     print_metrics(metrics, baselines)
     _print_rates(next(iter(metrics)), rates)
     return metrics

@@ -15,6 +15,7 @@ from audio.measurements import Measurements
 from seqmamba.atomic import atomic_path
 from seqmamba.plain_json import to_json
 
+NOTHING_WRONG = "nothing is wrong with these recordings"
 _LISTED = 10
 _QUANTILES = {"shortest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "longest": 1.0}
 _COLUMNS = (
@@ -29,10 +30,10 @@ def as_text(inventory: Inventory) -> str:
     Args:
         inventory: What was found.
     """
-    width = max(len(name) for name, _ in _rows(inventory))
-    lines = [f"{name:{width}}  {value}" for name, value in _rows(inventory)]
-    findings = [line for paragraph in _findings(inventory) for line in paragraph]
-    return "\n".join([*lines, "", *(findings or ["nothing is wrong with these recordings"])])
+    width = max(len(name) for name, _ in facts(inventory))
+    lines = [f"{name:{width}}  {value}" for name, value in facts(inventory)]
+    found = [line for title, entries in findings(inventory) for line in (f"{title}:", *_indented(entries))]
+    return "\n".join([*lines, "", *(found or [NOTHING_WRONG])])
 
 
 def as_dict(inventory: Inventory) -> dict[str, Any]:
@@ -102,8 +103,8 @@ def _line(file: Measurements) -> tuple[object, ...]:
     return (*head, *numbers, file.digest, "")
 
 
-def _rows(inventory: Inventory) -> list[tuple[str, str]]:
-    """Return the lines of the table at the top."""
+def facts(inventory: Inventory) -> list[tuple[str, str]]:
+    """Return what there is: names and values."""
     found = as_dict(inventory)
     stretches = sum(not clip.whole for clip in inventory.clips)
     rows = [
@@ -122,8 +123,8 @@ def _rows(inventory: Inventory) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _findings(inventory: Inventory) -> Iterator[list[str]]:
-    """Yield a paragraph for each kind of finding that there is."""
+def findings(inventory: Inventory) -> Iterator[tuple[str, list[str]]]:
+    """Yield what is wrong: each kind of finding, and a line for each case of it, most of them cut off."""
     leaks = [copies for copies in inventory.copies if copies.parts]
     contradictions = [copies for copies in inventory.copies if copies.labels]
     extra = sum(len(copies.paths) - 1 for copies in inventory.copies)
@@ -143,8 +144,12 @@ def _findings(inventory: Inventory) -> Iterator[list[str]]:
         ("several numbers of channels: training averages them", _various(channels)),
     ):
         if entries:
-            more = [f"  ... and {len(entries) - _LISTED:,} more"] if len(entries) > _LISTED else []
-            yield [f"{title}:", *(f"  {e}" for e in entries[:_LISTED]), *more]
+            more = [f"... and {len(entries) - _LISTED:,} more"] if len(entries) > _LISTED else []
+            yield title, [*entries[:_LISTED], *more]
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
 def _clipped(inventory: Inventory) -> list[str]:

@@ -123,13 +123,17 @@ class MaskedPretrainingTask(Task):
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Write what the test part says to the run folder and print it."""
+        """Write what the test part says to the run folder, with a report, and print it."""
+        from audio.report import write_report  # matplotlib is not needed to train
+
         scores, folder = self._scores(), RunFolder.of(self.trainer)
         with atomic_path(folder.results) as part:
             part.write_text(json.dumps({"test": scores}, indent=2) + "\n", encoding="utf-8")
         for name, value in scores.items():
             print(f"{name:18} {value:.4f}")
+        write_report(folder.path)
         print(f"results: {folder.results}")
+        print(f"report:  {folder.report}")
 
     def _guess(self, waveform: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Guessed:
         """Hide spans and let the model guess them."""

@@ -214,7 +214,9 @@ class AutoregressiveTask(Task):
         self.log("val/loss", total[0] / total[1], prog_bar=True)
 
     def on_test_epoch_end(self) -> None:
-        """Write the bits per sample of the test part to the run folder and print them."""
+        """Write the bits per sample of the test part to the run folder, with a report, and print them."""
+        from audio.report import write_report  # matplotlib is not needed to train
+
         data: LabelledWaveforms = self.trainer.datamodule  # type: ignore[attr-defined]
         places, bits, samples = (torch.cat(x).cpu().numpy() for x in zip(*self._scored, strict=True))
         results = summarise_bits(bits, samples)
@@ -231,7 +233,9 @@ class AutoregressiveTask(Task):
             f"bits per sample (base 2) {results['bits_per_sample']:.4f} ({low:.4f} to {high:.4f}), "
             f"{results['recordings']:,} recordings of {results['samples']:,} samples"
         )
+        write_report(folder.path)
         print(f"results: {folder.results}")
+        print(f"report:  {folder.report}")
 
     def _segments(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return codes of segments, their true lengths, and the code in front of each."""

@@ -27,7 +27,7 @@ from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
 from seqmamba.report.summary import class_title
 from seqmamba.results import BaselineSummary
-from seqmamba.stratify import PARTS
+from seqmamba.stratify import PARTS, in_turn
 from seqmamba.training.answers import Answers, count_classes, print_metrics, run_facts, write_answers
 from seqmamba.training.run_folder import RunFolder
 
@@ -199,10 +199,7 @@ def _examples(records: LabelledSequences, test: Answers, count: int) -> list[tup
         rows = np.flatnonzero(right & short)
         ranked = rows[np.argsort(-test.outputs[rows, target], kind="stable")]
         queues.append([(int(row), target) for row in ranked[:count]])
-    chosen: list[tuple[int, int]] = []
-    for turn in range(count):
-        chosen.extend(queue[turn] for queue in queues if turn < len(queue))
-    return chosen[:count]
+    return in_turn(queues, count)
 
 
 def _in_words(records: LabelledSequences, label: Any) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, TypeVar
 
 import numpy as np
+
+Item = TypeVar("Item")
+_NOTHING: Any = object()
 
 PARTS = ("train", "validation", "test")
 """The parts of a split, in the order to show them."""
@@ -89,3 +94,14 @@ def _repair(part_of_group: np.ndarray, contents: np.ndarray, n_parts: int) -> No
             if spare:
                 smallest = min(spare, key=lambda group: contents[group].sum())
                 part_of_group[smallest] = part
+
+
+def in_turn(groups: Iterable[Sequence[Item]], most: int) -> list[Item]:
+    """Return the first of every group, then the second of every group, and so on.
+
+    Args:
+        groups: Of any lengths.
+        most: How many to return at most.
+    """
+    rounds = zip_longest(*groups, fillvalue=_NOTHING)
+    return [item for turn in rounds for item in turn if item is not _NOTHING][:most]

@@ -7,6 +7,7 @@ VERBS = {
     "predict": "audio.cli.predict",
     "evaluate": "audio.cli.evaluate",
     "cross-validate": "audio.cli.cross_validate",
+    "report": "audio.cli.report",
     "inspect": "audio.cli.inspect",
     "timeline": "audio.cli.timeline",
     "generate": "audio.cli.generate",

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int | None:
     """Run what is not finished, and print the table."""
     from audio.cross_validation import CrossValidationPlan, run_plan
+    from audio.report import write_report
 
     plan = CrossValidationPlan(
         tuple(args.config),
@@ -56,4 +57,5 @@ def run(args: argparse.Namespace) -> int | None:
         tuple(word for assignment in args.set for word in override(assignment)),
     )
     print(run_plan(plan), end="")
+    print(f"report: {write_report(args.output)}")
     return 0

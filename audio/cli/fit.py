@@ -119,11 +119,15 @@ def run(args: argparse.Namespace) -> int | None:
             return 0
         train_recipe(recipe, args, folder, again)
     if generates(folder):
+        from audio.report import write_report
+
         write_samples(folder)
+        write_report(folder.path)  # once more, now with something to listen to
     print(f"model:        {folder.pretrained}")
     if folder.predictions.is_file():
         print(f"predictions:  {folder.predictions}")
     print(f"results:      {folder.results}")
+    print(f"report:       {folder.report}")
     return 0
 
 

@@ -120,6 +120,10 @@ def run(args: argparse.Namespace) -> int | None:
         print(f"warning: noise all the same: {', '.join(noise)}", file=sys.stderr)
     bits = sum(sample.bits_per_sample for sample in report.samples) / len(report.samples)
     print(f"{len(report.samples)} of {report.made} recordings, {bits:.3f} bits per sample: {output}")
+    if not single:
+        from audio.report import write_report
+
+        print(f"report: {write_report(output)}")
     return 0
 
 

@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=False,
         many=True,
     )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="HTML",
+        help="page with probabilities, events and players for some of them; needs -o NAME.parquet",
+    )
     _add_reading(parser)
     _add_events(parser)
     parser.add_argument(
@@ -137,12 +143,28 @@ def run(args: argparse.Namespace) -> int | None:
         f"{describe_memory()}",
         file=sys.stderr,
     )
+    if args.report is not None:
+        _write_report(args, outputs)
     return 1 if report.failures else 0
+
+
+def _write_report(args: argparse.Namespace, outputs: tuple[Path, ...]) -> None:
+    """Write the page of what was written."""
+    from audio.report import SoundConfig, write_report
+    from audio.timeline_files import PARQUET
+
+    values = next(path for path in outputs if path.suffix == PARQUET)
+    tables = [path for path in outputs if path.suffix in (".csv", ".tsv")]
+    recordings = tuple(Path(file).expanduser() for file in args.files if file != "-")
+    sounds = SoundConfig(recordings=recordings)
+    page = write_report(values, args.report, sounds, events=tables[0] if tables else None)
+    print(f"report: {page}")
 
 
 def _outputs(args: argparse.Namespace) -> tuple[Path, ...]:
     """Return the files to write, which must not be there yet and must have known endings."""
     from audio.timeline_files import PARQUET, event_format
+    from seqmamba.errors import UserError
     from seqmamba.finished import require_new
 
     outputs = tuple(path.expanduser() for path in args.output or ())
@@ -150,6 +172,10 @@ def _outputs(args: argparse.Namespace) -> tuple[Path, ...]:
         if path.suffix != PARQUET:
             event_format(path, recordings=len(args.files))
         require_new(path, overwrite=args.overwrite)
+    if args.report is not None:
+        require_new(args.report.expanduser(), overwrite=args.overwrite)
+        if all(path.suffix != PARQUET for path in outputs):
+            raise UserError("--report: needs the probabilities", hint=f"add -o NAME{PARQUET}")
     return outputs
 
 

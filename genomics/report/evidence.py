@@ -10,7 +10,7 @@ from genomics import logos
 from genomics.palette import LIGHT
 from genomics.results import Attribution, Results
 from seqmamba.predictions import SEPARATOR
-from seqmamba.report.markup import Html, join, table, tag
+from seqmamba.report.markup import Html, badge, join, table, tag
 from seqmamba.report.provenance import split_card
 from seqmamba.report.svg import figure_html
 from seqmamba.report.words import count, number
@@ -141,6 +141,5 @@ def _answer(entry: Attribution, task: str) -> Html:
         return tag("p", text, class_="note")
     # Several labels stand in one text, separated as in predictions.tsv.
     right = entry.prediction in (part.strip() for part in [entry.label, *entry.label.split(SEPARATOR)])
-    mark = tag("span", "right" if right else "wrong", class_=f"badge {'good' if right else 'bad'}")
     facts = f"True {entry.label}, predicted {entry.prediction} with probability {number(entry.probability)} "
-    return tag("p", facts, mark, class_="note")
+    return tag("p", facts, badge(right), class_="note")

@@ -89,6 +89,11 @@ def table(
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption or "table")
 
 
+def badge(right: bool) -> Html:
+    """Write whether a prediction is right."""
+    return tag("span", "right" if right else "wrong", class_=f"badge {'good' if right else 'bad'}")
+
+
 def card(title: object, *inside: object, full: bool = False) -> Html:
     """Write a framed box with a heading; a full one takes the width of the page."""
     return tag("div", tag("h3", title), *inside, class_="card full" if full else "card")

@@ -72,8 +72,8 @@ def split_card(results: Run, item: str, title: str) -> Html | None:
         rows.append(
             [f"{len(rest)} more classes", *(f"{sum(counts[p].get(c, 0) for c in rest):,}" for p in parts)]
         )
-    if len(classes) > 1 and results.task != "multilabel":
+    if len(classes) > 1 and results.task not in ("multilabel", "tagging"):
         share = [f"{total:,} ({total / max(sum(totals), 1):.0%})" for total in totals]
         rows.append([tag("strong", "All"), *(tag("strong", text) for text in share)])
-    first = {"regression": "Part", "multilabel": "Label"}.get(results.task, "Class")
+    first = {"regression": "Part", "multilabel": "Label", "tagging": "Label"}.get(results.task, "Class")
     return tag("div", tag("h3", title), table([first, *parts], rows, caption=title), class_="card")

@@ -27,6 +27,7 @@ TASK_NAMES = {
     "classification": "Classification",
     "multilabel": "Multi-label classification",
     "regression": "Regression",
+    "tagging": "Tagging over time",
 }
 LEVELS = {"good": "Good", "info": "Note", "warn": "Caution", "bad": "Problem"}
 COMPARED = {
@@ -48,6 +49,7 @@ def run_facts(results: Run, parameters: int, wording: Wording) -> list[str]:
         "classification": f"{len(results.classes)} classes",
         "multilabel": f"{len(results.classes)} labels",
         "regression": count(len(results.classes), "target"),
+        "tagging": f"{len(results.classes)} labels",
     }
     return [
         f"{TASK_NAMES[results.task]}, {kinds[results.task]}",
@@ -86,8 +88,7 @@ def tiles(results: Run, item: str) -> Html | None:
     """Write the headline numbers with their intervals; the item is what is classified."""
     if not results.metrics:
         return None
-    order = [name for name in METRICS[results.task] if name in results.metrics]
-    order += [name for name in results.metrics if name not in order]
+    order = metric_order(results)
     cards = [_tile(name, results.metrics[name]) for name in order]
     note = (
         "Measured on the test set, which took no part in training or in choosing the model. "
@@ -101,16 +102,22 @@ def tiles(results: Run, item: str) -> Html | None:
     )
 
 
+def metric_order(results: Run) -> list[str]:
+    """Return the names of a run's metrics in the order in which they are shown."""
+    known = [name for name in METRICS.get(results.task, ()) if name in results.metrics]
+    return known + [name for name in results.metrics if name not in known]
+
+
 def baselines(results: Run, wording: Wording) -> Html | None:
     """Write the comparison with models trained on the same split."""
     metric = primary_metric(results)
     if metric is None or not results.baselines:
         return None
-    candidates = dict.fromkeys((metric, *COMPARED[results.task]))
+    candidates = dict.fromkeys((metric, *COMPARED.get(results.task, ())))
     shown = [m for m in candidates if m in results.metrics and math.isfinite(results.metrics[m].value)][:2]
     figures = [_comparison_figure(results, name, wording) for name in shown]
     rows = []
-    order = [name for name in METRICS[results.task] if name in results.metrics]
+    order = metric_order(results)
     entries = {MODEL_NAME: (results.metrics, results.seconds)}
     for name in _baseline_order(results, wording):
         entries[wording.baseline(name).name] = (
@@ -165,16 +172,21 @@ def estimate_cell(estimate: Estimate | None) -> Html:
     return join([number(estimate.value), tag("small", interval(estimate))])
 
 
-def _tile(name: str, estimate: Estimate) -> Html:
-    words = METRIC_WORDS.get(name)
+def tile(label: str, value: str, beside: str = "", meaning: str = "") -> Html:
+    """Write a headline number: its name, the number, its interval or unit, and what it means."""
     return tag(
         "div",
-        tag("p", metric_name(name), class_="label"),
-        tag("p", number(estimate.value), class_="value"),
-        tag("p", interval(estimate), class_="interval"),
-        tag("p", words.meaning, class_="meaning") if words else None,
+        tag("p", label, class_="label"),
+        tag("p", value, class_="value"),
+        tag("p", beside, class_="interval") if beside else None,
+        tag("p", meaning, class_="meaning") if meaning else None,
         class_="tile",
     )
+
+
+def _tile(name: str, estimate: Estimate) -> Html:
+    meaning = METRIC_WORDS[name].meaning if name in METRIC_WORDS else ""
+    return tile(metric_name(name), number(estimate.value), interval(estimate), meaning)
 
 
 def _finding(finding: Finding) -> Html:

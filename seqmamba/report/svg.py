@@ -72,7 +72,9 @@ def inline_svg(figure: Figure, key: str, *, title: str, colours: Mapping[str, st
     def rewrite(match: re.Match[str]) -> str:
         written = _IDENTITY.sub(lambda m: f' id="{key}-{m[1]}"' if m[1] in referenced else "", match[0])
         written = _REFERENCE.sub(lambda m: m[0].replace(f"#{m[1]}", f"#{key}-{m[1]}"), written)
-        written = _LONG_NUMBER.sub(r"\1", written.replace("xlink:href", "href"))
+        written = written.replace("xlink:href", "href")
+        if not written.startswith("<image"):  # its scale is a small number, and all of its digits count
+            written = _LONG_NUMBER.sub(r"\1", written)
         return re.sub(r"\s*\n\s*", " ", known.sub(lambda m: variables[m[0]], written))
 
     # Only inside tags: what stands between them is the user's text.

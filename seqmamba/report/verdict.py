@@ -51,7 +51,7 @@ class Run(Protocol):
 
     @property
     def task(self) -> str:
-        """``classification``, ``multilabel`` or ``regression``."""
+        """``classification``, ``multilabel``, ``regression``, or a domain's own, such as ``tagging``."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def primary_metric(results: Run) -> str | None:
         "classification": ("accuracy", "balanced_accuracy", "mcc"),
         "multilabel": ("auroc", "auprc", "f1"),
         "regression": ("pearson", "spearman", "r2"),
-    }[results.task]
+    }.get(results.task, ())
     if results.task == "classification" and _largest_share(results) > IMBALANCE:
         preferred = ("balanced_accuracy", "mcc", "accuracy")
     known = [name for name in preferred if name in results.metrics and _finite(results.metrics[name])]

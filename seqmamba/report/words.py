@@ -64,6 +64,8 @@ METRIC_WORDS = {
     "auroc": MetricWords("AUROC", "chance that a positive outranks a negative"),
     "auprc": MetricWords("AUPRC", "average precision over all recalls"),
     "ece": MetricWords("Calibration error", "gap between stated and real certainty (ECE); lower is better"),
+    "frame_f1": MetricWords("F1 of frames", "harmonic mean of precision and recall over time"),
+    "event_f1": MetricWords("F1 of events", "harmonic mean of precision and recall of whole events"),
     "pearson": MetricWords("Pearson r", "linear correlation with the truth"),
     "spearman": MetricWords("Spearman ρ", "rank correlation with the truth"),
     "r2": MetricWords("R²", "share of the variance explained"),
