@@ -102,7 +102,7 @@ def evaluate_run(
     Results(
         task=data.task,
         classes=tuple(data.classes),
-        **run_facts(folder, model, test, seed),
+        **run_facts(folder, model, test.seconds, seed),
         parameters=sum(p.numel() for p in model.parameters()),
         model=asdict(model.config),
         data=summarise_data(data),

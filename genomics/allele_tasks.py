@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,14 @@ from torch.nn import functional as F
 from genomics.allele_models import PairedAlleleModel, PairedAlleleModelConfig
 from genomics.areas import ranked_areas
 from genomics.equivariance import reverse_complement_some
-from genomics.finetuning import build_model
 from genomics.labelled_variants import AlleleTask, LabelledAlleles
-from genomics.target_results import TargetResults
+from genomics.target_tasks import TargetTask
 from seqmamba.atomic import atomic_path
 from seqmamba.metrics import Estimate, evaluate
-from seqmamba.nn.lora import merge_lora
 from seqmamba.nn.options import require_whole
-from seqmamba.training.callbacks import run_seed
 from seqmamba.training.finetuning import InitConfig
-from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
-from seqmamba.training.task import Task
 
 SHOWN = {"labels": ("auroc", "auprc"), "effects": ("spearman", "pearson", "r2")}
 """Metrics of each kind of task, the most telling one first."""
@@ -50,7 +44,7 @@ class AlleleEvaluation:
         require_whole("evaluation.bootstrap", self.bootstrap, 0)
 
 
-class PairedAlleleTask(Task):
+class PairedAlleleTask(TargetTask):
     """What variants do, for the data module's labels or effects.
 
     Labels have no direction, so their model is not signed; effects have one; see `PairedAlleleHead`.
@@ -62,6 +56,8 @@ class PairedAlleleTask(Task):
         init_from: A pretrained model to begin with: its embedding and backbone take the place of `model`'s.
     """
 
+    title = "pairs of alleles"
+
     def __init__(
         self,
         model: PairedAlleleModelConfig = PairedAlleleModelConfig(),  # noqa: B008  frozen
@@ -69,21 +65,9 @@ class PairedAlleleTask(Task):
         evaluation: AlleleEvaluation = AlleleEvaluation(),
         init_from: InitConfig | None = None,
     ) -> None:
-        super().__init__(optimiser)
-        self.record_hyperparameters(
-            model=model, optimiser=self.optimiser_config, evaluation=evaluation, init_from=init_from
-        )
-        self.model_config = model
-        self.evaluation_config = evaluation
-        self.init_from = init_from
+        super().__init__(model, optimiser, evaluation, init_from)
         self._kind: AlleleTask = "labels"
         self._found: list[tuple[Tensor, Tensor]] = []
-        self._start = 0.0
-
-    @property
-    def exported(self) -> PairedAlleleModel:
-        """The model, for ``RUN/pretrained``; low-rank updates become part of its weights."""
-        return merge_lora(self.model)
 
     def configure_model(self) -> None:
         """Build the model for the data's targets; Lightning calls this after the data module's setup."""
@@ -92,7 +76,7 @@ class PairedAlleleTask(Task):
         if hasattr(self, "model"):
             return
         config = replace(self.model_config, targets=data.targets, signed=self._kind == "effects")
-        self.model = build_model(PairedAlleleModel, config, self.init_from, self.optimiser_config.lr)
+        self.build(PairedAlleleModel, config)
         if self._kind == "effects":
             # Of the effects themselves, not about their mean: no change is no effect.
             spread = np.sqrt(np.nanmean(data.alleles.values[data.part("train")] ** 2, axis=0))
@@ -133,23 +117,13 @@ class PairedAlleleTask(Task):
         index, effects = self._gathered()
         if not np.isfinite(effects).all():  # the loss says so already, and stops the run
             return
-        found = evaluate_alleles(
-            effects, self._alleles.values[index], self.model.config.targets, self._kind, 0
-        )
-        for name in SHOWN[self._kind]:
-            known = [metrics[name].value for metrics in found.values() if np.isfinite(metrics[name].value)]
-            if known:
-                self.log(f"val/{name}", float(np.mean(known)), sync_dist=True)
+        found = evaluate_alleles(effects, self._alleles.values[index], self.targets, self._kind, 0)
+        self.log_means(found, SHOWN[self._kind])
 
     def on_test_epoch_start(self) -> None:
-        """Forget an earlier pass.
-
-        Raises:
-            UserError: On several devices, where each would see, and report on, a part of the variants only.
-        """
-        self.require_one_device()
+        """Forget an earlier pass; see `TimedTask`."""
+        super().on_test_epoch_start()
         self._found.clear()
-        self._start = time.monotonic()
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Keep a batch's effects."""
@@ -158,26 +132,10 @@ class PairedAlleleTask(Task):
     def on_test_epoch_end(self) -> None:
         """Write predictions and results of the test variants to the run folder, and print them."""
         index, effects = self._gathered()
-        seed = run_seed(self.trainer)
-        targets = self.model.config.targets
-        values = self._alleles.values[index]
-        folder = RunFolder.of(self.trainer)
-        results = TargetResults(
-            title="pairs of alleles",
-            seed=seed,
-            hardware=describe_device(self.device),
-            versions=software_versions(),
-            parameters=sum(p.numel() for p in self.model.parameters()),
-            model=asdict(self.model.config),
-            counts={"variants": len(index)},
-            seconds=time.monotonic() - self._start,
-            metrics=evaluate_alleles(
-                effects, values, targets, self._kind, self.evaluation_config.bootstrap, seed or 0
-            ),
-        )
-        write_alleles(folder, self._alleles, index, effects, targets)
-        results.save(folder)
-        results.print()
+        values, resamples = self._alleles.values[index], self.evaluation_config.bootstrap
+        metrics = evaluate_alleles(effects, values, self.targets, self._kind, resamples, self.seed)
+        write_alleles(RunFolder.of(self.trainer), self._alleles, index, effects, self.targets)
+        self.report({"variants": len(index)}, metrics)
 
     @property
     def _alleles(self) -> LabelledAlleles:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,12 @@ from torch import Tensor
 
 from genomics.bin_models import BinnedTrackModel, BinnedTrackModelConfig
 from genomics.equivariance import mirror, reverse_complement_some
-from genomics.finetuning import build_model
-from genomics.target_results import TargetResults
+from genomics.target_tasks import TargetTask
 from genomics.track_metrics import BlockMoments, evaluate_tracks
 from seqmamba.errors import UserError
-from seqmamba.nn.lora import merge_lora
 from seqmamba.nn.options import require_whole
-from seqmamba.training.callbacks import run_seed
 from seqmamba.training.finetuning import InitConfig
-from seqmamba.training.hardware import describe_device, software_versions
 from seqmamba.training.optimisation import OptimiserConfig
-from seqmamba.training.run_folder import RunFolder
-from seqmamba.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class TrackEvaluation:
         require_whole("evaluation.block", self.block)
 
 
-class BinnedTrackTask(Task):
+class BinnedTrackTask(TargetTask):
     """Values of every bin, for the data module's tracks and bins.
 
     Args:
@@ -57,6 +50,8 @@ class BinnedTrackTask(Task):
         init_from: A pretrained model to begin with: its embedding and backbone take the place of `model`'s.
     """
 
+    title = "binned tracks"
+
     def __init__(
         self,
         model: BinnedTrackModelConfig = BinnedTrackModelConfig(),  # noqa: B008  frozen
@@ -64,21 +59,9 @@ class BinnedTrackTask(Task):
         evaluation: TrackEvaluation = TrackEvaluation(),
         init_from: InitConfig | None = None,
     ) -> None:
-        super().__init__(optimiser)
-        self.record_hyperparameters(
-            model=model, optimiser=self.optimiser_config, evaluation=evaluation, init_from=init_from
-        )
-        self.model_config = model
-        self.evaluation_config = evaluation
-        self.init_from = init_from
+        super().__init__(model, optimiser, evaluation, init_from)
         self._blocks = np.zeros(1, dtype=np.int64)
         self._moments: BlockMoments | None = None
-        self._start = 0.0
-
-    @property
-    def exported(self) -> BinnedTrackModel:
-        """The model, for ``RUN/pretrained``; low-rank updates become part of its weights."""
-        return merge_lora(self.model)
 
     def configure_model(self) -> None:
         """Build the model for the data's tracks; Lightning calls this after the data module's setup.
@@ -97,7 +80,7 @@ class BinnedTrackTask(Task):
                     f"{smallest:g}",
                     hint="model.loss: mse takes any values",
                 )
-        self.model = build_model(BinnedTrackModel, config, self.init_from, self.optimiser_config.lr)
+        self.build(BinnedTrackModel, config)
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the values of every bin."""
@@ -133,20 +116,12 @@ class BinnedTrackTask(Task):
         """Log the metrics of the validation stretches."""
         if self.trainer.sanity_checking or self._moments is None or not self._moments.count.any():
             return
-        found = evaluate_tracks(self._moments, self.model.config.targets, n_bootstrap=0)
-        for name in ("pearson", "r2"):
-            values = [found[target][name].value for target in self.model.config.targets]
-            if np.isfinite(values).any():
-                self.log(f"val/{name}", float(np.nanmean(values)), sync_dist=True)
+        found = evaluate_tracks(self._moments, self.targets, n_bootstrap=0)
+        self.log_means(found, ("pearson", "r2"))
 
     def on_test_epoch_start(self) -> None:
-        """Start counting anew.
-
-        Raises:
-            UserError: On several devices, where each would see, and report on, a part of the stretches only.
-        """
-        self.require_one_device()
-        self._start = time.monotonic()
+        """Start counting anew; see `TimedTask`."""
+        super().on_test_epoch_start()
         self._begin("test")
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -156,25 +131,12 @@ class BinnedTrackTask(Task):
     def on_test_epoch_end(self) -> None:
         """Write the results of the test stretches to the run folder, and print them."""
         assert self._moments is not None
-        seed = run_seed(self.trainer)
-        targets = self.model.config.targets
         metrics = evaluate_tracks(
-            self._moments, targets, n_bootstrap=self.evaluation_config.bootstrap, seed=seed or 0
+            self._moments, self.targets, n_bootstrap=self.evaluation_config.bootstrap, seed=self.seed
         )
         known = self._moments.count
-        results = TargetResults(
-            title="binned tracks",
-            seed=seed,
-            hardware=describe_device(self.device),
-            versions=software_versions(),
-            parameters=sum(p.numel() for p in self.model.parameters()),
-            model=asdict(self.model.config),
-            counts={"bins": int(known.max(axis=1).sum()), "blocks": int(known.any(axis=1).sum())},
-            seconds=time.monotonic() - self._start,
-            metrics=metrics,
-        )
-        results.save(RunFolder.of(self.trainer))
-        results.print()
+        counts = {"bins": int(known.max(axis=1).sum()), "blocks": int(known.any(axis=1).sum())}
+        self.report(counts, metrics)
 
     def _begin(self, part: str) -> None:
         """Number the blocks of all stretches one after the other."""
@@ -182,7 +144,7 @@ class BinnedTrackTask(Task):
         size = self._block_bins * data.windows.bin_size
         counts = [-(-len(region) // size) for region in data.regions[part]]
         self._blocks = np.concatenate([[0], np.cumsum(counts)])
-        self._moments = BlockMoments(int(self._blocks[-1]), len(self.model.config.targets))
+        self._moments = BlockMoments(int(self._blocks[-1]), len(self.targets))
 
     @property
     def _block_bins(self) -> int:

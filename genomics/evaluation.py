@@ -99,7 +99,7 @@ def evaluate_run(
         title=class_title(records.classes),
         task=records.task,
         classes=records.classes,
-        **run_facts(folder, model, test, seed),
+        **run_facts(folder, model, test.seconds, seed),
         model=ModelSummary(sum(p.numel() for p in model.parameters()), asdict(model.config)),
         data=summarise_data(records),
         split=summarise_split(data),

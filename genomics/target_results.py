@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seqmamba.atomic import atomic_path
 from seqmamba.metrics import Estimate
-from seqmamba.plain_json import to_json
+from seqmamba.results import save_results
 from seqmamba.training.run_folder import RunFolder
 
 TABLE = "evaluation.tsv"
@@ -23,17 +22,21 @@ class TargetResults:
 
     Attributes:
         title: What it is about.
+        created: When, in ISO 8601.
+        command: The command line of the test.
         seed: Of the run.
         hardware: Where the test ran.
         versions: Of the software.
         parameters: Trainable numbers.
         model: Its config.
         counts: What was judged, such as bins or variants.
-        seconds: How long the test took.
+        seconds: How long training and the test took.
         metrics: Target to metric to estimate with its 95 % interval.
     """
 
     title: str
+    created: str
+    command: str
     seed: int | None
     hardware: str
     versions: Mapping[str, str]
@@ -45,8 +48,7 @@ class TargetResults:
 
     def save(self, folder: RunFolder) -> None:
         """Write both files, each whole or not at all."""
-        with atomic_path(folder.results) as part:
-            part.write_text(json.dumps(to_json(asdict(self)), indent=1, allow_nan=False) + "\n", "utf-8")
+        save_results(self, folder.results)
         write_metrics(folder.path / TABLE, self.metrics)
 
     def print(self) -> None:

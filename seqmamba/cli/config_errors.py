@@ -21,7 +21,8 @@ _KEY = re.compile(r'Parser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _GIVEN = re.compile(r"Given value: (.*)")
 _UNKNOWN = re.compile(
-    r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'|unrecognized arguments: --([^\s=]+)"
+    r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'|"
+    r"unrecognized arguments: --([^\s=]+)"
 )
 _LEAF = re.compile(
     r"Expected a (?!path but|dot import)|is not accepted|does not accept option|unrecognized arguments|"

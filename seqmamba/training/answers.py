@@ -1,4 +1,4 @@
-"""Tasks whose models answer for whole items, such as sequences or recordings, and what a test makes of it."""
+"""Tasks that are tested, above all those whose models answer for whole items, and what a test makes of it."""
 
 from __future__ import annotations
 
@@ -42,8 +42,42 @@ class Answers:
     seconds: float
 
 
-class AnsweringTask(Task):
-    """Collects the answers of a pass, logs their metrics in validation, and times epochs and tests.
+class TimedTask(Task):
+    """Times epochs and tests, and tests on one device.
+
+    Args:
+        optimiser: See `Task`.
+    """
+
+    def __init__(self, optimiser: OptimiserConfig | None = None) -> None:
+        super().__init__(optimiser)
+        self._start = 0.0
+
+    @property
+    def pass_seconds(self) -> float:
+        """Seconds since the epoch or test began."""
+        return time.monotonic() - self._start
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's clock."""
+        self._start = time.monotonic()
+
+    def on_train_epoch_end(self) -> None:
+        """Log how long the epoch took, validation included."""
+        self.log(SECONDS_COLUMN, self.pass_seconds)
+
+    def on_test_epoch_start(self) -> None:
+        """Start the clock.
+
+        Raises:
+            UserError: On several devices, where each would see, and report on, a part of the test set only.
+        """
+        self.require_one_device()
+        self._start = time.monotonic()
+
+
+class AnsweringTask(TimedTask):
+    """Collects the answers of a pass and logs their metrics in validation.
 
     A subclass has a ``model`` whose config says ``task`` and ``classes``, and hands the answers of every
     batch to `collect`.
@@ -60,29 +94,15 @@ class AnsweringTask(Task):
     def __init__(self, optimiser: OptimiserConfig | None = None) -> None:
         super().__init__(optimiser)
         self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._epoch_start = 0.0
-
-    def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock."""
-        self._epoch_start = time.monotonic()
-
-    def on_train_epoch_end(self) -> None:
-        """Log how long the epoch took, validation included."""
-        self.log(SECONDS_COLUMN, time.monotonic() - self._epoch_start)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the answers of an earlier pass, also of one that was interrupted."""
         self._collected.clear()
 
     def on_test_epoch_start(self) -> None:
-        """Forget the answers of an earlier pass and start the clock.
-
-        Raises:
-            UserError: On several devices, where each would see, and report on, a part of the test set only.
-        """
-        self.require_one_device()
+        """Forget the answers of an earlier pass and start the clock; see `TimedTask`."""
+        super().on_test_epoch_start()
         self._collected.clear()
-        self._epoch_start = time.monotonic()
 
     def on_predict_epoch_start(self) -> None:
         """Start as a test pass does."""
@@ -114,17 +134,16 @@ class AnsweringTask(Task):
         """Return all that was collected, in the order of the data module's list."""
         index, outputs, labels = (torch.cat(p).cpu().numpy() for p in zip(*self._collected, strict=True))
         order = np.argsort(index, kind="stable")
-        seconds = time.monotonic() - self._epoch_start
-        return Answers(index[order], outputs[order].astype(np.float64), labels[order], seconds)
+        return Answers(index[order], outputs[order].astype(np.float64), labels[order], self.pass_seconds)
 
 
-def run_facts(folder: RunFolder, model: nn.Module, test: Answers, seed: int | None) -> dict[str, Any]:
+def run_facts(folder: RunFolder, model: nn.Module, seconds: float, seed: int | None) -> dict[str, Any]:
     """Return what the results of a run say of how it came about.
 
     Args:
         folder: The run folder.
         model: The tested model.
-        test: Its answers.
+        seconds: How long its test took.
         seed: The run's seed.
 
     Returns:
@@ -137,7 +156,7 @@ def run_facts(folder: RunFolder, model: nn.Module, test: Answers, seed: int | No
         **how_made(),
         "seed": seed,
         "hardware": describe_device(next(model.parameters()).device),
-        "seconds": trained + test.seconds,
+        "seconds": trained + seconds,
         "versions": software_versions(),
     }
 
