@@ -83,6 +83,17 @@ class MultiScaleBackbone(nn.Module, HubModel):
         """Steps after which the same stages run again."""
         return self.config.period
 
+    @property
+    def layers_in_order(self) -> list[nn.Module]:
+        """Blocks and poolings in the order in which a position passes them: down, through the centre, up."""
+        order: list[nn.Module] = []
+        for stage, pool in enumerate(self.down_pools):
+            order += [*(_stack(self.down, stage).layers if self.down else ()), pool]
+        order += self.centre.layers
+        for stage in reversed(range(len(self.up))):
+            order += [self.up_pools[stage], *_stack(self.up, stage).layers]
+        return order
+
     @overload
     def forward(
         self,

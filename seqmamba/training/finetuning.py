@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from torch import nn
 
-from seqmamba.backbones import Backbone, BackboneConfig, MultiScaleConfig
+from seqmamba.backbones import Backbone, BackboneConfig, MultiScaleBackbone, MultiScaleConfig
 from seqmamba.errors import UserError
 from seqmamba.nn.lora import add_lora
 from seqmamba.nn.options import is_number, require, require_bool, require_whole
@@ -137,15 +137,12 @@ def set_trained_part(model: nn.Module, init: InitConfig, lr: float) -> None:
 
     The rates fall from layer to layer by one factor (discriminative fine-tuning: Howard & Ruder 2018,
     arXiv:1801.06146, section 3.2), and become ``_max_lr``. The norm behind the last block counts with the
-    head.
+    head; poolings of a U-shaped backbone count as layers, in the order in which a position passes them.
 
     Args:
         model: With ``stem``, ``backbone`` and a head.
         init: What to do.
         lr: Peak learning rate of the head.
-
-    Raises:
-        UserError: If the backbone has no single stack of layers for the decay.
     """
     stem, backbone = model.get_submodule("stem"), model.get_submodule("backbone")
     if init.freeze:
@@ -156,10 +153,12 @@ def set_trained_part(model: nn.Module, init: InitConfig, lr: float) -> None:
         add_lora(backbone, init.lora_rank, init.lora_alpha)
     if init.lr_decay == 1:
         return
-    if not isinstance(backbone, Backbone):
-        raise UserError("init_from.lr_decay: expected 1, since this backbone has no single stack of layers")
+    if isinstance(backbone, MultiScaleBackbone):
+        layers = backbone.layers_in_order
+    else:
+        layers = list(cast(Backbone, backbone).layers)
     rate = lr
-    for layer in [*reversed(backbone.layers), stem]:
+    for layer in [*reversed(layers), stem]:
         rate *= init.lr_decay
         for parameter in layer.parameters():
             parameter._max_lr = min(rate, getattr(parameter, "_max_lr", rate))  # type: ignore[attr-defined]

@@ -151,6 +151,19 @@ def test_rates_fall_from_the_head_to_the_stem(tmp_path: Path) -> None:
         assert rates[id(parameter)] == pytest.approx(expected), name
 
 
+def test_in_a_u_shape_rates_fall_against_the_way_of_a_position(tmp_path: Path) -> None:
+    small_model("mamba on both sides", rate=4000).save_pretrained(tmp_path)  # one block a stage
+    model = begun(str(tmp_path), lr=1.0, lr_decay=0.5)
+    way = ["stem", "down.0", "down_pools.0", "down.1", "down_pools.1", "centre"]
+    way += ["up_pools.1", "up.1", "up_pools.0", "up.0"]
+    for name, parameter in model.named_parameters():
+        place = [i for i, part in enumerate(way) if name.startswith((part, f"backbone.{part}."))]
+        if name.startswith("head") or "norm_f" in name:
+            assert not hasattr(parameter, "_max_lr")
+        else:
+            assert parameter._max_lr == 0.5 ** (len(way) - place[0]), name
+
+
 def test_low_rank_updates_merge_into_the_exported_model(tmp_path: Path) -> None:
     model = begun(masked(tmp_path), lora_rank=2)
     for name, parameter in model.named_parameters():
@@ -173,9 +186,6 @@ def test_refuses_models_that_do_not_fit(tmp_path: Path) -> None:
     small_model("wavenet").save_pretrained(tmp_path / "wavenet")
     with pytest.raises(UserError, match="is a WaveNet, which is no backbone"):
         read_encoder(str(tmp_path / "wavenet"))
-    small_model(rate=4000).save_pretrained(tmp_path / "stages")
-    with pytest.raises(UserError, match=r"lr_decay: expected 1, since this backbone has no single stack"):
-        begun(str(tmp_path / "stages"), lr_decay=0.5)
 
 
 def test_refuses_weights_of_another_stem(tmp_path: Path) -> None:
