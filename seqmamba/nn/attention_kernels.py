@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention.bias import causal_lower_right
 
 from seqmamba.nn.attention_reach import Reach, visible
 from seqmamba.ops.packed_sequences import sequence_bounds
@@ -58,6 +57,8 @@ def _ends_together(length: int, keys: int, device: torch.device) -> Tensor:
     """The causal mask of queries at the end of the keys, which kernels apply without it being built."""
     if torch.compiler.is_compiling():  # which cannot trace that type of tensor
         return torch.ones(length, keys, dtype=torch.bool, device=device).tril(keys - length)
+    from torch.nn.attention.bias import causal_lower_right  # loads the compiler: 150 MB and 3 s of imports
+
     return causal_lower_right(length, keys)
 
 
