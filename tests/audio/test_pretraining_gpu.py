@@ -1,4 +1,4 @@
-"""Masked pretraining and fine-tuning on a GPU: the codes of the CPU, no waiting, graphs beside frozen parts."""
+"""Pretraining and fine-tuning on a GPU: the codes of the CPU, no waiting, graphs beside frozen parts."""
 
 from __future__ import annotations
 
