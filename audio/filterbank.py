@@ -169,6 +169,8 @@ def _mel(frequency: float) -> float:
 class MaskedBatchNorm(nn.BatchNorm2d):
     """Batch norm of maps (batch, channels, rows, places) whose statistics leave out the padding.
 
+    One whose weights are frozen keeps its statistics, and normalises by them in training, too.
+
     Args:
         channels: Channels of the maps.
     """
@@ -181,6 +183,9 @@ class MaskedBatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor, mask: Bool[Tensor, "batch rows"] | None = None) -> Tensor:
         """Normalise; in training by the mean and variance of the rows that the mask marks as true."""
+        if not self.weight.requires_grad:
+            kept = (self.running_mean, self.running_var, self.weight, self.bias)
+            return F.batch_norm(x, *kept, training=False, eps=self.eps)
         if mask is None or not self.training:
             return super().forward(x)
         wide, shown = x.float(), mask[:, None, :, None]

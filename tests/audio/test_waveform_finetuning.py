@@ -140,6 +140,16 @@ def test_a_gradient_reaches_only_what_is_not_frozen(tmp_path: Path) -> None:
     assert trained_names(everything) == {name for name, _ in everything.named_parameters()}
 
 
+@pytest.mark.parametrize("options", [{"freeze": True}, {"lora_rank": 2}])
+def test_a_frozen_stem_keeps_the_statistics_of_its_norms(tmp_path: Path, options: dict[str, object]) -> None:
+    model = begun(masked(tmp_path, "filterbank"), **options)
+    before = {name: tensor.clone() for name, tensor in model.stem.state_dict().items()}
+    expected = model.stem(waveforms(), LENGTHS).x
+    trained_names(model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.stem.state_dict().items())
+    torch.testing.assert_close(model.train().stem(waveforms(), LENGTHS).x, expected)
+
+
 def test_rates_fall_from_the_head_to_the_stem(tmp_path: Path) -> None:
     model = begun(masked(tmp_path), lr=1e-2, lr_decay=0.5)
     rates = {}
