@@ -21,7 +21,8 @@ DEFAULT_WINDOW = 1.0
 """Seconds of a window where a model does not know how long its training recordings were."""
 DEFAULT_CONTEXT = 2.0
 """Seconds that a window of a tagger sees to either side of the frames it is read for."""
-PIECE = 2**16  # samples that go through a model at once
+_PIECE = {"cuda": 2**16}  # samples that go through a model at once
+_SMALL_PIECE = 2**13  # as fast on a CPU, whose memory is that of everything else, too
 _WINDOWS = 16  # of one length that run side by side
 
 
@@ -83,6 +84,18 @@ class Scorer(Protocol):
 
     def finish(self) -> Float[Tensor, "hops values"]:
         """Return the values of the hops that are left, the last of which may not be full."""
+
+
+def pieces_of(
+    waveform: Float[Tensor, "length channels"], device: torch.device
+) -> tuple[Float[Tensor, "piece channels"], ...]:
+    """Split samples into as many as a model on a device should take at once.
+
+    Args:
+        waveform: Samples.
+        device: That of the model.
+    """
+    return waveform.split(_PIECE.get(device.type, _SMALL_PIECE))
 
 
 def cut_windows(x: Tensor, spans: list[tuple[int, int]]) -> Iterator[Tensor]:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from audio.code_stem import CodeStem
 from audio.heads import FrameHead
 from audio.hops import (
-    PIECE,
     Scorer,
     StreamingConfig,
     cut_windows,
     describe,
     described,
     frames_of_window,
+    pieces_of,
 )
 from audio.models import WaveformClassifier
 from audio.stems import StridedStem
@@ -90,7 +90,7 @@ class CarriedScorer:
     @torch.inference_mode()
     def _take(self, waveform: Tensor, *, last: bool) -> Tensor:
         made = []
-        pieces = waveform.to(self._frames.device).split(PIECE)
+        pieces = pieces_of(waveform.to(self._frames.device), self._frames.device)
         for number, piece in enumerate(pieces):
             end = last and number == len(pieces) - 1
             x, self._stem_state = self._stem.stream(piece[None], self._stem_state, last=end)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from audio.hops import PIECE, StreamingConfig, describe
+from audio.hops import StreamingConfig, describe, pieces_of
 from audio.waveform_model import WaveformModel
 from seqmamba.errors import UserError
 
@@ -28,7 +28,7 @@ class SurpriseScorer:
     def __init__(self, model: WaveformModel, config: StreamingConfig) -> None:
         if config.window is not None or config.state == "fresh":
             raise UserError("window, state: a generative model carries its state and has no windows")
-        self._model = model
+        self._model, self._device = model, next(model.parameters()).device
         self.labels, self.rate, self.channels = self.LABELS, model.config.rate, 1
         self.hop = max(1, round((config.hop or _HOP) * self.rate))
         self.latency = 0
@@ -39,7 +39,7 @@ class SurpriseScorer:
 
     def push(self, waveform: Float[Tensor, "length channels"]) -> Float[Tensor, "hops values"]:
         """See `Scorer.push`."""
-        return torch.cat([self._take(piece) for piece in waveform.split(PIECE)])
+        return torch.cat([self._take(piece) for piece in pieces_of(waveform, self._device)])
 
     def finish(self) -> Float[Tensor, "hops values"]:
         """See `Scorer.finish`."""
@@ -48,7 +48,7 @@ class SurpriseScorer:
     @torch.inference_mode()
     def _take(self, piece: Tensor) -> Tensor:
         if len(piece):
-            codes = self._model.encode(piece[None].to(next(self._model.parameters()).device))
+            codes = self._model.encode(piece[None].to(self._device))
             bits, self._state = self._model.surprise(
                 codes, before=self._last, state=self._state, return_state=True
             )

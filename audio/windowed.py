@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from audio.heads import FrameHead
-from audio.hops import PIECE, StreamingConfig, cut_windows, describe, described, frames_of_window
+from audio.hops import StreamingConfig, cut_windows, describe, described, frames_of_window, pieces_of
 from audio.models import WaveformClassifier
 
 
@@ -23,7 +23,7 @@ class WindowScorer:
     """
 
     def __init__(self, model: WaveformClassifier, config: StreamingConfig) -> None:
-        self._model = model
+        self._model, self._device = model, next(model.parameters()).device
         self.labels, self.rate, self.channels = described(model)
         window, hop = frames_of_window(model, config)
         frame = model.frame
@@ -45,7 +45,7 @@ class WindowScorer:
     def push(self, waveform: Float[Tensor, "length channels"]) -> Float[Tensor, "hops values"]:
         """See `Scorer.push`."""
         made = []
-        for piece in waveform.split(PIECE):
+        for piece in pieces_of(waveform, self._device):
             self._samples = torch.cat((self._samples, piece))
             made.append(self._values(last=False))
         return torch.cat(made)
@@ -79,4 +79,4 @@ class WindowScorer:
         return torch.stack([hop.mean(dim=0) for hop in inner.split(self.hop // frame)])
 
     def _predict(self, windows: Tensor) -> Tensor:
-        return self._model.predict(windows.to(next(self._model.parameters()).device))
+        return self._model.predict(windows.to(self._device))
