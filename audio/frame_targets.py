@@ -29,9 +29,9 @@ class FrameTargetConfig:
         kind: ``codes`` of a random-projection quantiser, or the ``log_mel`` energies themselves.
         mels: Mel filters.
         window_seconds: Length of the window around the middle of a frame; at least the frame.
-        standardise: What of a recording is brought to zero mean and unit variance: the spectrogram as a
-            ``whole``, which takes away its loudness only, or each ``band``, which takes away the colour of
-            voice and channel, but of a short recording what kind of sound it is, too.
+        standardise: What of a recording is brought to zero mean and unit variance: each ``band``, which takes
+            away the colour of voice and channel, or the spectrogram as a ``whole``, which takes away its
+            loudness only and leaves what kind of sound it is.
         codebooks: Codes of a frame.
         codes: Vectors to choose from.
         dim: Their channels.
@@ -44,7 +44,7 @@ class FrameTargetConfig:
     kind: Literal["codes", "log_mel"] = "codes"
     mels: int = 40
     window_seconds: float = 0.025
-    standardise: Literal["whole", "band"] = "whole"
+    standardise: Literal["band", "whole"] = "band"
     codebooks: int = 4
     codes: int = 512
     dim: int = 16
@@ -54,7 +54,7 @@ class FrameTargetConfig:
         require_choice("targets.kind", self.kind, ("codes", "log_mel"))
         window = self.window_seconds
         require(is_number(window) and window > 0, "targets.window_seconds", "a number > 0", window)
-        require_choice("targets.standardise", self.standardise, ("whole", "band"))
+        require_choice("targets.standardise", self.standardise, ("band", "whole"))
         for name, least in (("mels", 1), ("codebooks", 1), ("codes", 2), ("dim", 1), ("seed", 0)):
             require_whole(f"targets.{name}", getattr(self, name), least)
 
