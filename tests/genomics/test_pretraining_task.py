@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,8 @@ def test_pretraining_goes_on_from_a_pretrained_model(tmp_path: Path) -> None:
     )
     assert all(torch.allclose(first[name], second[name], atol=1e-9) for name in first)
     assert main(["fit", *options, *begin, "--model.init_args.model.strand", "forward", "--run", "x"]) == 2
+    shutil.rmtree(tmp_path / "first")
+    assert main(["test", "--run", str(tmp_path / "second")]) == 0
 
 
 def test_step_checkpoints_need_a_loader_that_knows_its_place(
