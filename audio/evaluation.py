@@ -190,9 +190,10 @@ def _print_rates(metric: str, rates: dict[str, dict[str, Estimate]]) -> None:
 def summarise_data(data: LabelledWaveforms) -> DataSummary:
     """Count and measure the recordings of a data module, set up."""
     seconds = np.asarray(data.seconds)
+    counted = data.task not in ("regression", "unlabelled")
     return DataSummary(
         n=len(data.names),
-        per_class={} if data.task == "regression" else count_classes(data.task, data.classes, data.labels),
+        per_class=count_classes(data.task, data.classes, data.labels) if counted else {},
         seconds={
             "min": float(seconds.min()),
             "median": float(np.median(seconds)),

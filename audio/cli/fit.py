@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from audio.cli.fit_recipes import (
+    DATA,
+    LOADING,
+    MODEL,
+    SECONDS,
+    TASK,
+    begin_recipe,
+    durations,
+    print_summary,
+    read_data,
+    settle_recipe,
+    trains_on_gpu,
+)
 from audio.cli.generator import generates, generator_recipe, write_samples
 from audio.cli.pretraining import pretraining_recipe
 from seqmamba.cli.init_options import INIT, INIT_OPTIONS, add_freeze, assign_freeze, check_init
@@ -17,59 +29,50 @@ from seqmamba.cli.recipe_options import (
     check_folder,
     check_settings,
     given_settings,
-    print_settings,
     recipe_text,
     resume_training,
     train_recipe,
 )
 from seqmamba.errors import UserError
 
-if TYPE_CHECKING:
-    from audio.datasets import WaveformDataModule
-
 HELP = "train a classifier, a generative model or one to begin with on your recordings and test it"
 
-_TASK = "model.init_args"
-_MODEL = f"{_TASK}.model"
-_DATA = "data.init_args"
-_LOADING = f"{_DATA}.loading"
-_LABELS = f"{_DATA}.labels"
 OPTIONS: dict[str, Option] = {
     "--epochs": ("trainer.max_epochs", int, "epochs of training"),
-    "--lr": (f"{_TASK}.optimiser.lr", float, "peak learning rate"),
-    "--batch-size": (f"{_LOADING}.batch_size", int, "recordings in a batch"),
-    "--d-model": (f"{_MODEL}.backbone.d_model", int, "channels of the model"),
-    "--layers": (f"{_MODEL}.backbone.n_layers", int, "Mamba blocks"),
-    "--d-state": (f"{_MODEL}.backbone.d_state", int, "state size of each channel"),
+    "--lr": (f"{TASK}.optimiser.lr", float, "peak learning rate"),
+    "--batch-size": (f"{LOADING}.batch_size", int, "recordings in a batch"),
+    "--d-model": (f"{MODEL}.backbone.d_model", int, "channels of the model"),
+    "--layers": (f"{MODEL}.backbone.n_layers", int, "Mamba blocks"),
+    "--d-state": (f"{MODEL}.backbone.d_state", int, "state size of each channel"),
     "--pooling": (
-        f"{_MODEL}.pooling",
+        f"{MODEL}.pooling",
         ("mean", "max", "mean_max", "attention"),
         "how frames become one vector",
     ),
-    "--rate": (f"{_LOADING}.rate", int, "sampling rate in Hz (default: that of most recordings)"),
-    "--channels": (f"{_LOADING}.channels", int, "channels: 1 averages them (default: 1)"),
+    "--rate": (f"{LOADING}.rate", int, "sampling rate in Hz (default: that of most recordings)"),
+    "--channels": (f"{LOADING}.channels", int, "channels: 1 averages them (default: 1)"),
     "--task": (
-        f"{_DATA}.task",
+        f"{DATA}.task",
         ("auto", "classification", "multilabel", "regression", "generation", "masked"),
         "what the labels mean; generation: a model that makes such recordings, of a class if they have one; "
         "masked: a model that guesses hidden stretches, for --init-from",
     ),
-    "--seconds": (f"{_TASK}.augmentation.seconds", float, "train on stretches of this length"),
-    "--crops": (f"{_TASK}.crops", int, "with --seconds: stretches of a recording that testing averages"),
-    "--mixing": (f"{_TASK}.mixing.kind", ("none", "mixup", "between_class"), "mix training recordings"),
+    "--seconds": (SECONDS, float, "train on stretches of this length"),
+    "--crops": (f"{TASK}.crops", int, "with --seconds: stretches of a recording that testing averages"),
+    "--mixing": (f"{TASK}.mixing.kind", ("none", "mixup", "between_class"), "mix training recordings"),
     "--split": (
-        f"{_DATA}.split.by",
+        f"{DATA}.split.by",
         ("auto", "split", "fold", "group", "random"),
         "what the parts go by",
     ),
     "--pattern": (
-        f"{_DATA}.files.pattern",
+        f"{DATA}.files.pattern",
         str,
         "regular expression that finds label, group, split or fold in file names: (?P<label>...)",
     ),
-    "--labels-per-class": (f"{_LABELS}.per_class", int, "train on so many recordings of each class only"),
-    "--labels-share": (f"{_LABELS}.share", float, "train on this share of the recordings only"),
-    "--labels-seed": (f"{_LABELS}.seed", int, "seed of which ones (default: 0)"),
+    "--labels-per-class": (f"{DATA}.labels.per_class", int, "train on so many recordings of each class only"),
+    "--labels-share": (f"{DATA}.labels.share", float, "train on this share of the recordings only"),
+    "--labels-seed": (f"{DATA}.labels.seed", int, "seed of which ones (default: 0)"),
     **INIT_OPTIONS,
     "--seed": ("seed_everything", int, "seed of everything random"),
     "--accelerator": ("trainer.accelerator", ("auto", "cpu", "gpu"), "where to train"),
@@ -115,7 +118,7 @@ def run(args: argparse.Namespace) -> int | None:
     else:
         recipe = _recipe(args)
         if args.dry_run:
-            print(f"\n{recipe_text(recipe)}", end="")
+            print(f"\n{recipe_text(recipe, args.set)}", end="")
             return 0
         train_recipe(recipe, args, folder, again)
     if generates(folder):
@@ -133,103 +136,42 @@ def run(args: argparse.Namespace) -> int | None:
 
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     """Read the data, choose what they decide, and put the user's settings on top."""
-    import torch
-
-    from audio.defaults import BACKBONE, STEM, choose
-
     if args.source is None:
         raise UserError("FOLDER: expected a folder of recordings or a table", hint=_EXAMPLE)
     given = given_settings(args, OPTIONS)
-    other = {"generation": generator_recipe, "masked": pretraining_recipe}.get(given.get(f"{_DATA}.task", ""))
-    if other is not None:
-        return other(args, given, {key: option for option, (key, _, _) in OPTIONS.items()})
-    module = _read(args, given)
-    gpu = torch.cuda.is_available() and getattr(args, "trainer.accelerator") != "cpu"
-    choices = choose(module.seconds[module.assignment == "train"], module.rate, gpu=gpu)
-    recipe: dict[str, Any] = {
-        "seed_everything": 1,
-        "run": str(args.run),
-        "model": {"class_path": "audio.tasks.WaveformTask", "init_args": {}},
-        "data": {"class_path": "audio.datasets.WaveformDataModule", "init_args": {"source": args.source}},
-        "trainer": {"accelerator": "auto", "devices": 1},
-    }
-    if f"{INIT}.folder" in given:
-        choices = [choice for choice in choices if not choice.key.startswith((BACKBONE, STEM))]
-    else:
-        assign(recipe, f"{BACKBONE}.direction", "bidirectional")
-    assign_freeze(recipe, args)
-    assign(recipe, _LOADING, {"damaged": "leave_out", "rate": module.rate, "channels": module.channels})
-    assign(recipe, f"{_DATA}.split", _split(args, given))
-    if args.no_baselines:
-        assign(recipe, f"{_TASK}.evaluation.baselines", False)
-    if args.rates:
-        assign(recipe, f"{_TASK}.evaluation.rates", args.rates)
-    for choice in choices:
-        assign(recipe, choice.key, choice.value)
-    for key, value in given.items():
-        assign(recipe, key, value)
-    _print_summary(module)
-    print_settings(choices, given)
-    return recipe
+    other = {"generation": generator_recipe, "masked": pretraining_recipe}.get(given.get(f"{DATA}.task", ""))
+    if other is None:
+        return _classifier_recipe(args, given)
+    del given[f"{DATA}.task"]
+    return other(args, given, {key: option for option, (key, _, _) in OPTIONS.items()})
 
 
-def _read(args: argparse.Namespace, given: dict[str, Any]) -> WaveformDataModule:
-    """Find, divide and decode the recordings, at the rate of the pretrained model if there is one."""
-    from audio.datasets import LoadingConfig, WaveformDataModule
-    from audio.few_labels import LabelConfig
-    from audio.manifests import SourceConfig
-    from audio.splits import SplitConfig
+def _classifier_recipe(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
+    from audio.defaults import BACKBONE, STEM, choose
+    from audio.evaluation import summarise_data
     from audio.targets import no_labels
 
-    loading: dict[str, Any] = {"damaged": "leave_out"}
+    defaults: dict[str, Any] = {f"{BACKBONE}.direction": "bidirectional"}
+    decided: tuple[str, ...] = ()
     if f"{INIT}.folder" in given:
         from audio.finetuning import read_encoder
 
         encoder = read_encoder(given[f"{INIT}.folder"])
-        loading |= {"rate": encoder.rate, "channels": encoder.channels}
-    module = WaveformDataModule(
-        args.source,
-        SourceConfig(**_below(given, f"{_DATA}.files")),
-        given.get(f"{_DATA}.task", "auto"),
-        loading=LoadingConfig(**(loading | _below(given, _LOADING))),
-        split=SplitConfig(**_split(args, given)),
-        labels=LabelConfig(**_below(given, _LABELS)),
-    )
-    module.setup()
+        defaults = {f"{LOADING}.rate": encoder.rate, f"{LOADING}.channels": encoder.channels}
+        decided = (BACKBONE, STEM)
+    recipe = begin_recipe(args, given, "audio.tasks.WaveformTask", defaults)
+    assign_freeze(recipe, args)
+    if args.no_baselines:
+        assign(recipe, f"{TASK}.evaluation.baselines", False)
+    if args.rates:
+        assign(recipe, f"{TASK}.evaluation.rates", args.rates)
+    module = read_data(args, recipe)
     if module.task == "unlabelled":
         raise no_labels()
-    return module
-
-
-def _split(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
-    by = {"by": "auto", "test": args.test or [], "validation": args.validation}
-    return by | _below(given, f"{_DATA}.split")
-
-
-def _below(given: dict[str, Any], section: str) -> dict[str, Any]:
-    """Return the given settings of a section, by their names in it."""
-    return {
-        key.removeprefix(f"{section}."): value
-        for key, value in given.items()
-        if key.startswith(f"{section}.")
-    }
-
-
-def _print_summary(module: WaveformDataModule) -> None:
-    """Print the data and the split."""
-    from audio.evaluation import summarise_data, summarise_split
-
-    data = summarise_data(module)
-    counts = ", ".join(f"{number:,} {name}" for name, number in data.per_class.items())
-    lengths = data.seconds
-    print(f"task:   {module.task} of {data.n:,} recordings{f' ({counts})' if counts else ''}")
-    print(
-        f"sound:  {lengths['min']:.3g} to {lengths['max']:.3g} s, median {lengths['median']:.3g} s, "
-        f"{lengths['total'] / 60:,.1f} min; {data.rate:,} Hz"
-    )
-    print(f"split:  {module.explanation}")
-    for part, numbers in summarise_split(module).counts.items():
-        print(f"        {part}: {', '.join(f'{number:,} {name}' for name, number in numbers.items())}")
-    for note in module.notes:
-        print(f"note:   {note}")
-    sys.stdout.flush()
+    chosen = choose(durations(module), module.rate, gpu=trains_on_gpu(args))
+    counts = ", ".join(f"{number:,} {name}" for name, number in summarise_data(module).per_class.items())
+    recordings = f"{module.task} of {len(module.names):,} recordings"
+    print_summary(module, f"{recordings} ({counts})" if counts else recordings)
+    choices = [choice for choice in chosen if not choice.key.startswith(decided)] if decided else chosen
+    settle_recipe(args, recipe, given, choices)
+    return recipe

@@ -205,14 +205,14 @@ def print_metrics(metrics: Mapping[str, Estimate], baselines: Mapping[str, Basel
 
 
 def count_classes(task: str, classes: Sequence[str], labels: Shaped[np.ndarray, "n *k"]) -> dict[str, int]:  # noqa: UP037
-    """Count the items of every class (``all`` for regression).
+    """Count the items of every class (``all`` where there are no classes).
 
     Args:
-        task: ``classification``, ``multilabel`` or ``regression``.
+        task: ``classification``, ``multilabel``, ``regression`` or ``unlabelled``.
         classes: Class names.
         labels: Class numbers (n,), or labels or targets (n, k).
     """
-    if task == "regression":
+    if task in ("regression", "unlabelled"):
         return {"all": len(labels)}
     if task == "classification":
         numbers = np.bincount(labels, minlength=len(classes))

@@ -42,6 +42,11 @@ def test_fit_prints_what_it_chose_and_learns(
     assert "given" in out
     assert "class_path: audio.tasks.WaveformTask" in out
     assert not (tmp_path / "dry").exists()
+    words = ["audio", "fit", str(folder), "-o", str(tmp_path / "dry"), "--dry-run"]
+    assert main([*words, "--set", "data.init_args.split.test_share=0.5"]) == 0
+    assert "test: 6 high, 6 low, 6 middle" in capsys.readouterr().out  # of 12: what is going to be
+    assert main([*words, "--set", "data.init_args.split.by=none"]) == 2
+    assert "split: leaves nothing to train on" in capsys.readouterr().err
 
 
 def test_a_run_is_not_replaced_by_accident_and_can_go_on(
