@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from Bio.bgzf import BgzfWriter
-
 from seqmamba.atomic import PART_SUFFIX, atomic_path, name_file
 from seqmamba.errors import UserError
 from seqmamba.finished import check_finished, compare_settings, in_the_way, note_settings, require_new
@@ -112,6 +110,8 @@ class ResumableFile:
         """
         try:
             if self._bgzip:
+                from Bio.bgzf import BgzfWriter  # of DNA's file formats only
+
                 writer = BgzfWriter(fileobj=self._handle)
                 for start in range(0, len(text), _BLOCK):
                     writer.write(text[start : start + _BLOCK])

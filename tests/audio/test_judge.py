@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -235,9 +236,7 @@ def test_stretches_of_a_file_are_judged_alone(place: Path, tmp_path: Path):
     alone = judge_clips(small_classifier(), "x", [Clip(write_part)], tmp_path, JudgeConfig())
     assert np.allclose(found.judged.features[0], alone.judged.features[0], atol=1e-4)
     assert not np.allclose(found.judged.features[1], alone.judged.features[0], atol=1e-4)
-    near = find_neighbours(
-        parts, found.judged.features, [Clip(write_part)], alone.judged.features, 1000
-    )
+    near = find_neighbours(parts, found.judged.features, [Clip(write_part)], alone.judged.features, 1000)
     assert near.correlation[0] > 0.99 > near.correlation[1]
 
 
@@ -256,3 +255,12 @@ def test_nearest_rows():
     assert index.tolist() == [1, 0]
     assert distance.tolist() == [0, pytest.approx(0.4)]
     assert apart(rows).tolist() == [1, pytest.approx(np.hypot(3, 3)), 1]
+
+
+def test_no_reader_of_dna_is_needed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "Bio"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "Bio", None)
+    assert len(
+        judge_clips(small_classifier(), "x", find_clips(place / "made"), tmp_path, JudgeConfig()).clips
+    )
