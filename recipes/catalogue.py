@@ -230,7 +230,7 @@ RECIPES = (
         split="takes, as released",
         licence="CC BY-SA 4.0",
         published="a WaveNet trained alike",
-        configs=("s4_mamba.yaml", "s4.yaml", "mamba.yaml", "mamba_s4.yaml", "wavenet.yaml"),
+        configs=("mamba_s4.yaml", "s4_mamba.yaml", "s4.yaml", "mamba.yaml", "wavenet.yaml"),
     ),
     Recipe(
         name="audio/spoken_digits_pretraining",
