@@ -106,14 +106,9 @@ def count_events(
     return dict(sorted(counts.items()))
 
 
-def micro_f1(counts: Mapping[str, EventCounts]) -> float:
-    """Return the F1 of all events together."""
-    return sum(counts.values(), EventCounts()).f1
-
-
-def macro_f1(counts: Mapping[str, EventCounts]) -> float:
-    """Return the mean F1 of the labels; NaN if there is none."""
-    return sum(count.f1 for count in counts.values()) / len(counts) if counts else float("nan")
+def all_labels(counts: Mapping[str, EventCounts]) -> EventCounts:
+    """Return the counts of all labels together."""
+    return sum(counts.values(), EventCounts())
 
 
 def _most_pairs(reference: Sequence[Event], estimated: Sequence[Event], tolerance: Tolerance) -> int:

@@ -223,29 +223,3 @@ def keep_likely(bits: Sequence[float], *, drop_unlikely: float = 0.4, drop_likel
 def candidates_for(count: int, *, drop_unlikely: float = 0.4, drop_likely: float = 0.05) -> int:
     """Return how many candidates to make for `keep_likely` to leave ``count`` of them or a few more."""
     return math.ceil(count / (1 - drop_unlikely - drop_likely) - 1e-9)
-
-
-@torch.inference_mode()
-def score_blocks(
-    model: WaveformModel, blocks: Iterator[Float[Tensor, "length 1"]], *, label: str | None = None
-) -> Iterator[Float[Tensor, " length"]]:
-    """Return the bits of every sample of a recording of any length, the state carried from block to block.
-
-    Args:
-        model: In evaluation mode.
-        blocks: The recording's samples, of one channel and at the model's rate.
-        label: Its class; None for none.
-
-    Yields:
-        Bits of the samples of each block, float32.
-    """
-    device = next(model.parameters()).device
-    condition = torch.tensor([model.class_number(label)], device=device)
-    state = before = None
-    for block in blocks:
-        codes = model.encode(block[None].to(device))
-        bits, state = model.surprise(
-            codes, before=before, condition=condition, state=state, return_state=True
-        )
-        before = codes[:, -1].clone()
-        yield bits[0]

@@ -22,7 +22,7 @@ from torch import Tensor
 from audio.batches import LabelledWaveforms, WaveformBatch
 from audio.inference import predict_batch
 from audio.models import RateMode, WaveformClassifier
-from audio.resampling import resample
+from audio.resampling import decimate, resample
 from audio.stems import StridedStem, frames_of
 from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
@@ -84,7 +84,7 @@ def _ways_down(trained: int, rate: int) -> Iterator[tuple[str, Callable[[Tensor]
     """Yield the ways of bringing (batch, length, channels) to a rate."""
     step, left = divmod(trained, rate)
     if left == 0 and step > 1:
-        yield "decimated", lambda x: x[:, ::step]
+        yield "decimated", lambda x: decimate(x, trained, rate)
     yield "filtered", lambda x: resample(x, trained, rate)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from audio.event_metrics import EventCounts, Tolerance, count_events
+from audio.event_metrics import Tolerance, all_labels, count_events
 from audio.events import Event, EventConfig, EventDetector
 from seqmamba.metrics import Estimate, draw_resamples, percentile_interval
 
@@ -44,7 +44,7 @@ def count_tags(
         {"": _events(probabilities, classes, frame, events)},
         tolerance,
     )
-    total = sum(pairs.values(), EventCounts())
+    total = all_labels(pairs)
     return np.array(
         [
             (2 * (found & true).sum(), 2 * total.matched),

@@ -10,7 +10,6 @@ from audio.generation import (
     Speed,
     candidates_for,
     keep_likely,
-    score_blocks,
 )
 from audio.noise_guard import GuardConfig
 from seqmamba.errors import UserError
@@ -74,14 +73,6 @@ def test_noise_that_cannot_be_avoided_is_named():
     assert sum(block.waveform.shape[1] for block in generator.blocks()) == 60
     assert generator.noisy.tolist() == [True, True]
     assert generator.restarts == 4
-
-
-def test_the_score_of_a_recording_does_not_depend_on_its_blocks():
-    waveform = torch.randn(1, 50, 1, generator=torch.Generator().manual_seed(0)) * 0.1
-    whole = MODEL.surprise(MODEL.encode(waveform), condition=torch.tensor([0]))[0]
-    for sizes in ([50], [1, 7, 42], [25, 25]):
-        bits = torch.cat(list(score_blocks(MODEL, iter(waveform[0].split(sizes)), label="a")))
-        torch.testing.assert_close(bits, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_the_least_and_the_very_most_likely_are_left_out():

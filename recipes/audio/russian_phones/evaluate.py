@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 
 from audio.event_files import read_events
-from audio.event_metrics import EventCounts, Tolerance, count_events
+from audio.event_metrics import Tolerance, all_labels, count_events
 from audio.events import Event
 from audio.inference import load_model
 from audio.loading import load
@@ -67,9 +67,7 @@ def count_sentence(
     right, known = found == truth, truth >= 0
     sounding = known & (truth != pause)
     true = [phone for phone in phones if phone.label != PAUSE]
-    events = sum(
-        count_events({"": true}, {"": runs_of(found, classes, frame)}, COLLAR).values(), EventCounts()
-    )
+    events = all_labels(count_events({"": true}, {"": runs_of(found, classes, frame)}, COLLAR))
     return {
         "frame_accuracy": (right[known].sum(), known.sum()),
         "phone_frame_accuracy": (right[sounding].sum(), sounding.sum()),
@@ -143,7 +141,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("run", help="run folder of a tagger")
     parser.add_argument("--data", type=Path, required=True, help="the prepared set")
     parser.add_argument("--part", choices=("train", "validation", "test"), default="test")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
     args = parser.parse_args(words)
     limit_threads()
