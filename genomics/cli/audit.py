@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genomics.cli.layouts import add_layout_arguments, by_class, layout
+from seqmamba.cli.arguments import add_again
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the data come with)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON, too")
+    add_again(parser, "what --json names", resumes=False)
     parser.add_argument(
         "--clean",
         type=Path,
@@ -62,8 +64,10 @@ def run(args: argparse.Namespace) -> int | None:
 
     from genomics.audit import audit
     from seqmamba.atomic import atomic_path
+    from seqmamba.finished import require_new
     from seqmamba.plain_json import to_json
 
+    require_new(args.json, overwrite=args.overwrite)
     if args.clean and args.clean.exists():
         raise UserError(f"--clean {args.clean}: exists already", hint="name a new folder")
     records, assignment = _read(args)

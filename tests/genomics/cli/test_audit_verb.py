@@ -30,7 +30,8 @@ def rng() -> np.random.Generator:
 
 def audited(folder: Path, *options: str) -> dict[str, Any]:
     report = folder.parent / "report.json"
-    assert main(["genomics", "audit", str(folder), "--json", str(report), *options]) == 0
+    words = ["genomics", "audit", str(folder), "--json", str(report), "--overwrite"]
+    assert main([*words, *options]) == 0
     content: dict[str, Any] = json.loads(report.read_text())
     return content
 

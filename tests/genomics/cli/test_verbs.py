@@ -224,6 +224,8 @@ def test_audit_of_files_and_of_a_recipe_agree(
     assert main(["genomics", "audit", str(run / "config.yaml")]) == 0
     assert capsys.readouterr().out == from_files
     assert "verdict:" in from_files
+    assert main(["genomics", "audit", *class_fastas, "--json", str(tmp_path / "audit.json")]) == 2
+    assert "audit.json: exists already\nhint: --overwrite replaces it" in capsys.readouterr().err
     found = json.loads((tmp_path / "audit.json").read_text())
     assert found["groups"]["pos"]["n"] == 60
 
