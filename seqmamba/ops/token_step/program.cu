@@ -21,17 +21,14 @@ typedef bf16 weight_t;
 constexpr int THREADS = WARPS * 32;
 constexpr int WIDEST = 7;  // of the inputs that a convolution keeps
 constexpr int AHEAD = ROWS < 4 ? ROWS : 4;  // rows whose states are under way together
-// Loads of a matrix's row that are under way together, as many as there are registers for.
-constexpr int TOGETHER = ROWS == 1 ? (WEIGHTS == 0 ? 2 : 4) : ROWS == 2 ? 4 : ROWS == 4 ? 2 : 1;
+constexpr int TOGETHER = ROWS <= 2 ? 4 : ROWS == 4 ? 2 : 1;
 constexpr float INVERSE_ROOT_2 = 0.7071067811865476f;
 constexpr float LARGEST_LOG_RATE = 40.0f;  // seqmamba.ops.decay's
 
 #if ROWS == 1
 #define LOADS_TOGETHER _Pragma("unroll 4")
-constexpr int FETCHED = 2;  // of them, under way before the vector is there
 #else
 #define LOADS_TOGETHER
-constexpr int FETCHED = 0;  // many rows need the registers, and hide what their loads take behind each other
 #endif
 
 enum Operation { EMBED, LOAD_WINDOW, SHIFT_WINDOW, ADD_HELD, PRODUCT, LTI_STEP, SCAN_STEP };
@@ -45,8 +42,7 @@ struct Instruction {
 };
 constexpr int WORDS = sizeof(Instruction) / sizeof(int);
 
-// The cluster: its size, a barrier of all its threads in two halves, a store into the shared memory of one of its
-// blocks. Between the halves a thread may do what neither reads nor writes vectors.
+// The cluster: its size, a barrier of all its threads, a store into the shared memory of one of its blocks.
 #if CLUSTER > 1
 #undef KERNEL
 #define KERNEL extern "C" __global__ __cluster_dims__(CLUSTER, 1, 1)
@@ -55,8 +51,9 @@ DEVICE int rank_in_cluster() {
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
-DEVICE void arrive_at_cluster() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-DEVICE void wait_for_cluster() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+DEVICE void sync_cluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 DEVICE void store_at_rank(float* shared, int rank, float value) {
   uint32 local = (uint32)__cvta_generic_to_shared(shared), remote;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
@@ -64,8 +61,7 @@ DEVICE void store_at_rank(float* shared, int rank, float value) {
 }
 #else
 DEVICE int rank_in_cluster() { return 0; }
-DEVICE void arrive_at_cluster() {}
-DEVICE void wait_for_cluster() { sync_block(); }
+DEVICE void sync_cluster() { sync_block(); }
 DEVICE void store_at_rank(float* shared, int, float value) { *shared = value; }
 #endif
 
@@ -151,55 +147,6 @@ struct Scale {
   }
 };
 
-// Weights and states that a thread's first turn at an instruction needs. They do not depend on the vectors, so
-// they are on their way while the cluster finishes the instruction before.
-struct Fetched {
-  float4_t a[FETCHED > 0 ? FETCHED : 1], b[FETCHED > 0 ? FETCHED : 1];
-  float4_t factor[FETCHED > 0 ? FETCHED : 1], shift[FETCHED > 0 ? FETCHED : 1];
-  float bias, partner_bias;
-};
-
-DEVICE void fetch(const Instruction& what, int64 first_row, Fetched& ahead) {
-  if (FETCHED == 0 || what.operation < PRODUCT) return;
-  const Place place(what.shift);
-  const int index = place.group, n_in = what.n_in, n_out = what.n_out;
-  if (what.operation == PRODUCT) {
-    if (index >= n_out) return;
-    const weight_t* row = pointer<weight_t>(what, 0) + (int64)index * n_in;
-    const float *bias = pointer<float>(what, 1), *norm_weight = pointer<float>(what, 2);
-    UNROLL for (int j = 0; j < FETCHED; ++j) {
-      const int k = 4 * (place.lane + j * place.lanes);
-      if (k >= n_in) continue;
-      ahead.a[j] = load4(row + k);
-      if (is_pair(what)) ahead.b[j] = load4(row + (int64)n_out * n_in + k);
-      if (what.norm != NO_NORM) ahead.factor[j] = load4(norm_weight + k);
-      if (what.norm == LAYER) ahead.shift[j] = load4(pointer<float>(what, 3) + k);
-    }
-    ahead.bias = bias ? bias[index] : 0.0f;
-    ahead.partner_bias = bias && is_pair(what) ? bias[n_out + index] : 0.0f;
-  } else if (what.operation == LTI_STEP) {
-    if (index >= n_in || place.lane >= what.count) return;
-    const int64 at = (int64)index * what.count + place.lane;
-    const float2_t a = pointer<float2_t>(what, 0)[at], b = pointer<float2_t>(what, 1)[at];
-    const float2_t c = pointer<float2_t>(what, 4)[at];
-    const float2_t old = pointer<float2_t>(what, 6)[first_row * n_in * what.count + at];
-    ahead.a[0] = {a.x, a.y, b.x, b.y};
-    ahead.b[0] = {c.x, c.y, old.x, old.y};
-    if (what.norm != NO_NORM) ahead.factor[0].x = pointer<float>(what, 2)[index];
-    if (what.norm == LAYER) ahead.shift[0].x = pointer<float>(what, 3)[index];
-    ahead.bias = pointer<float>(what, 5)[index];
-  } else {
-    if (index >= n_out) return;
-    const int64 at = (int64)index * what.count + place.lane;
-    ahead.bias = pointer<float>(what, 3)[index];
-    ahead.partner_bias = pointer<float>(what, 1)[index];
-    if (place.lane < n_in) ahead.a[0].x = to_float(pointer<weight_t>(what, 2)[(int64)index * n_in + place.lane]);
-    if (place.lane >= what.count) return;
-    ahead.a[0].y = pointer<float>(what, 0)[at];
-    ahead.a[0].z = pointer<float>(what, 6)[first_row * n_out * what.count + at];
-  }
-}
-
 // One step of the causal convolution of a row's channel, and SiLU; moves the inputs before it.
 DEVICE float convolve(const Instruction& what, int64 row, int channel, float x, bool real) {
   const int before = what.count - 1, dim = what.n_out;
@@ -221,9 +168,15 @@ DEVICE float convolve(const Instruction& what, int64 row, int channel, float x, 
 // What a product's row, and its partner's, becomes.
 DEVICE void finish(
     const Instruction& what, float* memory, float* logits, int64 first_row, int rows, const Place& place, int index,
-    float value, float partner) {
+    const float (&sums)[ROWS], const float (&partners)[ROWS]) {
   const bool real = index < what.n_out;
   const int output = real ? index : 0;
+  const float* bias = pointer<float>(what, 1);
+  float value = own(sums, place.lane), partner = own(partners, place.lane);
+  if (bias) {
+    value += bias[output];
+    if (is_pair(what)) partner += bias[what.n_out + output];
+  }
   const bool valid = real && place.lane < rows;
   float* before = memory + what.to + (place.lane < ROWS ? place.lane : 0) * what.n_out + output;
   if (what.finish == ADD) value += *before;
@@ -242,12 +195,10 @@ DEVICE void finish(
 }
 
 // Results of a product of a matrix (n_out, or 2 n_out for those that are gated, n_in) and a vector.
-DEVICE void product(
-    const Instruction& what, const Fetched& ahead, float* memory, float* logits, int64 first_row, int rows) {
+DEVICE void product(const Instruction& what, float* memory, float* logits, int64 first_row, int rows) {
   const bool pairs = is_pair(what);
   const int n_in = what.n_in, n_out = what.n_out, norm = what.norm;
   const weight_t* matrix = pointer<weight_t>(what, 0);
-  const float* bias = pointer<float>(what, 1);
   const float* norm_weight = pointer<float>(what, 2);
   const float* norm_bias = pointer<float>(what, 3);
   const float* vector = memory + what.from;
@@ -256,14 +207,7 @@ DEVICE void product(
   scale.find(what, vector, n_in);
   const int64 apart = (int64)n_out * n_in;
   NO_UNROLL for (int index = place.group; place.has_turn(index, n_out); index += place.groups) {
-    const int output = index < n_out ? index : 0;
-    const weight_t* row = matrix + (int64)output * n_in;
-    const bool is_ahead = FETCHED > 0 && index == place.group && index < n_out;
-    float own_bias = ahead.bias, partner_bias = ahead.partner_bias;
-    if (!is_ahead) {
-      own_bias = bias ? bias[output] : 0.0f;
-      partner_bias = bias && pairs ? bias[n_out + output] : 0.0f;
-    }
+    const weight_t* row = matrix + (index < n_out ? (int64)index * n_in : 0);
     float sums[ROWS], partners[ROWS];
     UNROLL for (int r = 0; r < ROWS; ++r) sums[r] = partners[r] = 0.0f;
     for (int first = 4 * place.lane; first < n_in; first += TOGETHER * 4 * place.lanes) {
@@ -271,11 +215,6 @@ DEVICE void product(
       UNROLL for (int j = 0; j < TOGETHER; ++j) {
         const int k = first + j * 4 * place.lanes;
         if (k >= n_in) continue;
-        if (j < FETCHED && is_ahead && first == 4 * place.lane) {
-          a[j] = ahead.a[j < FETCHED ? j : 0];
-          if (pairs) b[j] = ahead.b[j < FETCHED ? j : 0];
-          continue;
-        }
         a[j] = load4(row + k);
         if (pairs) b[j] = load4(row + apart + k);
       }
@@ -283,13 +222,8 @@ DEVICE void product(
         const int k = first + j * 4 * place.lanes;
         if (k >= n_in) continue;
         float4_t factor = {1.0f, 1.0f, 1.0f, 1.0f}, shift = {0.0f, 0.0f, 0.0f, 0.0f};
-        if (j < FETCHED && is_ahead && first == 4 * place.lane) {
-          if (norm != NO_NORM) factor = ahead.factor[j < FETCHED ? j : 0];
-          if (norm == LAYER) shift = ahead.shift[j < FETCHED ? j : 0];
-        } else {
-          if (norm != NO_NORM) factor = load4(norm_weight + k);
-          if (norm == LAYER) shift = load4(norm_bias + k);
-        }
+        if (norm != NO_NORM) factor = load4(norm_weight + k);
+        if (norm == LAYER) shift = load4(norm_bias + k);
         UNROLL for (int r = 0; r < ROWS; ++r) {
           float4_t x = load4(vector + r * n_in + k);
           if (norm != NO_NORM) {
@@ -307,13 +241,12 @@ DEVICE void product(
       sums[r] = sum_of_lanes(sums[r], place.lanes);
       if (pairs) partners[r] = sum_of_lanes(partners[r], place.lanes);
     }
-    const float value = own(sums, place.lane) + own_bias, partner = own(partners, place.lane) + partner_bias;
-    finish(what, memory, logits, first_row, rows, place, index, value, partner);
+    finish(what, memory, logits, first_row, rows, place, index, sums, partners);
   }
 }
 
 // x' = transition x + drive u, y = gelu(2 Re(C . x') + D u) for every channel, with `count` complex states.
-DEVICE void lti_step(const Instruction& what, const Fetched& ahead, float* memory, int64 first_row, int rows) {
+DEVICE void lti_step(const Instruction& what, float* memory, int64 first_row, int rows) {
   const float2_t* transition = pointer<float2_t>(what, 0);
   const float2_t* drive = pointer<float2_t>(what, 1);
   const float2_t* readout = pointer<float2_t>(what, 4);
@@ -329,33 +262,20 @@ DEVICE void lti_step(const Instruction& what, const Fetched& ahead, float* memor
   for (int index = place.group; place.has_turn(index, dim); index += place.groups) {
     const bool real = index < dim;
     const int channel = real ? index : 0;
-    const bool is_ahead = FETCHED > 0 && index == place.group && real && place.lane < count;
-    float inputs[ROWS], sums[ROWS], factor = 1.0f, shift = 0.0f;
-    if (what.norm != NO_NORM) factor = is_ahead ? ahead.factor[0].x : norm_weight[channel];
-    if (what.norm == LAYER) shift = is_ahead ? ahead.shift[0].x : norm_bias[channel];
-    const float through = is_ahead ? ahead.bias : skip[channel];
+    float inputs[ROWS], sums[ROWS];
     UNROLL for (int r = 0; r < ROWS; ++r) {
-      const float normal = (vector[r * dim + channel] - scale.mean[r]) * scale.inverse[r];
-      inputs[r] = fused_multiply_add(normal, factor, shift);
+      inputs[r] = (vector[r * dim + channel] - scale.mean[r]) * scale.inverse[r];
+      if (what.norm != NO_NORM) inputs[r] *= norm_weight[channel];
+      if (what.norm == LAYER) inputs[r] += norm_bias[channel];
       sums[r] = 0.0f;
     }
     LOADS_TOGETHER for (int n = place.lane; n < count; n += place.lanes) {
-      const bool first_turn = is_ahead && n == place.lane;
-      float2_t a = {ahead.a[0].x, ahead.a[0].y}, b = {ahead.a[0].z, ahead.a[0].w}, c = {ahead.b[0].x, ahead.b[0].y};
-      if (!first_turn) {
-        a = transition[channel * count + n];
-        b = drive[channel * count + n];
-        c = readout[channel * count + n];
-      }
+      const float2_t a = transition[channel * count + n], b = drive[channel * count + n];
+      const float2_t c = readout[channel * count + n];
       float2_t* state = states + (first_row * dim + channel) * count + n;
       UNROLL for (int first = 0; first < ROWS; first += AHEAD) {
         float2_t old[AHEAD];
-        if (first_turn) {
-          old[0] = {ahead.b[0].z, ahead.b[0].w};
-        } else {
-          UNROLL for (int i = 0; i < AHEAD; ++i)
-            old[i] = state[(first + i < rows ? first + i : 0) * (int64)dim * count];
-        }
+        UNROLL for (int i = 0; i < AHEAD; ++i) old[i] = state[(first + i < rows ? first + i : 0) * (int64)dim * count];
         UNROLL for (int i = 0; i < AHEAD; ++i) {
           const int r = first + i;
           float2_t next;
@@ -367,13 +287,13 @@ DEVICE void lti_step(const Instruction& what, const Fetched& ahead, float* memor
       }
     }
     UNROLL for (int r = 0; r < ROWS; ++r) sums[r] = sum_of_lanes(sums[r], place.lanes);
-    const float value = 2.0f * own(sums, place.lane) + through * own(inputs, place.lane);
+    const float value = 2.0f * own(sums, place.lane) + skip[channel] * own(inputs, place.lane);
     share(memory, what.to, dim, channel, gelu(value), place, real);
   }
 }
 
 // The selective scan's step for every channel, with `count` real states, D and the gate.
-DEVICE void scan_step(const Instruction& what, const Fetched& ahead, float* memory, int64 first_row, int rows) {
+DEVICE void scan_step(const Instruction& what, float* memory, int64 first_row, int rows) {
   const float* log_rates = pointer<float>(what, 0);
   const float* skip = pointer<float>(what, 1);
   const weight_t* delta_matrix = pointer<weight_t>(what, 2);
@@ -385,30 +305,21 @@ DEVICE void scan_step(const Instruction& what, const Fetched& ahead, float* memo
   for (int index = place.group; place.has_turn(index, dim); index += place.groups) {
     const bool real = index < dim;
     const int channel = real ? index : 0;
-    const bool is_ahead = FETCHED > 0 && index == place.group && real;
-    const float delta_shift = is_ahead ? ahead.bias : delta_bias[channel];
-    const float through = is_ahead ? ahead.partner_bias : skip[channel];
     float deltas[ROWS], sums[ROWS];
     UNROLL for (int r = 0; r < ROWS; ++r) deltas[r] = sums[r] = 0.0f;
     for (int k = place.lane; k < rank; k += place.lanes) {
-      const bool first_turn = is_ahead && k == place.lane;
-      const float weight = first_turn ? ahead.a[0].x : to_float(delta_matrix[(int64)channel * rank + k]);
+      const float weight = to_float(delta_matrix[(int64)channel * rank + k]);
       UNROLL for (int r = 0; r < ROWS; ++r)
         deltas[r] = fused_multiply_add(weight, selection[r * selected + k], deltas[r]);
     }
     UNROLL for (int r = 0; r < ROWS; ++r)
-      deltas[r] = softplus<true>(sum_of_lanes(deltas[r], place.lanes) + delta_shift);
+      deltas[r] = softplus<true>(sum_of_lanes(deltas[r], place.lanes) + delta_bias[channel]);
     LOADS_TOGETHER for (int n = place.lane; n < count; n += place.lanes) {
-      const bool first_turn = is_ahead && n == place.lane;
-      const float log_rate = first_turn ? ahead.a[0].y : log_rates[channel * count + n];
+      const float log_rate = log_rates[channel * count + n];
       const float rate = exp2_fast((log_rate > LARGEST_LOG_RATE ? LARGEST_LOG_RATE : log_rate) * LOG2_E) * LOG2_E;
       float* state = states + (first_row * dim + channel) * count + n;
       float old[ROWS];
-      if (first_turn) {
-        old[0] = ahead.a[0].z;
-      } else {
-        UNROLL for (int r = 0; r < ROWS; ++r) old[r] = state[(r < rows ? r : 0) * (int64)dim * count];
-      }
+      UNROLL for (int r = 0; r < ROWS; ++r) old[r] = state[(r < rows ? r : 0) * (int64)dim * count];
       UNROLL for (int r = 0; r < ROWS; ++r) {
         const float *B = selection + r * selected + rank, *C = B + count;
         const float drive = deltas[r] * input[r * dim + channel] * B[n];
@@ -419,7 +330,7 @@ DEVICE void scan_step(const Instruction& what, const Fetched& ahead, float* memo
     }
     UNROLL for (int r = 0; r < ROWS; ++r) sums[r] = sum_of_lanes(sums[r], place.lanes);
     const int row = place.lane < ROWS ? place.lane : 0;
-    const float value = own(sums, place.lane) + through * input[row * dim + channel];
+    const float value = own(sums, place.lane) + skip[channel] * input[row * dim + channel];
     share(memory, what.to, dim, channel, value * silu(gate[row * dim + channel]), place, real);
   }
 }
@@ -454,24 +365,17 @@ KERNEL void __launch_bounds__(WARPS * 32, 1) run_program(
   int* instructions = reinterpret_cast<int*>(memory + vectors);
   for (int at = threadIdx.x; at < length * WORDS; at += THREADS) instructions[at] = program[at];
   for (int at = threadIdx.x; at < vectors; at += THREADS) memory[at] = 0.0f;
-  sync_block();  // every block has the instructions for itself
+  sync_cluster();
   const int64 first_row = (int64)(blockIdx.x / CLUSTER) * ROWS;
   const int rows = batch - first_row < ROWS ? (int)(batch - first_row) : ROWS;
-  arrive_at_cluster();
-  bool arrived = true;
-  Fetched ahead = {};
   for (int64 at = 0; at < length; ++at) {
     const Instruction& what = *reinterpret_cast<const Instruction*>(instructions + at * WORDS);
-    fetch(what, first_row, ahead);
-    if (arrived) wait_for_cluster();
     switch (what.operation) {
-      case PRODUCT: product(what, ahead, memory, logits, first_row, rows); break;
-      case LTI_STEP: lti_step(what, ahead, memory, first_row, rows); break;
-      case SCAN_STEP: scan_step(what, ahead, memory, first_row, rows); break;
+      case PRODUCT: product(what, memory, logits, first_row, rows); break;
+      case LTI_STEP: lti_step(what, memory, first_row, rows); break;
+      case SCAN_STEP: scan_step(what, memory, first_row, rows); break;
       default: move(what, memory, tokens, first_row, rows);
     }
-    arrived = what.operation != SHIFT_WINDOW;
-    if (arrived) arrive_at_cluster();
+    if (what.operation != SHIFT_WINDOW) sync_cluster();
   }
-  if (arrived) wait_for_cluster();  // no block leaves while others write to it
 }
