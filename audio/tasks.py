@@ -115,12 +115,7 @@ class WaveformTask(AnsweringTask):
             return
         data: LabelledWaveforms = self.trainer.datamodule  # type: ignore[attr-defined]
         config = self.model_config
-        if config.classes and (config.task, config.classes) != (data.task, tuple(data.classes)):
-            raise UserError(
-                f"model.classes: the recipe says {config.task} of {', '.join(config.classes)}, the data have "
-                f"{data.task} of {', '.join(data.classes)}",
-                hint="leave task and classes out of the recipe; they are taken from the data",
-            )
+        self.check_classes(config, data)
         if data.task == "unlabelled":
             raise no_labels()
         size = self.augmentation.seconds and round(self.augmentation.seconds * data.rate)
@@ -139,8 +134,7 @@ class WaveformTask(AnsweringTask):
             return
         labels = torch.as_tensor(data.labels[data.assignment == "train"])
         if data.task == "regression":
-            self.model.target_mean.copy_(labels.mean(dim=0))
-            self.model.target_scale.copy_(labels.std(dim=0, correction=0).clamp_min(1e-12))
+            self.standardise_targets(labels)
         elif data.task == "multilabel" and self.balance_classes:
             positive = labels.sum(dim=0).clamp_min(1)
             self.positive_weights = ((len(labels) - positive).clamp_min(1) / positive).to(self.device)

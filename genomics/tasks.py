@@ -112,12 +112,7 @@ class SequenceTask(AnsweringTask):
             return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         config = self.model_config
-        if config.classes and (config.task, config.classes) != (data.task, tuple(data.classes)):
-            raise UserError(
-                f"model.classes: the recipe says {config.task} of {', '.join(config.classes)}, the data have "
-                f"{data.task} of {', '.join(data.classes)}",
-                hint="leave task and classes out of the recipe; they are taken from the data",
-            )
+        self.check_classes(config, data)
         config = replace(
             config,
             task=data.task,
@@ -129,8 +124,7 @@ class SequenceTask(AnsweringTask):
         self._logits = self.graphed(self.model, embedded) if self.cuda_graphs else embedded
         labels = torch.as_tensor(data.records.labels[data.assignment == "train"])
         if config.task == "regression":
-            self.model.target_mean.copy_(labels.mean(dim=0))
-            self.model.target_scale.copy_(labels.std(dim=0, correction=0).clamp_min(1e-12))
+            self.standardise_targets(labels)
         elif self.balance_classes:
             self.class_weights = _class_weights(labels, config.task, len(config.classes)).to(self.device)
 

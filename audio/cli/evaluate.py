@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from audio.cli.arguments import add_crops, add_pattern
 from seqmamba.cli.arguments import add_again, add_batch_size, add_device, add_model, add_output
 
 HELP = "test a classifier on labelled recordings, also at other sampling rates"
@@ -14,17 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("source", metavar="FOLDER", help="folder of class folders, or a table")
     add_output(parser, "JSON", "file for the metrics, too", required=False)
-    parser.add_argument("--pattern", help="regular expression that finds the label in file names")
+    add_pattern(parser)
     parser.add_argument(
         "--rates", nargs="+", type=int, default=[], metavar="HZ", help="other sampling rates to test at, too"
     )
-    parser.add_argument(
-        "--crops",
-        type=int,
-        default=10,
-        metavar="N",
-        help="stretches of a recording, where training cut recordings (default: %(default)s)",
-    )
+    add_crops(parser, default=10)
     parser.add_argument(
         "--bootstrap", type=int, default=1000, metavar="N", help="resamples (default: %(default)s)"
     )

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audio.cli.arguments import add_pattern
 from seqmamba.cli.arguments import add_again
 
 if TYPE_CHECKING:
@@ -27,11 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER|TABLE",
         help="folder with a folder for each class, flat folder, or table of files (CSV, TSV, JSON lines)",
     )
-    parser.add_argument(
-        "--pattern",
-        metavar="REGEX",
-        help="find (?P<label>...), (?P<group>...), (?P<split>...) or (?P<fold>...) in the files' names",
-    )
+    add_pattern(parser)
     parser.add_argument(
         "--stop", action="store_true", help="stop at the first file that cannot be read, with status 2"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from audio.cli.arguments import add_crops, add_on_error, add_pattern
 from seqmamba.cli.arguments import add_again, add_batch_size, add_device, add_output
 
 HELP = "judge generated recordings with a classifier of real ones: FID, Inception Scores, copies"
@@ -42,26 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "reference, where the data name one)",
     )
     add_output(parser, "OUT", "folder for the results")
-    parser.add_argument(
-        "--pattern", metavar="REGEX", help="finds (?P<label>...) in the names of real recordings"
-    )
+    add_pattern(parser)
     parser.add_argument(
         "--unlabelled", action="store_true", help="folders of generated recordings are no classes"
     )
     _add_numbers(parser)
-    parser.add_argument(
-        "--on-error",
-        choices=("skip", "stop"),
-        default="skip",
-        help="what to do about a file that cannot be read (default: %(default)s, and name it)",
-    )
+    add_on_error(parser, default="skip")
     add_device(parser)
     add_again(parser, "the results; what the classifier said is kept", resumes=False)
 
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
     numbers = (
-        ("crops", 1, "stretches of a recording, where training cut recordings"),
         ("bootstrap", 200, "resamples behind the intervals"),
         ("bins", 50, "clusters of the real recordings, for NDB"),
         ("splits", 10, "parts of the Inception Score by parts"),
@@ -72,6 +65,7 @@ def _add_numbers(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=int, default=default, metavar="N", help=f"{words} (default: %(default)s)"
         )
     add_batch_size(parser, "recordings", 64)
+    add_crops(parser, default=1)
 
 
 def run(args: argparse.Namespace) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from audio.cli.arguments import add_crops, add_on_error
 from seqmamba.cli.arguments import add_again, add_batch_size, add_device, add_model, add_output
 
 HELP = "predict the classes or values of recordings"
@@ -14,20 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("sources", nargs="+", metavar="FILE", help="recordings, or folders of them")
     add_output(parser, "TSV", "table to write")
-    parser.add_argument(
-        "--on-error",
-        choices=("skip", "stop"),
-        default="skip",
-        help="what to do about a file that cannot be read (default: %(default)s, and list it)",
-    )
+    add_on_error(parser, default="skip")
     add_again(parser)
-    parser.add_argument(
-        "--crops",
-        type=int,
-        default=10,
-        metavar="N",
-        help="stretches of a recording, where training cut recordings (default: %(default)s)",
-    )
+    add_crops(parser, default=10)
     add_batch_size(parser, "recordings", 16)
     add_device(parser)
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from audio.cli.arguments import add_on_error
 from seqmamba.cli.arguments import add_again, add_device, add_model, add_output
 
 if TYPE_CHECKING:
@@ -35,12 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_reading(parser)
     _add_events(parser)
-    parser.add_argument(
-        "--on-error",
-        choices=("stop", "skip"),
-        default="stop",
-        help="what to do about a recording that cannot be read to its end (default: %(default)s)",
-    )
+    add_on_error(parser, default="stop")
     add_device(parser)
     add_again(parser, resumes=False)
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate, evaluate
 from seqmamba.predictions import Predictions
 from seqmamba.results import BaselineSummary, how_made
@@ -94,6 +95,33 @@ class AnsweringTask(TimedTask):
     def __init__(self, optimiser: OptimiserConfig | None = None) -> None:
         super().__init__(optimiser)
         self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    @staticmethod
+    def check_classes(config: Any, data: Any) -> None:
+        """Refuse data whose task or classes are others than a recipe names.
+
+        Args:
+            config: The model's; without ``classes`` anything goes.
+            data: The data module, set up.
+
+        Raises:
+            UserError: If they are.
+        """
+        if config.classes and (config.task, config.classes) != (data.task, tuple(data.classes)):
+            raise UserError(
+                f"model.classes: the recipe says {config.task} of {', '.join(config.classes)}, the data have "
+                f"{data.task} of {', '.join(data.classes)}",
+                hint="leave task and classes out of the recipe; they are taken from the data",
+            )
+
+    def standardise_targets(self, labels: Float[Tensor, "n targets"]) -> None:
+        """Give the model the mean and the deviation of regression targets.
+
+        Args:
+            labels: Those of the training part.
+        """
+        self.model.target_mean.copy_(labels.mean(dim=0))
+        self.model.target_scale.copy_(labels.std(dim=0, correction=0).clamp_min(1e-12))
 
     def on_validation_epoch_start(self) -> None:
         """Forget the answers of an earlier pass, also of one that was interrupted."""
