@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqmamba.distributed import Piece
 from seqmamba.errors import UserError
 from seqmamba.nn.attention_kernels import attend, attend_in_sequences, attend_in_window
 from seqmamba.nn.attention_reach import Reach, sequence_reach, visible
@@ -43,6 +44,7 @@ class Attention(Mixer):
     """
 
     state_type = AttentionState
+    takes_pieces = True
 
     def __init__(self, config: MixerConfig, d_input: int | None = None) -> None:
         super().__init__()
@@ -88,17 +90,23 @@ class Attention(Mixer):
         if self.window is not None or self.conv1d is not None:  # both count steps
             require_unit_rate(rate, "attention with a window or a convolution")
         self._check(state, len(x))
-        reach = self._reach(x, reset, state)
+        piece = Piece(self.context, x)
+        whole_reset = None if reset is None else piece.whole(reset)
+        whole_reach = self._reach(piece.total, x.device, whole_reset, state)
+        reach = Reach(*(rows[:, piece.own] for rows in whole_reach))
         projected, conv = self._convolve(self.in_proj(x), reset, state, return_state)
         q, k, v = self._heads(projected, reach.back, rate)
         cached_k, cached_v = (None, None) if state is None else (state.keys, state.values)
         packed = reset is not None or (state is not None and state.packed)
-        keys, values = self._join(cached_k, k), self._join(cached_v, v)
-        y = self._attend(q, keys.to(q.dtype), values.to(q.dtype), reach, reset, packed)
+        keys, values = self._join(cached_k, piece.whole(k)), self._join(cached_v, piece.whole(v))
+        seen = self._seen(piece, keys.shape[1])
+        y = self._attend(
+            q, keys[:, seen].to(q.dtype), values[:, seen].to(q.dtype), reach, whole_reset, packed, piece.own
+        )
         if not return_state:
             return self.out_proj(y.flatten(2)), None
         kept_k, kept_v = (self._keep(joined, state is not None) for joined in (keys, values))
-        position = (reach.back[:, -1] + 1).expand(len(x)).clone()
+        position = (whole_reach.back[:, -1] + 1).expand(len(x)).clone()
         new_state = AttentionState(kept_k, kept_v, position, packed or self.window is not None, conv)
         return self.out_proj(y.flatten(2)), new_state
 
@@ -111,13 +119,15 @@ class Attention(Mixer):
         if self.window is not None and n_cached != self.window - 1:
             raise UserError(f"state: expected a cache of window - 1 = {self.window - 1}, got {n_cached}")
 
-    def _reach(self, x: Tensor, reset: Tensor | None, state: AttentionState | None) -> Reach:
+    def _reach(
+        self, length: int, device: torch.device, reset: Tensor | None, state: AttentionState | None
+    ) -> Reach:
         """How far each position sees; one row for all while nothing tells the rows apart."""
         if reset is not None:
             return sequence_reach(reset, 0 if state is None else state.position, self.causal)
-        index = torch.arange(x.shape[1], device=x.device)[None]
+        index = torch.arange(length, device=device)[None]
         back = index if state is None else index + state.position[:, None]
-        return Reach(back, torch.zeros_like(back) if self.causal else x.shape[1] - 1 - index)
+        return Reach(back, torch.zeros_like(back) if self.causal else length - 1 - index)
 
     def _convolve(
         self, x: Tensor, reset: Tensor | None, state: AttentionState | None, return_state: bool
@@ -132,6 +142,7 @@ class Attention(Mixer):
             return_state=return_state,
             reset=reset,
             impl=self.impl,
+            context=self.context,
         )
 
     def _heads(self, projected: Tensor, positions: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,6 +163,13 @@ class Attention(Mixer):
         margin = self.window - 1
         return F.pad(new, (0, 0, 0, 0, margin, 0 if self.causal else margin))
 
+    def _seen(self, piece: Piece, n_keys: int) -> slice:
+        """Which of the keys with their cache or margin the queries of a piece may see."""
+        if self.window is None:
+            return slice(0, n_keys - piece.total + piece.own.stop if self.causal else n_keys)
+        margins = self.window - 1 if self.causal else 2 * (self.window - 1)
+        return slice(piece.own.start, piece.own.stop + margins)
+
     def _keep(self, joined: Tensor, has_cache: bool) -> Tensor:
         """The next cache: a tensor of its own, so that it keeps no longer one alive."""
         if self.window is None and has_cache:
@@ -161,8 +179,16 @@ class Attention(Mixer):
         return joined[:, start:].to(wide, copy=True, memory_format=torch.contiguous_format)
 
     def _attend(
-        self, q: Tensor, keys: Tensor, values: Tensor, reach: Reach, reset: Tensor | None, packed: bool
+        self,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        reach: Reach,
+        reset: Tensor | None,
+        packed: bool,
+        own: slice,
     ) -> Tensor:
+        """Attend to what can be seen; `reset` is of the whole sequences, of which the queries are `own`."""
         length, n_keys = q.shape[1], keys.shape[1]
         if self.window is not None and (packed or length > self.window):
             return attend_in_window(q, keys, values, reach, self.window)
@@ -171,10 +197,11 @@ class Attention(Mixer):
                 keys, values = (x[:, self.window - 1 :][:, :length] for x in (keys, values))
             return attend(q, keys, values, causal=self.causal)
         long = length > _LONGEST_MASK.get(q.device.type, 0) and not torch.compiler.is_compiling()
-        if long and reset is not None and n_keys == length:
-            return attend_in_sequences(q, keys, values, reset, self.causal)
+        if long and reset is not None and n_keys == (own.stop if self.causal else reset.shape[1]):
+            return attend_in_sequences(q, keys, values, reset, self.causal, own)
         steps = torch.arange(n_keys, device=q.device)
-        distance = steps[n_keys - length :, None] - steps
+        first = n_keys - length if self.causal else own.start
+        distance = steps[first : first + length, None] - steps
         return attend(q, keys, values, visible(distance, reach, None))
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> AttentionState:

@@ -63,26 +63,40 @@ def _ends_together(length: int, keys: int, device: torch.device) -> Tensor:
 
 
 def attend_in_sequences(
-    q: Heads, k: KeyHeads, v: KeyHeads, reset: Bool[Tensor, "batch length"], causal: bool
+    q: Heads,
+    k: KeyHeads,
+    v: KeyHeads,
+    reset: Bool[Tensor, "batch total"],
+    causal: bool,
+    own: slice | None = None,
 ) -> Heads:
     """Attend inside each packed sequence, all those of equal length at once: no mask, but a look at `reset`.
 
     Args:
-        q: Queries.
-        k: Keys of the same positions.
-        v: Values of the same positions.
-        reset: True where a new sequence starts.
+        q: Queries of some of the positions.
+        k: Keys of all positions, or if causal of those up to the last query.
+        v: Values of the same positions as the keys.
+        reset: True where a new sequence starts, in all positions.
         causal: Whether nothing ahead is seen.
+        own: Positions of the queries; None: all.
     """
+    n_queries, n_keys, total = q.shape[1], k.shape[1], reset.shape[1]
+    own = slice(0, total) if own is None else own
     first, lengths = sequence_bounds(reset)
+    row, start = first // total, first % total
+    stop = start + lengths
+    asking, asked = start.clamp(min=own.start), stop.clamp(max=own.stop)
+    sizes = torch.stack((asked - asking, (asked if causal else stop) - start), dim=1)
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
     rows, outputs = [], []
-    for length in lengths.unique().tolist():
-        where = first[lengths == length, None] + torch.arange(length, device=first.device)
-        rows.append(where.flatten())
-        outputs.append(attend(q[where], k[where], v[where], causal=causal).flatten(0, 1))
+    for queries, keys in sizes[sizes[:, 0] > 0].unique(dim=0).tolist():
+        here = (sizes[:, 0] == queries) & (sizes[:, 1] == keys)
+        at = (row * n_queries + asking - own.start)[here, None] + torch.arange(queries, device=q.device)
+        seen = (row * n_keys + start)[here, None] + torch.arange(keys, device=q.device)
+        rows.append(at.flatten())
+        outputs.append(attend(q[at], k[seen], v[seen], causal=causal).flatten(0, 1))
     y = torch.empty_like(q).index_copy(0, torch.cat(rows), torch.cat(outputs))
-    return y.unflatten(0, reset.shape)
+    return y.unflatten(0, (len(reset), n_queries))
 
 
 def attend_in_window(q: Heads, k: KeyHeads, v: KeyHeads, reach: Reach, window: int) -> Heads:

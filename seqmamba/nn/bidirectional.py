@@ -26,6 +26,8 @@ class BidirectionalMamba(Mixer):
         config: Sizes, initialisation and ``combine``.
     """
 
+    takes_pieces = True
+
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
         self.combine = config.combine
@@ -64,4 +66,4 @@ class BidirectionalMamba(Mixer):
         """Scan both ways and add."""
         forward, _ = self.mamba_fwd.select(inner, reset=reset, rate=rate)
         reverse, _ = self.mamba_rev.select(inner, reverse=True, reset=reset, rate=rate)
-        return scan_both_ways(forward, reverse, z, reset, self.mamba_fwd.impl)
+        return scan_both_ways(forward, reverse, z, reset, self.mamba_fwd.impl, self.context)

@@ -31,6 +31,8 @@ class BidirectionalMamba2(Mixer):
         UserError: If the sizes of ``config.mamba2`` do not fit ``d_model``.
     """
 
+    takes_pieces = True
+
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
         self.combine = config.combine

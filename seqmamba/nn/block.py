@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from seqmamba.nn.context import mix_pieces
 from seqmamba.nn.mixer import Mixer
 from seqmamba.nn.norm import NORMS, NormKind
 
@@ -72,7 +73,8 @@ class Block(nn.Module):
         self.mixer.require_own_state(state)
         dtype = norm_dtype(x)
         normed, x = (self.norm(x, dtype=dtype), x) if branch is None else self.norm(x, branch, dtype=dtype)
-        y, state = self.mixer(normed, reset=reset, state=state, return_state=return_state, rate=rate)
+        options: dict[str, Any] = {"state": state, "return_state": return_state, "rate": rate}
+        y, state = mix_pieces(self.mixer, normed, reset, **options)
         y = self.dropout(y)
         if self.mlp is not None and self.norm2 is not None:
             normed, x = self.norm2(x, y, dtype=dtype)

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from seqmamba.distributed import ContextGroup, bidirectional_scan, selective_scan
 from seqmamba.nn.config import Combine
 from seqmamba.nn.selective import ScanOperands
-from seqmamba.ops import bidirectional_scan, selective_scan
 
 
 def scan_both_ways(
@@ -19,6 +19,7 @@ def scan_both_ways(
     z: Float[Tensor, "batch length dim"] | None,
     reset: Bool[Tensor, "batch length"] | None,
     impl: str,
+    context: ContextGroup | None = None,
 ) -> Float[Tensor, "batch length dim"]:
     """Scan left to right and right to left and add, in one operator where the implementation is left to it.
 
@@ -28,15 +29,16 @@ def scan_both_ways(
         z: The gate of both.
         reset: True where a new packed sequence starts.
         impl: Implementation of the scans.
+        context: The ranks that share out the sequence; see `seqmamba.distributed`.
     """
     if impl == "auto":
         pairs: list[Any] = list(zip(forward, reverse, strict=True))
         u, delta, A, B, C, D, bias = pairs
-        softplus = forward[-1] is not None
-        return bidirectional_scan(u, delta, A, B, C, D, z, bias, delta_softplus=softplus, reset=reset)
+        both: dict[str, Any] = {"delta_softplus": forward[-1] is not None, "reset": reset, "context": context}
+        return bidirectional_scan(u, delta, A, B, C, D, z, bias, **both)
     ys: list[Any] = []
     for (u, delta, A, B, C, D, bias), right_to_left in ((forward, False), (reverse, True)):
-        options: dict[str, Any] = {"reverse": right_to_left, "reset": reset, "impl": impl}
+        options: dict[str, Any] = {"reverse": right_to_left, "reset": reset, "impl": impl, "context": context}
         y = selective_scan(u, delta, A, B, C, D, z, bias, delta_softplus=bias is not None, **options)
         ys.append(y)
     return ys[0] + ys[1]

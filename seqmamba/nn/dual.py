@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from seqmamba.distributed import ContextGroup, ssd
 from seqmamba.errors import UserError
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.discretisation import bounded_step_size
@@ -17,7 +18,7 @@ from seqmamba.nn.options import require
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.short_convolution import convolve_causally
 from seqmamba.nn.state import Mamba2State
-from seqmamba.ops import causal_conv1d_step, ssd, ssd_state_step
+from seqmamba.ops import causal_conv1d_step, ssd_state_step
 from seqmamba.ops.decay import decay_rate
 
 SsdOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
@@ -40,6 +41,8 @@ class StateSpaceDual(nn.Module):
     Raises:
         UserError: If the sizes do not divide each other, or ``scan_impl`` is none of this layer's.
     """
+
+    context: ContextGroup | None = None
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
@@ -93,9 +96,11 @@ class StateSpaceDual(nn.Module):
             reverse=reverse,
             reset=reset,
             impl=self.impl,
+            context=self.context,
         )
         result = ssd(
             *self._operands(decay_rate(self.A_log), z, inner, delta),
+            context=self.context,
             delta_softplus=self.options.dt_limit is None,
             chunk_size=self.options.chunk_size,
             initial_state=scan_state,

@@ -21,6 +21,7 @@ class Mamba(SelectiveSSM, Mixer):
     """
 
     state_type = MambaState
+    takes_pieces = True
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__(config)

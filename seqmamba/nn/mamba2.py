@@ -26,6 +26,7 @@ class Mamba2(StateSpaceDual, Mixer):
     """
 
     state_type = Mamba2State
+    takes_pieces = True
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__(config)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from seqmamba.distributed import ContextGroup
 from seqmamba.errors import UserError
 from seqmamba.nn.state import MixerState
 
@@ -23,6 +24,10 @@ class Mixer(nn.Module, ABC):
     out_proj: nn.Linear
     state_type: ClassVar[type | None] = None
     """The named tuple that a causal layer carries."""
+    takes_pieces: ClassVar[bool] = False
+    """Whether ranks that share out a sequence each give `forward` their piece; otherwise the whole."""
+    context: ContextGroup | None = None
+    """These ranks, see `seqmamba.nn.context`."""
 
     def require_own_state(self, state: Any) -> None:
         """Refuse the state of another kind of layer.

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from seqmamba.distributed import ContextGroup, Piece, gather, total
 from seqmamba.errors import UserError
 from seqmamba.nn.packing import length_mask
 from seqmamba.nn.precision import at_least_float32
@@ -17,50 +18,76 @@ PoolingMode = Literal["mean", "max", "last"]
 
 
 def mean_pool(
-    x: Float[Tensor, "batch length dim"], lengths: Int[Tensor, " batch"] | None = None
+    x: Float[Tensor, "batch length dim"],
+    lengths: Int[Tensor, " batch"] | None = None,
+    context: ContextGroup | None = None,
 ) -> Float[Tensor, "batch dim"]:
     """Average over the real positions, in float32.
 
     Args:
         x: Right-padded sequences.
         lengths: True lengths, each at least 1; ``None`` means no padding.
+        context: The ranks that hold a piece each of `x`; all get the result. Lengths are of whole sequences.
     """
     wide = at_least_float32(x)
-    if lengths is None:
+    if context is None and lengths is None:
         return wide.mean(dim=1)
-    total = wide.masked_fill(~length_mask(lengths, x.shape[1])[..., None], 0).sum(dim=1)
-    return total / lengths[:, None]
+    piece = Piece(context, x)
+    sums = _fill_padding(wide, lengths, 0, piece).sum(dim=1)
+    if context is not None:
+        sums = total(context, sums)
+    return sums / (piece.total if lengths is None else lengths[:, None])
 
 
 def max_pool(
-    x: Float[Tensor, "batch length dim"], lengths: Int[Tensor, " batch"] | None = None
+    x: Float[Tensor, "batch length dim"],
+    lengths: Int[Tensor, " batch"] | None = None,
+    context: ContextGroup | None = None,
 ) -> Float[Tensor, "batch dim"]:
     """Take each channel's largest value over the real positions.
 
     Args:
         x: Right-padded sequences.
         lengths: True lengths, each at least 1; ``None`` means no padding.
+        context: See `mean_pool`.
     """
     if lengths is not None:
-        x = x.masked_fill(~length_mask(lengths, x.shape[1])[..., None], -torch.inf)
-    return at_least_float32(x.amax(dim=1))
+        x = _fill_padding(x, lengths, -torch.inf, Piece(context, x))
+    largest = at_least_float32(x.amax(dim=1))
+    return largest if context is None else gather(context, largest).amax(dim=0)
 
 
 def last_pool(
-    x: Float[Tensor, "batch length dim"], lengths: Int[Tensor, " batch"] | None = None
+    x: Float[Tensor, "batch length dim"],
+    lengths: Int[Tensor, " batch"] | None = None,
+    context: ContextGroup | None = None,
 ) -> Float[Tensor, "batch dim"]:
     """Take the last real position, where a causal backbone has seen everything.
 
     Args:
         x: Right-padded sequences.
         lengths: True lengths, each at least 1; ``None`` means no padding.
+        context: See `mean_pool`.
     """
+    if context is None:
+        at: Tensor | int = -1 if lengths is None else lengths - 1
+        return at_least_float32(x[torch.arange(len(x), device=x.device), at])
+    piece = Piece(context, x)
+    last = torch.full((len(x),), piece.total, device=x.device) if lengths is None else lengths
+    place = last - 1 - piece.own.start
+    inside = (place >= 0) & (place < x.shape[1])
+    rows = x[torch.arange(len(x), device=x.device), place.clamp(0, x.shape[1] - 1)]
+    return total(context, at_least_float32(rows).masked_fill(~inside[:, None], 0))
+
+
+def _fill_padding(x: Tensor, lengths: Tensor | None, value: float, piece: Piece) -> Tensor:
     if lengths is None:
-        return at_least_float32(x[:, -1])
-    return at_least_float32(x[torch.arange(len(x), device=x.device), lengths - 1])
+        return x
+    real = length_mask(lengths, piece.total)[:, piece.own]
+    return x.masked_fill(~real[..., None], value)
 
 
-POOLINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+POOLINGS: dict[str, Callable[[Tensor, Tensor | None, ContextGroup | None], Tensor]] = {
     "mean": mean_pool,
     "max": max_pool,
     "last": last_pool,
@@ -68,7 +95,10 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
 
 
 def pool(
-    x: Float[Tensor, "batch length dim"], lengths: Int[Tensor, " batch"] | None, mode: PoolingMode
+    x: Float[Tensor, "batch length dim"],
+    lengths: Int[Tensor, " batch"] | None,
+    mode: PoolingMode,
+    context: ContextGroup | None = None,
 ) -> Float[Tensor, "batch dim"]:
     """Pool right-padded sequences; the values in the padding, NaN included, do not matter.
 
@@ -76,6 +106,7 @@ def pool(
         x: Any floating dtype.
         lengths: True lengths, each at least 1; ``None`` means no padding.
         mode: ``mean``, ``max`` or ``last``.
+        context: See `mean_pool`.
 
     Returns:
         One float32 vector a sequence.
@@ -85,7 +116,7 @@ def pool(
     """
     if mode not in POOLINGS:
         raise UserError(f"pooling: expected one of {', '.join(POOLINGS)}, got {mode!r}")
-    return POOLINGS[mode](x, lengths)
+    return POOLINGS[mode](x, lengths, context)
 
 
 class AttentionPool(nn.Module):
@@ -102,6 +133,8 @@ class AttentionPool(nn.Module):
         self.hidden = nn.Linear(dim, max(1, dim // 4))
         self.score = nn.Linear(max(1, dim // 4), 1, bias=False)
 
+    context: ContextGroup | None = None
+
     def forward(
         self, x: Float[Tensor, "batch length dim"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch dim"]:
@@ -114,6 +147,13 @@ class AttentionPool(nn.Module):
         scores = at_least_float32(self.score(torch.tanh(self.hidden(x))))
         wide = at_least_float32(x)
         if lengths is not None:
-            padding = ~length_mask(lengths, x.shape[1])[..., None]
-            scores, wide = scores.masked_fill(padding, -torch.inf), wide.masked_fill(padding, 0)
-        return (scores.softmax(dim=1) * wide).sum(dim=1)
+            piece = Piece(self.context, x)
+            scores = _fill_padding(scores, lengths, -torch.inf, piece)
+            wide = _fill_padding(wide, lengths, 0, piece)
+        if self.context is None:
+            return (scores.softmax(dim=1) * wide).sum(dim=1)
+        # A constant taken from all scores changes no weight, and needs no gradient.
+        largest = self.context.gather(scores.detach().amax(dim=1)).amax(dim=0)
+        weights = torch.exp(scores - largest[:, None])
+        sums = total(self.context, torch.cat(((weights * wide).sum(dim=1), weights.sum(dim=1)), dim=-1))
+        return sums[:, :-1] / sums[:, -1:]

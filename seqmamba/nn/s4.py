@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqmamba.distributed import bidirectional_lti, lti
 from seqmamba.errors import UserError
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.hippo import diagonal_system, legs_low_rank
@@ -18,7 +19,7 @@ from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_added_direction
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.state import S4State
 from seqmamba.nn.stepping import keep_derived
-from seqmamba.ops import LtiSystem, bidirectional_lti, lti, lti_discretise, lti_state_step
+from seqmamba.ops import LtiSystem, lti_discretise, lti_state_step
 
 
 class S4(Mixer):
@@ -38,6 +39,7 @@ class S4(Mixer):
     """
 
     state_type = S4State
+    takes_pieces = True
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
@@ -97,6 +99,7 @@ class S4(Mixer):
                 **self._continuous(),
                 C=_complex(self.C),
                 D=self.D,
+                context=self.context,
                 rate=rate,
                 reset=reset,
                 impl=self.impl,
@@ -108,6 +111,7 @@ class S4(Mixer):
             step, hidden = lti_state_step(hidden, x[:, 0], system, C, self.D, activation="gelu")
             return self._gate(step[:, None]), S4State(hidden) if return_state else None
         options: dict[str, Any] = {"rate": rate, "reset": reset, "initial_state": hidden, "impl": self.impl}
+        options["context"] = self.context
         C, continuous = _complex(self.C), self._continuous()
         result = lti(x, **continuous, C=C, D=self.D, return_final_state=return_state, **options)
         if isinstance(result, Tensor):

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Complex, Float, Inexact
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqmamba.distributed import ContextGroup, selective_scan
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.discretisation import bounded_step_size
 from seqmamba.nn.initialisers import initialise_delta_projection, protect, s4d_complex, s4d_real
@@ -18,7 +19,7 @@ from seqmamba.nn.norm import RMSNorm, unit_rms
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.short_convolution import convolve_causally
 from seqmamba.nn.state import MambaState
-from seqmamba.ops import causal_conv1d_step, selective_scan, selective_state_step
+from seqmamba.ops import causal_conv1d_step, selective_state_step
 from seqmamba.ops.decay import decay_rate
 
 ScanOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
@@ -56,6 +57,8 @@ class Selection(nn.Module):
         config: ``d_model``, ``expand``, ``d_state``, ``complex_state``, ``bc_norm*``, ``dt_*`` and
             ``scan_impl`` are read.
     """
+
+    context: ContextGroup | None = None
 
     def __init__(self, config: MixerConfig) -> None:
         super().__init__()
@@ -176,9 +179,10 @@ class SelectiveSSM(Selection):
             A,
             B,
             C,
-            D=D,
-            z=z,
-            delta_bias=bias,
+            D,
+            z,
+            bias,
+            context=self.context,
             delta_softplus=bias is not None,
             initial_state=scan_state,
             return_final_state=return_state,
@@ -222,6 +226,7 @@ class SelectiveSSM(Selection):
             reset=reset,
             impl=self.impl,
             rate=rate,
+            context=self.context,
         )
         return self.operands(u, rate=rate), conv_state
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from seqmamba.distributed import ContextGroup, causal_conv1d
 from seqmamba.errors import UserError
-from seqmamba.ops import causal_conv1d
 
 
 def convolve_causally(
@@ -23,6 +23,7 @@ def convolve_causally(
     reset: Bool[Tensor, "batch length"] | None = None,
     impl: str = "auto",
     rate: float = 1.0,
+    context: ContextGroup | None = None,
 ) -> tuple[Float[Tensor, "batch length dim"], Float[Tensor, "batch past dim"] | None]:
     """Run the convolution along the length; the module's own forward is not used.
 
@@ -36,6 +37,7 @@ def convolve_causally(
         reset: True where a new packed sequence starts.
         impl: Implementation of the operator.
         rate: Training sampling rate over the input's; the taps stay where they were in time.
+        context: The ranks that share out the sequence; see `seqmamba.distributed`.
 
     Returns:
         The output, and the new state (``None`` unless asked for).
@@ -52,6 +54,7 @@ def convolve_causally(
         x,
         weight,
         conv1d.bias,
+        context=context,
         activation=activation,
         initial_state=state,
         return_final_state=return_state,

@@ -31,6 +31,8 @@ class VisionMamba(SelectiveSSM, Mixer):
         UserError: If ``config.combine`` is not ``add``.
     """
 
+    takes_pieces = True
+
     def __init__(self, config: MixerConfig) -> None:
         require_added_directions(config.combine, "vision_mamba")
         super().__init__(config)
@@ -59,7 +61,7 @@ class VisionMamba(SelectiveSSM, Mixer):
         forward, _ = self.select(inner, reset=reset)
         u, delta, _, B, C, D, bias = forward
         reverse = (u, delta, self.state_matrix(self.A_b_log), B, C, D, bias)
-        return self.out_proj(scan_both_ways(forward, reverse, z, reset, self.impl)), None
+        return self.out_proj(scan_both_ways(forward, reverse, z, reset, self.impl, self.context)), None
 
     def init_state(self, batch_size: int, device: torch.device | str | None = None) -> NoReturn:
         """Refuse; a causal `SelectiveSSM` has a state.

@@ -27,9 +27,9 @@ _LIBRARY.define(
 )
 
 
-def common_dtype(forward: list[Any], reverse: list[Any], z: Tensor | None) -> torch.dtype:
-    """The dtype in which both scans read their sequences."""
-    sequences = [operands[i] for operands in (forward, reverse) for i in SEQUENCES]
+def common_dtype(*directions: list[Any], z: Tensor | None) -> torch.dtype:
+    """The dtype in which all scans read their sequences."""
+    sequences = [operands[i] for operands in directions for i in SEQUENCES]
     return input_dtype(*sequences, z)
 
 
@@ -67,7 +67,7 @@ def _backward_cuda(
 @torch.library.register_fake("seqmamba::bidirectional_scan_forward", lib=_LIBRARY)
 def _forward_fake(forward: list[Any], reverse: list[Any], *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     n_state, save = forward[2].shape[1], rest[-1]
-    dtype = common_dtype(forward, reverse, rest[0])
+    dtype = common_dtype(forward, reverse, z=rest[0])
     saved = (saved_buffer(operands[0], n_state, save, dtype) for operands in (forward, reverse))
     return forward[0].new_empty(forward[0].shape), *saved
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from seqmamba.ops.cuda import runtime
+from seqmamba.ops.selective_scan.cuda_carry import Reduced, carry, padded, piece_of, reduce
 from seqmamba.ops.selective_scan.cuda_operands import ScanOperands, float32, prepare
 from seqmamba.ops.selective_scan.layout import (
     GPU_SAVE_STEPS,
     KernelShape,
-    Segments,
     backward_shape,
     ceil_div,
     forward_shape,
-    reduce_shape,
 )
 from seqmamba.ops.selective_scan.registration import saved_buffer
 
-_STAGED_STEPS = {"forward": 8, "reduce": 32}
+_STAGED_STEPS = 8  # of the forward
 _SUB_STEPS = 4  # of the backward
 
 
@@ -37,6 +38,7 @@ def forward(
     reverse: bool,
     save: bool,
     add_to: Tensor | None = None,
+    reduced: Reduced | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute `selective_scan_reference`, with up to 16 states; the third result serves `backward`.
 
@@ -56,6 +58,7 @@ def forward(
         reverse: Scan from right to left.
         save: Whether to save states for `backward`.
         add_to: y of another scan, which this one adds to and returns in place of a new tensor.
+        reduced: What `forward_piece` has found, if it was called.
     """
     scan = prepare(u, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
     shape = forward_shape(scan.batch, scan.dim, scan.groups, scan.multiprocessors)
@@ -63,13 +66,14 @@ def forward(
     boundary = None if initial_state is None else float32(initial_state)
     starts = boundary
     if segments.count > 1:
-        starts = _carry(scan, segments, scan.u, scan.B, boundary, adjoint=False)
+        reduced = reduced or reduce(scan, segments, scan.u, scan.B, adjoint=False)
+        starts = carry(scan, reduced, boundary, adjoint=False)
     y = torch.empty_like(scan.u) if add_to is None else add_to.to(scan.u.dtype)
     final = torch.empty(scan.batch, scan.dim, scan.n_state, dtype=torch.float32, device=u.device)
     saved = saved_buffer(scan.u, scan.n_state, save, scan.u.dtype)
-    width = _padded(scan.n_state)
+    width = padded(scan.n_state)
     tensors = 2 + (z is not None) + (add_to is not None)
-    steps = _STAGED_STEPS["forward"]
+    steps = _STAGED_STEPS
     shared = 2 * steps * (2 * width * 4 + tensors * shape.channels * y.element_size())
     arguments = [scan.u, scan.delta, scan.A, scan.B, scan.C, scan.D, scan.z, scan.bias, starts, scan.reset]
     sizes = [scan.length, segments.count, segments.steps, scan.z_batch, scan.B.stride(0), scan.C.stride(0)]
@@ -106,12 +110,13 @@ def backward(
     *,
     gate_gradient: bool = True,
     add_to: Tensor | None = None,
+    reduced: Reduced | None = None,
 ) -> tuple[Tensor, ...]:
     """Gradients of u, delta, A, B, C, D, z, delta_bias, each in its dtype, empty if absent; initial_state.
 
     Where several scans share a gate, `y` is their sum, and one of them computes the gate's gradient of all:
     the others are told not to. float16 is an exception, see `undoes_gate`: there `add_to` is the gradient of
-    z from another scan, which this one adds to.
+    z from another scan, which this one adds to. `reduced` is what `backward_piece` has found, if called.
     """
     scan = prepare(u, delta, A, B, C, D, z, delta_bias, reset, delta_softplus, reverse)
     grad_y, gated_y = grad_y.to(scan.u.dtype).contiguous(), y.to(scan.u.dtype).contiguous()
@@ -119,7 +124,8 @@ def backward(
     segments = scan.cut(shape)
     carries = None if grad_final is None else float32(grad_final)
     if segments.count > 1:
-        carries = _carry(scan, segments, grad_y, scan.C, carries, adjoint=True)
+        reduced = reduced or reduce(scan, segments, grad_y, scan.C, adjoint=True)
+        carries = carry(scan, reduced, carries, adjoint=True)
     batch, length, dim, n_state, groups = scan.batch, scan.length, scan.dim, scan.n_state, scan.groups
     tiles = shape.tiles(groups, dim)
     parts = batch * segments.count
@@ -167,6 +173,39 @@ def backward(
     )
 
 
+def forward_piece(*operands: Any) -> tuple[Tensor, Tensor, Reduced]:
+    """Find out what a scan makes of the state before it, ahead of `forward`, and at a fraction of its price.
+
+    Args:
+        *operands: u to reverse, as `forward` takes them, but without the initial state.
+
+    Returns:
+        The final state from a zero initial one, and what is left of another initial one, both (batch, dim,
+        state) float32; and what `forward` can use of it.
+    """
+    scan = prepare(*operands)
+    segments = scan.cut(forward_shape(scan.batch, scan.dim, scan.groups, scan.multiprocessors))
+    reduced = reduce(scan, segments, scan.u, scan.B, adjoint=False, every=True)
+    return *piece_of(scan, reduced, adjoint=False), reduced
+
+
+def backward_piece(grad_y: Tensor, *operands: Any) -> tuple[Tensor, Reduced]:
+    """Find the gradient of the initial state where that of the final state is zero, ahead of `backward`.
+
+    Args:
+        grad_y: (batch, length, dim).
+        *operands: As `forward_piece` takes them.
+
+    Returns:
+        The gradient (batch, dim, state) float32, and what `backward` can use of it.
+    """
+    scan = prepare(*operands)
+    segments = scan.cut(backward_shape(scan.n_state, _is_lean(scan)))
+    grad_y = grad_y.to(scan.u.dtype).contiguous()
+    reduced = reduce(scan, segments, grad_y, scan.C, adjoint=True, every=True)
+    return piece_of(scan, reduced, adjoint=True)[0], reduced
+
+
 def _sum_tiles(
     scan: ScanOperands, shape: KernelShape, tiles: Tensor, gradient: Tensor, constants: dict[str, int]
 ) -> None:
@@ -181,48 +220,6 @@ def undoes_gate(dtype: torch.dtype) -> bool:
     return dtype != torch.float16
 
 
-def _carry(
-    scan: ScanOperands,
-    segments: Segments,
-    value: Tensor,
-    projection: Tensor,
-    boundary: Tensor | None,
-    *,
-    adjoint: bool,
-) -> Tensor:
-    """Start state of each segment, or the gradient of its last state: (batch, segments, dim, state)."""
-    sums, factors, carries = torch.empty(
-        3, scan.batch, segments.count, scan.dim, scan.n_state, dtype=torch.float32, device=value.device
-    )
-    tensors = 3 if adjoint and scan.z is not None else 2
-    steps = _STAGED_STEPS["reduce"]
-    shape = reduce_shape(scan.n_state)
-    stage = _padded(scan.n_state) * 4 + tensors * shape.channels * value.element_size()
-    shared = steps * (2 * stage + shape.channels * 8) + ceil_div(2 * shape.warps, 4) * 16
-    arguments = [value, scan.delta, scan.A, projection, scan.z, scan.bias, scan.reset, sums, factors]
-    sizes = [scan.length, segments.count, segments.steps, scan.z_batch, projection.stride(0)]
-    scan.launch(
-        "reduce.cu",
-        "scan_reduce",
-        shape,
-        (scan.batch * (segments.count - 1), shape.tiles(scan.groups, scan.dim)),
-        shared,
-        [*arguments, *sizes],
-        ADJOINT=int(adjoint),
-    )
-    blocks = (ceil_div(scan.batch * scan.dim * scan.n_state, shape.warps * 32), 1)
-    scan.launch(
-        "reduce.cu",
-        "scan_carry",
-        shape,
-        blocks,
-        0,
-        [sums, factors, boundary, carries, scan.batch, segments.count],
-        ADJOINT=int(adjoint),
-    )
-    return carries
-
-
 def _is_lean(scan: ScanOperands) -> bool:
     """Whether three blocks of the backward fit a multiprocessor: bfloat16, gated, without resets."""
     three = 3 * (_backward_shared_bytes(backward_shape(scan.n_state, lean=True), scan.n_state) + 1024)
@@ -232,14 +229,9 @@ def _is_lean(scan: ScanOperands) -> bool:
 
 def _backward_shared_bytes(shape: KernelShape, n_state: int) -> int:
     split = 2 if n_state > 8 else 1
-    width = _padded(n_state)
+    width = padded(n_state)
     rows = GPU_SAVE_STEPS * 2 * width
     start = 32 * (width // split)
     starts = (GPU_SAVE_STEPS // _SUB_STEPS - 1) * start + 4 * 4 * (32 + 4)
     slots = GPU_SAVE_STEPS * (32 // split) * 4 + 32 * 4
     return 4 * (2 * rows + shape.warps * (rows + starts + slots))
-
-
-def _padded(n_state: int) -> int:
-    """Floats a row of B or C takes in shared memory."""
-    return 16 if n_state > 8 else 8 if n_state > 4 else 4

@@ -40,8 +40,9 @@ DEVICE float accumulate(float* sum, const float* a_log, float elapsed, const flo
   return elapsed;
 }
 
-// grid: (batch * (segments - 1), tiles). value: u, or with ADJOINT the gradient of y; projection: B, or C.
-// sums, factors: (batch, segments, DIM, STATE); the segment that nothing follows is left out.
+// grid: (batch * (segments - 1), tiles), or with EVERY = 1 (batch * segments, tiles). value: u, or with ADJOINT the
+// gradient of y; projection: B, or C. sums, factors: (batch, segments, DIM, STATE); without EVERY the segment that
+// nothing follows is left out.
 KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
     const input_t* __restrict__ value, const input_t* __restrict__ delta, const float* __restrict__ A,
     const input_t* __restrict__ projection, const input_t* __restrict__ z, const float* __restrict__ bias,
@@ -49,7 +50,8 @@ KERNEL void __launch_bounds__(THREADS, BLOCKS) scan_reduce(
     int64 segments, int64 segment_steps, int64 z_batch, int64 projection_batch) {
   SHARED_MEMORY(memory);
   const ChannelTile<TILE> tile(blockIdx.y);
-  const int64 batch = blockIdx.x / (segments - 1), segment = blockIdx.x % (segments - 1) + ADJOINT;
+  const int64 reduced = segments - !EVERY;
+  const int64 batch = blockIdx.x / reduced, segment = blockIdx.x % reduced + (ADJOINT && !EVERY);
   const int64 first = segment * segment_steps;
   const int64 last = first + segment_steps < length ? first + segment_steps : length;
   // Schedulers own warps by their number: turning the roles from block to block spreads the slow states.
