@@ -81,10 +81,10 @@ def k_means(rows: Float[Tensor, "n dim"], count: int, seed: int) -> Float[Tensor
             break
         place = int(rng.choice(len(rows), p=near.numpy() / total))
         centres = torch.cat((centres, rows[[place]]))
-    label = None
+    label = torch.full((len(rows),), -1)
     for _ in range(_MOST_ROUNDS):
         previous, label = label, _nearest(rows, centres)
-        if previous is not None and bool((label == previous).all()):
+        if torch.equal(label, previous):
             break
         sums = torch.zeros_like(centres).index_add_(0, label, rows)
         sizes = torch.bincount(label, minlength=len(centres))[:, None]

@@ -2,66 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Mean and covariance of a set of features, the latter as a factor.
+class FrechetDistance:
+    """The squared Frechet distance of sets to a reference (Dowson and Landau 1982, equation 4).
 
-    Attributes:
-        mean: Mean (dim,).
-        factor: R (rank, dim) with R' R the covariance, of at most as many rows as there are recordings.
+    |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2)), with means m and covariances C that divide by n - 1.
+    Between features of real and of generated items it is the FID (Heusel et al. 2017, arXiv:1706.08500,
+    section 3).
+
+    With C1 = A' A and C2 = R' R the eigenvalues of C1 C2 are the squared singular values of A R'. So the last
+    trace is a sum of singular values: no square root of a matrix that is not symmetric, and nothing imaginary
+    where a covariance lacks rank because there are fewer recordings than features.
+
+    Args:
+        reference: Features of the reference, a row for each recording. Of a single one all distances are NaN.
     """
 
-    mean: Float[np.ndarray, " dim"]
-    factor: Float[np.ndarray, "rank dim"]
+    def __init__(self, reference: Float[np.ndarray, "m dim"]) -> None:
+        rows = torch.from_numpy(np.array(reference, dtype=np.float64))
+        self._mean = rows.mean(dim=0)
+        centred = (rows - self._mean) / np.sqrt(len(rows) - 1 or np.nan)
+        self._trace = float(centred.square().sum())
+        # R of a QR decomposition: R' R is the covariance, with as few rows as do
+        self._factor = torch.linalg.qr(centred, mode="r").R if len(rows) > 1 else centred
 
-    @classmethod
-    def of(
-        cls, features: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, " n"] | None = None
-    ) -> Spread:
-        """Measure a set, or a resample of it; the covariance divides by n - 1.
+    def to(self, features: Float[np.ndarray, "n dim"]) -> float:
+        """Return the distance of a set.
 
         Args:
             features: A row for each recording.
-            weights: How often each is in the set; None: once.
+
+        Returns:
+            At least 0; NaN of a single recording.
         """
-        rows = np.asarray(features, dtype=np.float64)
-        times = np.ones(len(rows)) if weights is None else weights
+        return float(self.to_resamples(features, np.ones((1, len(features))))[0])
+
+    def to_resamples(
+        self, features: Float[np.ndarray, "n dim"], weights: Float[np.ndarray, "resamples n"]
+    ) -> Float[np.ndarray, " resamples"]:
+        """Return the distance of each resample of a set.
+
+        Args:
+            features: A row for each recording.
+            weights: How often each recording is in each resample.
+        """
+        rows = torch.from_numpy(np.array(features, dtype=np.float64)) - self._mean
+        both = torch.cat((rows, rows @ self._factor.T), dim=1)
+        return np.array([self._distance(both, torch.from_numpy(each)) for each in weights])
+
+    def _distance(self, rows: Tensor, times: Tensor) -> float:
+        """Return the distance of rows, beside which their products with R' stand, each so many times."""
         rows, times = rows[times > 0], times[times > 0]
-        n = times.sum()
+        n = float(times.sum())
+        if n < 2 or not np.isfinite(self._trace):
+            return float("nan")
         mean = times @ rows / n
-        if n < 2:
-            return cls(mean, np.full((1, rows.shape[1]), np.nan))
-        centred = (rows - mean) * np.sqrt(times / (n - 1))[:, None]
-        return cls(mean, np.linalg.qr(centred, mode="r"))
-
-
-def frechet_distance(first: Spread, second: Spread) -> float:
-    """Return the squared Frechet distance of two normal distributions (Dowson and Landau 1982, equation 4).
-
-    |m1 - m2|^2 + tr(C1) + tr(C2) - 2 tr((C1 C2)^(1/2)). Between features of real and of generated items it
-    is the FID (Heusel et al. 2017, arXiv:1706.08500, section 3).
-
-    The eigenvalues of C1 C2 are the squared singular values of R1 R2', with Ci = Ri' Ri. So the last trace is
-    a sum of singular values: no square root of a matrix that is not symmetric, and nothing imaginary where a
-    covariance lacks rank because there are fewer recordings than features.
-
-    Args:
-        first: One set.
-        second: The other.
-
-    Returns:
-        The distance, at least 0; NaN where a set is a single recording.
-    """
-    factors = (first.factor, second.factor)
-    if not all(np.isfinite(factor).all() for factor in factors):
-        return float("nan")
-    shift = ((first.mean - second.mean) ** 2).sum()
-    traces = sum((factor**2).sum() for factor in factors)
-    common = np.linalg.svd(factors[0] @ factors[1].T, compute_uv=False).sum()
-    return max(0.0, float(shift + traces - 2 * common))
+        dim = len(self._mean)
+        centred = (rows - mean) * (times / (n - 1)).sqrt()[:, None]
+        common = torch.linalg.svdvals(centred[:, dim:]).sum()
+        own, shift = centred[:, :dim].square().sum(), mean[:dim].square().sum()
+        return max(0.0, float(shift + own + self._trace - 2 * common))

@@ -124,7 +124,7 @@ def _rows(
     found: JudgedClips, reference: JudgedClips, neighbours: Neighbours, classes: Sequence[str]
 ) -> list[tuple[str, ...]]:
     """Return a line for each recording."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for place, clip in enumerate(found.clips):
         p = found.judged.probabilities[place]
         rows.append(

@@ -19,6 +19,7 @@ from audio.inference import Answer
 from audio.manifests import Clip
 from audio.models import WaveformClassifier
 from seqmamba.errors import UserError
+from seqmamba.file_identity import identify
 from seqmamba.model_identity import fingerprint
 from seqmamba.nn.options import is_whole, require, require_whole
 from seqmamba.nn.packing import length_mask
@@ -107,7 +108,7 @@ def judge_clips(
     rows = np.fromfile(table.output, dtype="<f8").reshape(len(clips), -1)
     read = np.isfinite(rows).all(axis=1)
     answers = FileAnswers(model, _answer_of(model), config.crops)
-    skipped = {str(clips[i].path): _reason(answers, clips[i]) for i in np.flatnonzero(~read)}
+    skipped = {str(clips[i].path): _reason(answers, clips[i]) for i in np.flatnonzero(~read).tolist()}
     for reason in skipped.values():
         if config.stop:
             raise UserError(reason)
@@ -162,11 +163,7 @@ def _reason(answers: FileAnswers, clip: Clip) -> str:
     return found if isinstance(found, str) else f"{clip.path}: the classifier's answer is not finite"
 
 
-def _identity(clip: Clip) -> tuple[str, int, int, float, float | None]:
+def _identity(clip: Clip) -> tuple[str, float, float | None]:
     """Return what tells a recording from another, or from what was once under its name."""
-    try:
-        status = clip.path.stat()
-        size, changed = status.st_size, status.st_mtime_ns
-    except OSError:
-        size = changed = 0
-    return str(clip.path), size, changed, clip.start_seconds, clip.duration_seconds
+    file = identify(clip.path) if clip.path.exists() else str(clip.path)
+    return file, clip.start_seconds, clip.duration_seconds
