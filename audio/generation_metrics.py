@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Int
 
-from audio.frechet import Spread, frechet_distance
+from audio.frechet import FrechetDistance
 from seqmamba.metrics import Estimate, draw_resamples
 
 Probabilities = Float[np.ndarray, "n k"]
@@ -136,26 +136,26 @@ def judge_set(
     Returns:
         The metrics, and the estimated bias of the FID.
     """
-    real, p = Spread.of(reference.features), generated.probabilities
+    distance, p = FrechetDistance(reference.features), generated.probabilities
     scores = {
         "inception_score": (partial(inception_score, p), 1.0),
         "modified_inception_score": (partial(modified_inception_score, p), 1.0),
         "am_score": (partial(am_score, p, reference.probabilities), 0.0),
     }
-    fid = frechet_distance(Spread.of(generated.features), real)
+    fid = distance.to(generated.features)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in ("fid", *scores)}
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK // len(generated))
     for start in range(0, bootstrap, step):
         weights = draw_resamples(rng, min(step, bootstrap - start), len(generated))
-        spreads = (Spread.of(generated.features, row) for row in weights)
-        drawn["fid"].append(np.array([frechet_distance(spread, real) for spread in spreads]))
+        if generated is not reference:  # whose distance to itself is no estimate of anything
+            drawn["fid"].append(distance.to_resamples(generated.features, weights))
         for name, (score, _) in scores.items():
             drawn[name].append(score(weights))
     metrics = {"fid": _centred(fid, drawn["fid"], least=0.0)}
     for name, (score, least) in scores.items():
         metrics[name] = _centred(float(score()[0]), drawn[name], least=least)
-    bias = float(np.concatenate(drawn["fid"]).mean()) - fid if bootstrap else float("nan")
+    bias = float(np.concatenate(drawn["fid"]).mean()) - fid if drawn["fid"] else float("nan")
     return metrics, bias
 
 
@@ -183,8 +183,8 @@ def real_distance(
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(repeats):
-        parts = np.split(rng.permutation(len(reference)), [count])
-        found.append(frechet_distance(*(Spread.of(reference.features[part]) for part in parts)))
+        part, others = np.split(reference.features[rng.permutation(len(reference))], [count])
+        found.append(FrechetDistance(others).to(part))
     return Estimate(float(np.mean(found)), min(found), max(found)), count, rest
 
 

@@ -214,7 +214,7 @@ def notes_of(judgement: Judgement) -> list[str]:
         f"{name}: Inception Score {mean:.2f} (sd {spread:.2f}) over {parts} parts, "
         f"{judgement.two_halves:.2f} as two halves"
     )
-    if not math.isnan(judgement.fid_bias) and judgement.diversity is not None:
+    if not math.isnan(judgement.fid_bias):
         notes.append(f"{name}: FID is about {judgement.fid_bias:.2f} too high because n is {n:,} and no more")
     if n <= judgement.features:
         notes.append(

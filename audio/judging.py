@@ -47,7 +47,7 @@ class JudgeConfig:
     _: KW_ONLY
     crops: int = 1
     batch_size: int = 64
-    bootstrap: int = 200
+    bootstrap: int = 1000
     bins: int = 50
     splits: int = 10
     seed: int = 0

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_numbers(parser: argparse.ArgumentParser) -> None:
     numbers = (
-        ("bootstrap", 200, "resamples behind the intervals"),
+        ("bootstrap", 1000, "resamples behind the intervals"),
         ("bins", 50, "clusters of the real recordings, for NDB"),
         ("splits", 10, "parts of the Inception Score by parts"),
         ("seed", 0, "of resamples, parts and clusters"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from audio.bins import different_bins, k_means
-from audio.frechet import Spread, frechet_distance
+from audio.frechet import FrechetDistance
 from audio.generation_metrics import (
     Judged,
     am_score,
@@ -28,7 +28,7 @@ def normal(n: int, dim: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
 
 
 def distance(x: np.ndarray, y: np.ndarray) -> float:
-    return frechet_distance(Spread.of(x), Spread.of(y))
+    return FrechetDistance(y).to(x)
 
 
 def random_probabilities(n: int, k: int, seed: int = 0) -> np.ndarray:
@@ -69,14 +69,15 @@ def test_frechet_distance_without_full_rank_has_a_closed_form():
 
 def test_a_weight_is_a_repetition():
     x, y = normal(6, 3), normal(20, 3, seed=1)
-    weights = np.array([0, 2, 1, 0, 3, 0.0])
-    repeated = np.repeat(x, weights.astype(int), axis=0)
-    weighted = frechet_distance(Spread.of(x, weights), Spread.of(y))
-    assert weighted == pytest.approx(distance(repeated, y), rel=1e-12)
+    weights = np.array([[0, 2, 1, 0, 3, 0.0], np.ones(6)])
+    repeated = np.repeat(x, weights[0].astype(int), axis=0)
+    found = FrechetDistance(y).to_resamples(x, weights)
+    assert found == pytest.approx([distance(repeated, y), distance(x, y)], rel=1e-12)
 
 
 def test_a_single_recording_has_no_covariance():
     assert math.isnan(distance(normal(1, 3), normal(9, 3)))
+    assert math.isnan(distance(normal(9, 3), normal(1, 3)))
 
 
 def test_inception_score_reaches_from_one_to_the_number_of_classes():
