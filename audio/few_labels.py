@@ -17,8 +17,8 @@ class LabelConfig:
     """How many labels of the training part are used; validation and test keep all of theirs.
 
     Args:
-        per_class: Recordings of each class (multi-label: with each label); None sets no number.
-        share: Share of the recordings, of each class alike where they have one; None sets none.
+        per_class: Recordings of each class (multi-label: with each label); 0 takes all.
+        share: Share of the recordings, of each class alike where they have one; 1 takes all.
         seed: Which ones: the same recordings, numbers and seed always give the same ones. A smaller number
             of the same seed gives some of those of a larger one, for classes and regression.
 
@@ -26,17 +26,16 @@ class LabelConfig:
         UserError: If a value is out of range, or both a number and a share are given.
     """
 
-    per_class: int | None = None
-    share: float | None = None
+    per_class: int = 0
+    share: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.per_class is not None:
-            require_whole("labels.per_class", self.per_class)
-        good = self.share is None or (is_number(self.share) and 0 < self.share <= 1)
+        require_whole("labels.per_class", self.per_class, 0)
+        good = is_number(self.share) and 0 < self.share <= 1
         require(good, "labels.share", "a number above 0, 1 at most", self.share)
         require_whole("labels.seed", self.seed, 0)
-        if self.per_class is not None and self.share is not None:
+        if self.per_class and self.share != 1:
             raise UserError("labels: expected per_class or share, got both")
 
 
@@ -62,19 +61,18 @@ def keep_labels(
         UserError: If a class has fewer than asked for, or a number of each class is asked for and there are
             none.
     """
-    if config.per_class is None and config.share is None:
+    if not config.per_class and config.share == 1:
         return assignment, None
     training = np.flatnonzero(assignment == "train")
     order = training[np.random.default_rng(config.seed).permutation(len(training))]
     classes = labels.ndim == 1 and labels.dtype.kind == "i"
-    if config.per_class is not None:
+    if config.per_class:
         kept = _of_each(order, labels, names, config.per_class)
     else:
-        assert config.share is not None
         kept = _share(order, labels if classes else np.zeros(len(labels), np.int64), config.share)
     chosen = assignment.copy()
     chosen[np.setdiff1d(training, kept)] = ""
-    asked = f"{config.per_class} a class" if config.share is None else f"{config.share:g} of them"
+    asked = f"{config.per_class} a class" if config.per_class else f"{config.share:g} of them"
     said = f"labels: {asked}, {len(kept):,} of {len(training):,} training recordings, seed {config.seed}"
     return chosen, said
 

@@ -82,12 +82,9 @@ class FrameTargets(nn.Module):
             config.mels, window_seconds=max(config.window_seconds, hop), hop_seconds=hop
         )
         self.log_mel = LogMel(spectrogram, sampling_rate)
-        generator = torch.Generator().manual_seed(config.seed)
-        shape = (config.codebooks, config.mels, config.dim)
-        bound = (6 / (config.mels + config.dim)) ** 0.5  # Glorot & Bengio 2010, equation 16
-        vectors = torch.randn(config.codebooks, config.codes, config.dim, generator=generator)
-        self.register_buffer("projections", bound * (2 * torch.rand(shape, generator=generator) - 1))
-        self.register_buffer("vectors", F.normalize(vectors, dim=-1))
+        projections, vectors = draw_codebooks(config)
+        self.register_buffer("projections", projections)
+        self.register_buffer("vectors", vectors)
 
     @property
     def outputs(self) -> int:
@@ -134,6 +131,23 @@ class FrameTargets(nn.Module):
         logits = self.by_codebook(guess.float())
         nats = F.cross_entropy(logits.flatten(0, 2), truth.flatten(), reduction="none")
         return nats.view(truth.shape).mean(dim=-1)
+
+
+def draw_codebooks(
+    config: FrameTargetConfig,
+) -> tuple[Float[Tensor, "books mels dim"], Float[Tensor, "books codes dim"]]:
+    """Return the projections and the unit vectors that the seed stands for, the same ones on every machine.
+
+    Args:
+        config: ``codebooks``, ``mels``, ``codes``, ``dim`` and ``seed`` are read.
+    """
+    # On the CPU by name: where a model is built for a GPU, that is where tensors are made unless they say so.
+    generator = torch.Generator("cpu").manual_seed(config.seed)
+    shape = (config.codebooks, config.mels, config.dim)
+    bound = (6 / (config.mels + config.dim)) ** 0.5  # Glorot & Bengio 2010, equation 16
+    vectors = torch.randn(config.codebooks, config.codes, config.dim, generator=generator, device="cpu")
+    uniform = torch.rand(shape, generator=generator, device="cpu")
+    return bound * (2 * uniform - 1), F.normalize(vectors, dim=-1)
 
 
 def most_mels(rate: int, wanted: int = 40) -> int:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from audio.frame_targets import FrameTargetConfig, FrameTargets, most_mels
+from audio.frame_targets import FrameTargetConfig, FrameTargets, draw_codebooks, most_mels
 from audio.spectrograms import standardised
 from seqmamba.errors import UserError
 
@@ -32,6 +32,14 @@ def test_a_code_is_the_nearest_vector_to_the_projected_frame() -> None:
     assert not torch.equal(
         codes, FrameTargets(FrameTargetConfig(codebooks=2, codes=20, seed=1), FRAME, RATE)(noise(), lengths)
     )
+
+
+def test_codebooks_are_drawn_alike_wherever_a_model_is_built() -> None:
+    """Lightning builds models with their device as the default one; the generator is the CPU's."""
+    expected = draw_codebooks(FrameTargetConfig(seed=3))
+    with torch.device("meta"):
+        found = draw_codebooks(FrameTargetConfig(seed=3))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_nothing_of_the_targets_is_trained_and_all_of_them_is_saved() -> None:

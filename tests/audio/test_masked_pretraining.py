@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+from masked_recipe import BACKBONE, write_recipe
 from safetensors.torch import load_file
-from tones import RATE, write_folder
 from waveform_data import SinesDataModule
 
 from audio.frame_targets import FrameTargetConfig
@@ -27,8 +26,6 @@ from seqmamba.training.metrics_csv import read_rows
 pytestmark = pytest.mark.filterwarnings(
     "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning", "ignore:.*LeafSpec.*"
 )
-BACKBONE = {"d_model": 8, "n_layers": 1, "d_state": 2, "direction": "bidirectional", "dropout": 0.1}
-STEM = {"kernels": [16], "strides": [8], "widths": []}
 
 
 def task_with_model(kind: str = "codes", **masking: Any) -> MaskedPretrainingTask:
@@ -117,36 +114,8 @@ def _guessed(guess: torch.Tensor, truth: torch.Tensor, hidden: torch.Tensor) -> 
     return Guessed(guess, truth, hidden)
 
 
-def recipe(folder: Path) -> str:
-    """Write a recipe of three epochs of recordings whose lengths and channels differ."""
-    source = write_folder(folder / "set", per_class=6)
-    content = {
-        "model": {
-            "class_path": "audio.pretraining_task.MaskedPretrainingTask",
-            "init_args": {
-                "model": {"backbone": BACKBONE, "stem": STEM, "targets": {"mels": 20, "codes": 8}},
-                "masking": {"span_seconds": 0.02},
-                "augmentation": {"speed": 1.1, "gain_db": 3.0},
-                "optimiser": {"lr": 5e-3},
-            },
-        },
-        "data": {
-            "class_path": "audio.datasets.WaveformDataModule",
-            "init_args": {
-                "source": str(source),
-                "task": "unlabelled",
-                "loading": {"rate": RATE, "crop_seconds": 0.25, "batch_size": 4},
-            },
-        },
-        "trainer": {"accelerator": "cpu", "max_epochs": 3, "enable_progress_bar": False},
-    }
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return str(path)
-
-
 def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = recipe(tmp_path)
+    config = write_recipe(tmp_path)
     assert main(["fit", "--config", config, "--run", str(tmp_path / "whole")]) == 0
     original, calls = MaskedPretrainingTask.training_step, []
 

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from masked_recipe import write_recipe
 from waveform_models import small_model
 
+import seqmamba
 from audio.filterbank import FilterbankConfig
 from audio.finetuning import build_model
 from audio.masked_model import MaskedWaveformModel, MaskedWaveformModelConfig
 from audio.masking import draw_spans, hide_samples
 from audio.models import WaveformClassifier, WaveformClassifierConfig
 from seqmamba.backbones import BackboneConfig
+from seqmamba.cli.main import main
 from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.graphed import GraphedTraining
 
@@ -32,12 +35,22 @@ def sound(count: int = 16, length: int = RATE) -> torch.Tensor:
 
 
 def test_codes_are_those_of_the_cpu_but_for_ties() -> None:
-    torch.manual_seed(0)
-    model, lengths = MaskedWaveformModel(CONFIG), torch.full((16,), RATE)
-    expected = model.targets(sound(), lengths)
+    lengths = torch.full((16,), RATE)
+    expected = MaskedWaveformModel(CONFIG).targets(sound(), lengths)
+    with torch.device("cuda"):  # as Lightning builds it
+        model = MaskedWaveformModel(CONFIG)
     with torch.autocast("cuda", torch.bfloat16):
-        found = model.targets.cuda()(sound().cuda(), lengths.cuda()).cpu()
+        found = model.cuda().targets(sound().cuda(), lengths.cuda()).cpu()
     assert (found == expected).double().mean() > 0.99
+
+
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+def test_a_run_trains_validates_and_tests(tmp_path: Path) -> None:
+    words = ["--config", write_recipe(tmp_path, "gpu"), "--run", str(tmp_path / "run")]
+    assert main(["fit", *words]) == 0
+    assert main(["test", *words]) == 0
+    assert isinstance(seqmamba.from_pretrained(tmp_path / "run" / "pretrained"), MaskedWaveformModel)
 
 
 def test_a_step_learns_without_waiting_for_the_device() -> None:
