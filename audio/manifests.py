@@ -230,7 +230,10 @@ def _clip_of_row(row: Row, root: Path) -> Clip:
 def _read_name(clip: Clip, pattern: re.Pattern[str]) -> Clip:
     match = pattern.fullmatch(clip.path.stem)
     if match is None:
-        raise UserError(f"{clip.path}: its name does not match the pattern {pattern.pattern}")
+        raise UserError(
+            f"{clip.path}: its name does not match the pattern {pattern.pattern}",
+            hint=f"the pattern is for all of a name but its ending: {clip.path.stem}",
+        )
     found: dict[str, Any] = {name: value for name, value in match.groupdict().items() if value is not None}
     label = found.pop("label", None)
     if "split" in found:

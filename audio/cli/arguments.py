@@ -11,7 +11,8 @@ def add_pattern(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pattern",
         metavar="REGEX",
-        help="find (?P<label>...), (?P<group>...), (?P<split>...) or (?P<fold>...) in the files' names",
+        help="find (?P<label>...), (?P<group>...), (?P<split>...) or (?P<fold>...) in the files' names; it "
+        "stands for all of a name but its ending",
     )
 
 

@@ -16,6 +16,7 @@ from audio.cli.fit_recipes import (
     print_summary,
     read_data,
     settle_recipe,
+    tally,
     trains_on_gpu,
 )
 from audio.cli.generator import generates, generator_recipe, write_samples
@@ -169,7 +170,7 @@ def _classifier_recipe(args: argparse.Namespace, given: dict[str, Any]) -> dict[
     if module.task == "unlabelled":
         raise no_labels()
     chosen = choose(durations(module), module.rate, gpu=trains_on_gpu(args))
-    counts = ", ".join(f"{number:,} {name}" for name, number in summarise_data(module).per_class.items())
+    counts = tally(summarise_data(module).per_class)
     recordings = f"{module.task} of {len(module.names):,} recordings"
     print_summary(module, f"{recordings} ({counts})" if counts else recordings)
     choices = [choice for choice in chosen if not choice.key.startswith(decided)] if decided else chosen

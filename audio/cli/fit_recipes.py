@@ -122,6 +122,15 @@ def refuse_for_classifiers(
         raise UserError(f"--rates, --no-baselines: are for classifiers, not for --task {task}")
 
 
+def tally(counts: Mapping[str, int]) -> str:
+    """Return counts in words that classes named by numbers do not confuse.
+
+    Args:
+        counts: How many there are of each class.
+    """
+    return ", ".join(f"{name}: {number:,}" for name, number in counts.items())
+
+
 def print_summary(module: WaveformDataModule, what: str) -> None:
     """Print the data and the split.
 
@@ -139,7 +148,7 @@ def print_summary(module: WaveformDataModule, what: str) -> None:
     )
     print(f"split:  {module.explanation}")
     for part, numbers in summarise_split(module).counts.items():
-        print(f"        {part}: {', '.join(f'{number:,} {name}' for name, number in numbers.items())}")
+        print(f"        {part:10}  {tally(numbers)}")
     for note in module.notes:
         print(f"note:   {note}")
     sys.stdout.flush()

@@ -36,7 +36,7 @@ def test_fit_prints_what_it_chose_and_learns(
     assert Results.load(run / "results.json").metrics["accuracy"].value > 0.8
     assert main(["audio", "fit", str(folder), "-o", str(tmp_path / "dry"), "--dry-run", "--lr", "0.1"]) == 0
     out = capsys.readouterr().out
-    assert "task:   classification of 36 recordings (12 high, 12 low, 12 middle)" in out
+    assert "task:   classification of 36 recordings (high: 12, low: 12, middle: 12)" in out
     assert "4,000 Hz" in out
     assert "model.init_args.optimiser.lr" in out
     assert "given" in out
@@ -44,7 +44,7 @@ def test_fit_prints_what_it_chose_and_learns(
     assert not (tmp_path / "dry").exists()
     words = ["audio", "fit", str(folder), "-o", str(tmp_path / "dry"), "--dry-run"]
     assert main([*words, "--set", "data.init_args.split.test_share=0.5"]) == 0
-    assert "test: 6 high, 6 low, 6 middle" in capsys.readouterr().out  # of 12: what is going to be
+    assert "test        high: 6, low: 6, middle: 6\n" in capsys.readouterr().out  # of 12: what is going to be
     assert main([*words, "--set", "data.init_args.split.by=none"]) == 2
     assert "split: leaves nothing to train on" in capsys.readouterr().err
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-import shlex
-import subprocess
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from annotated_genomes import open_frame
 from sequence_files import COMPLEMENT, random_sequence, with_motif, write_fasta
+from walkthrough import Walkthrough
 
 from genomics.fasta import read_fasta
-from seqmamba.cli.main import build_parser, main
-from seqmamba.cli.recipes import find_recipe
 
-TEXT = (Path(__file__).parents[2] / "genomics/README.md").read_text()
-BLOCKS = re.findall(r"^```(sh|yaml)\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
-
-
-def lines(block: str) -> list[str]:
-    """Commands, some of which go over several lines."""
-    return re.sub(r"\s*\\\n\s*", " ", block).splitlines()
-
-
-COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in lines(block)]
 pytestmark = pytest.mark.timeout(600)
-QUICK = {
-    verb: shlex.split(options)
-    for verb, options in re.findall(r"`(seqmamba (?:genomics )?fit)`\s+with\s+`(--[^`]+)`", TEXT)
-}
-"""What the README adds to the commands of a training to see it run."""
-
 GENES = "gbrowse/var/lib/gbrowse/databases"
 
 
@@ -99,54 +79,35 @@ def chromosome(generator: random.Random, length: int) -> tuple[str, list[tuple[i
     return "".join([*parts, "".join(generator.choices("ACGT", k=length - at))]), genes
 
 
-RECIPES: dict[str, Callable[[Path], None]] = {"genomics/oct4_mafk": peaks, "genomics/cnnprom": promoters}
+def download(words: list[str]) -> None:
+    assert words == ["download", "gbrowse-data"]
 
 
-def run(line: str, cache: Path) -> None:
-    """Run a command; one that fetches leaves what stands in for it."""
-    words = shlex.split(line)
-    if words[:3] == ["seqmamba", "recipes", "prepare"]:
-        build_parser().parse_args(words[1:])
-        RECIPES[find_recipe(words[3]).name](cache)
-    elif words[0] == "apt-get":
-        assert words[1:] == ["download", "gbrowse-data"]
-    elif words[0] == "dpkg-deb":
-        assert words[1:] == ["-x", "gbrowse-data_*.deb", "gbrowse"]
-        chromosomes(Path.cwd())
-    elif words[0] == "seqmamba":
-        verb = next((name for name in QUICK if line.startswith(f"{name} ")), None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Lightning and jsonargparse, for their own users
-            assert main([*words[1:], *QUICK.get(verb or "", [])]) == 0, line
-    else:
-        subprocess.run(["bash", "-euc", line], check=True)
+def unpack(words: list[str]) -> None:
+    assert words == ["-x", "gbrowse-data_*.deb", "gbrowse"]
+    chromosomes(Path.cwd())
+
+
+WALK = Walkthrough(
+    "genomics",
+    recipes={"genomics/oct4_mafk": peaks, "genomics/cnnprom": promoters},
+    fetching={"apt-get": download, "dpkg-deb": unpack},
+)
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder after the last command."""
-    folder, home = tmp_path_factory.mktemp("walk"), tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("HOME", str(home))
-        patch.delenv("XDG_CACHE_HOME", raising=False)
-        patch.delenv("SEQMAMBA_DATA", raising=False)
-        for kind, block in BLOCKS:
-            if kind == "yaml":
-                name = re.match(r"# (\w+\.yaml)\n", block)
-                assert name, f"a recipe begins with its file name as a comment: {block[:40]}"
-                Path(name.group(1)).write_text(block)
-                continue
-            for line in lines(block):
-                run(line, home / ".cache/seqmamba")
+    with WALK.walked(tmp_path_factory) as folder:
         yield folder
 
 
 def test_every_verb_is_walked_to() -> None:
-    verbs = {line.split()[2] for line in COMMANDS if line.startswith("seqmamba genomics ")}
-    assert verbs == {*("audit", "fit", "predict", "embed", "attribute", "score-variants", "track", "bench")}
-    assert set(QUICK) == {"seqmamba fit", "seqmamba genomics fit"}
-    assert any("--init-from" in line for line in COMMANDS)
+    assert WALK.verbs == {
+        *("audit", "fit", "predict", "embed", "attribute", "score-variants", "track", "bench")
+    }
+    assert set(WALK.quick) == {"seqmamba fit", "seqmamba genomics fit"}
+    assert any("--init-from" in line for line in WALK.commands)
 
 
 def test_models_have_reports_and_predictions(walked: Path) -> None:
