@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from genomics.equivariance import mirror, reverse_complement_tokens
 from genomics.vocabulary import CADUCEUS, Vocabulary
 from seqmamba.backbones import Backbone, BackboneConfig, HubModel, LanguageModel, LanguageModelConfig
+from seqmamba.distributed import ContextGroup, Piece, mirror_pieces
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require, require_bool
 from seqmamba.nn.packing import reset_from_lengths
@@ -69,6 +70,7 @@ class MaskedModel(nn.Module, HubModel):
     config_class = MaskedModelConfig
 
     complement: Tensor
+    context: ContextGroup | None = None
 
     def __init__(self, config: MaskedModelConfig) -> None:
         super().__init__()
@@ -91,6 +93,9 @@ class MaskedModel(nn.Module, HubModel):
     ) -> Float[Tensor, "batch length vocabulary"]:
         """Score every token at every position.
 
+        Ranks that share out sequences (`seqmamba.nn.context`) give their piece of the tokens, and the lengths
+        of the whole.
+
         Args:
             tokens: Ids of ``config.vocabulary``, padded on the right.
             lengths: True lengths in bases, or None when every sequence fills the batch.
@@ -101,12 +106,12 @@ class MaskedModel(nn.Module, HubModel):
         Raises:
             UserError: If the tokens or the lengths do not fit.
         """
-        hidden, _ = self._run(tokens, lengths)
+        hidden = self._run(tokens, lengths)
         logits = at_least_float32(self.language_model.logits(hidden))
         if not self.config.equivariant:
             return logits
         given, other = logits.chunk(2)
-        return given + mirror(other, lengths)[..., self.complement]
+        return given + self._mirror(other, lengths)[..., self.complement]
 
     def features(
         self, tokens: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"] | None = None
@@ -123,28 +128,42 @@ class MaskedModel(nn.Module, HubModel):
             in reverse order, so that the features of ``rc(x)`` are those of ``x`` with both positions and
             channels reversed. ``features[..., d_model:].flip(-1)`` is in the order of the first half.
         """
-        hidden, _ = self._run(tokens, lengths)
+        hidden = self._run(tokens, lengths)
         if not self.config.equivariant:
             return hidden
         given, other = hidden.chunk(2)
-        return torch.cat((given, mirror(other, lengths).flip(-1)), dim=-1)
+        return torch.cat((given, self._mirror(other, lengths).flip(-1)), dim=-1)
 
     def embed(
         self, tokens: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch dim"]:
         """Return one vector a sequence: the mean over the bases and, if equivariant, over both strands."""
-        hidden, all_lengths = self._run(tokens, lengths)
-        pooled = mean_pool(hidden, all_lengths)
-        return pooled.view(-1, *tokens.shape[:1], pooled.shape[-1]).mean(dim=0)
+        pooled = mean_pool(self.features(tokens, lengths), lengths, self.context)
+        if not self.config.equivariant:
+            return pooled
+        given, other = pooled.chunk(2, dim=-1)
+        return (given + other.flip(-1)) / 2
 
-    def _run(self, tokens: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return the hidden states of every strand, each in its own direction, and the strands' lengths."""
+    def _run(self, tokens: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return the hidden states of every strand, each in its own direction."""
         self._check(tokens, lengths)
+        piece = Piece(self.context, tokens)
+        reset = None if lengths is None else reset_from_lengths(lengths, piece.total)
         if self.config.equivariant:
-            tokens = torch.cat((tokens, reverse_complement_tokens(tokens, lengths, self.complement)))
-            lengths = None if lengths is None else torch.cat((lengths, lengths))
-        reset = None if lengths is None else reset_from_lengths(lengths, tokens.shape[1])
-        return self.backbone(self.language_model.embedding(tokens.long()), reset=reset), lengths
+            other = self._mirror(self.complement[tokens.long()], lengths).to(tokens.dtype)
+            tokens = torch.cat((tokens, other))
+            if lengths is not None and reset is not None:
+                # over ranks the padding is turned round with the strand, and comes first
+                start = lengths if self.context is None else piece.total - lengths
+                reset = torch.cat((reset, reset_from_lengths(start, piece.total)))
+        reset = None if reset is None else reset[:, piece.own]
+        return self.backbone(self.language_model.embedding(tokens.long()), reset=reset)
+
+    def _mirror(self, rows: Tensor, lengths: Tensor | None) -> Tensor:
+        """Reverse the positions of every sequence; over ranks, of every padded sequence."""
+        if self.context is None:
+            return mirror(rows, lengths)
+        return mirror_pieces(self.context, rows, Piece(self.context, rows).total)
 
     def _check(self, tokens: Tensor, lengths: Tensor | None) -> None:
         if tokens.ndim != 2 or tokens.shape[1] == 0 or tokens.is_floating_point():

@@ -70,7 +70,10 @@ def known_bases(tokens: Int[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
 
 
 def mask_bases(
-    tokens: Int[Tensor, "batch length"], keys: Int[Tensor, " batch"], config: MaskingConfig
+    tokens: Int[Tensor, "batch length"],
+    keys: Int[Tensor, " batch"],
+    config: MaskingConfig,
+    first: int = 0,
 ) -> Masked:
     """Hide bases; what is hidden depends on the key of a row and on the position, whatever the device.
 
@@ -78,11 +81,12 @@ def mask_bases(
         tokens: Ids of `genomics.alphabet`.
         keys: A number for every row.
         config: How much to hide.
+        first: Position of the first token in its window.
 
     Returns:
         New tokens of the same dtype, and the chosen positions.
     """
-    positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+    positions = torch.arange(first, first + tokens.shape[1], device=tokens.device).expand(tokens.shape)
     drawn = uniforms(_STREAM, keys, positions)
     chosen = (drawn < config.rate) & known_bases(tokens)
     action = drawn / config.rate  # of the chosen ones: uniform in [0, 1) again

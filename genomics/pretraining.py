@@ -17,8 +17,10 @@ from genomics.language_reader import LanguageReader
 from genomics.masked_model import MaskedModel, MaskedModelConfig
 from genomics.masking import MaskingConfig, known_bases, mask_bases
 from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfig
+from seqmamba.distributed import ContextGroup, piece_bounds
 from seqmamba.errors import UserError
 from seqmamba.inference.philox import uniforms
+from seqmamba.nn.context import spread_context
 from seqmamba.nn.options import is_number, require, require_bool, require_choice
 from seqmamba.training.exported import load_any_model
 from seqmamba.training.segments import BackpropConfig, SegmentedLoss, segmented_loss
@@ -165,6 +167,24 @@ class Objectives:
         self._model = model
         self._config = config
         self._ids = LanguageReader(model).ids
+        self._context: ContextGroup | None = None
+
+    def share(self, context: ContextGroup | None) -> None:
+        """Share every window out among ranks, all of which are given the same batches.
+
+        Args:
+            context: The ranks; None: this process reads the windows alone.
+
+        Raises:
+            UserError: If windows are read in segments, which carry their state in one process.
+        """
+        if context is not None and not self._config.backprop.whole:
+            raise UserError(
+                "backprop: expected length null and carry false where ranks share out windows: each holds "
+                "the graph of its own piece"
+            )
+        spread_context(self._model, context)
+        self._context = context
 
     def ask(self, batch: GenomeBatch, *, training: bool) -> Guesses:
         """Hide what is to be guessed, and guess it.
@@ -172,15 +192,21 @@ class Objectives:
         Args:
             batch: Windows.
             training: Whether strands are drawn; masks are drawn from the windows' keys in any case.
+
+        Returns:
+            Of the whole windows, or of this rank's piece of them, see `share`.
         """
         tokens, lower, lengths, keys, genome = self._strands(batch, training)
         ids = self._ids = self._ids.to(tokens.device)
+        whole = slice(0, tokens.shape[1])
+        own = whole if self._context is None else piece_bounds(self._context, tokens.shape[1])
         if self._config.objective == "next_base":
-            logits = self._model(ids[tokens.long()])[:, :-1]
-            truth, lower = tokens[:, 1:], lower[:, 1:]
+            truth, lower = tokens[:, 1:][:, own], lower[:, 1:][:, own]  # the last rank's is one shorter
+            logits = self._model(ids[tokens[:, own].long()])[:, : truth.shape[1]]
             asked = known_bases(truth)
         else:
-            hidden, asked = mask_bases(tokens, keys, self._config.masking)
+            tokens, lower = tokens[:, own], lower[:, own]
+            hidden, asked = mask_bases(tokens, keys, self._config.masking, own.start)
             shown = ids[hidden.long()]
             # Without padding nothing has to be told apart; a backbone is faster without a reset.
             logits = self._model(shown, lengths)
@@ -192,11 +218,17 @@ class Objectives:
         return Guesses(nll.view_as(target), guessed == target, asked, truth, lower, genome)
 
     def loss(self, guesses: Guesses) -> Float[Tensor, ""]:
-        """Return the mean over the asked positions, weighted by case; 0 where none was asked."""
+        """Return the mean over the asked positions, weighted by case; 0 where none was asked.
+
+        Where ranks share out windows it is the mean of their losses.
+        """
         weights = torch.where(guesses.lower, self._config.repeat_weight, 1.0) * guesses.asked
         # Where nothing was asked nothing may come through, not even a NaN times zero.
         nll = guesses.nll.masked_fill(~guesses.asked, 0.0)
-        return (nll * weights).sum() / weights.sum().clamp_min(1e-6)
+        total = weights.sum()
+        if self._context is not None:
+            total = self._context.sum(total) / self._context.size
+        return (nll * weights).sum() / total.clamp_min(1e-6)
 
     def initial_state(self, batch: GenomeBatch) -> Any:
         """Return the state before windows that begin anew."""

@@ -14,6 +14,7 @@ from genomics.masked_model import MaskedModel
 from genomics.pretraining import Objectives, PretrainingConfig, build_model
 from seqmamba.atomic import atomic_path
 from seqmamba.backbones import LanguageModel
+from seqmamba.distributed import ContextGroup
 from seqmamba.errors import UserError
 from seqmamba.training.callbacks import epoch_seed, run_seed, seed_everything
 from seqmamba.training.optimisation import OptimiserConfig
@@ -55,6 +56,10 @@ class PretrainingTask(Task):
     def exported(self) -> MaskedModel | LanguageModel:
         """The model, for ``RUN/pretrained``."""
         return self.model
+
+    def join_context(self, context: ContextGroup) -> None:
+        """Share windows out among ranks; see `Task.join_context`."""
+        self._objectives.share(context)
 
     def on_fit_start(self) -> None:
         """Refuse to carry states between windows that do not follow on each other.

@@ -18,6 +18,7 @@ from genomics.genome_regions import GenomeConfig, Regions, read_regions
 from genomics.windows import Window, WindowConfig, WindowSampler, evaluation_candidates
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_whole
+from seqmamba.training.context_parallel import data_place
 
 _DEFAULT_WINDOWS = WindowConfig()
 
@@ -141,7 +142,5 @@ class GenomeWindowDataModule(L.LightningDataModule):
         return DataLoader(batches, sampler=order, batch_size=None)
 
     def _place(self) -> tuple[int, int]:
-        """Return which device this is, and how many there are."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
+        """Return which device this is, and how many there are; those that share out windows count as one."""
+        return (0, 1) if self.trainer is None else data_place(self.trainer)

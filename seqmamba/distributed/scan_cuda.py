@@ -32,7 +32,7 @@ def runs_on_kernels(impl: str, u: Tensor, delta: Tensor, A: Tensor, *rest: Tenso
         A: As there.
         *rest: As there.
     """
-    wanted = impl == "cuda" or (impl == "auto" and u.is_cuda)
+    wanted = impl == "cuda" or (impl == "auto" and _is_on_gpu(u))
     return wanted and A.shape[1] <= GPU_STATES and cuda_obstacle(u, delta, A, *rest) is None
 
 
@@ -113,6 +113,10 @@ class _ScansOverRanks(torch.autograd.Function):
             None if x is None else grad for x, grad in zip((*operands, z), grads, strict=True)
         )
         return (None, None, None, None, d_z, *of_operands)
+
+
+def _is_on_gpu(x: Tensor) -> bool:
+    return x.is_cuda
 
 
 def _ways(operands: Sequence[Any], reverses: Sequence[bool]) -> list[Any]:

@@ -23,6 +23,7 @@ from seqmamba.atomic import atomic_path, name_file
 from seqmamba.errors import UserError
 from seqmamba.training.callbacks import EpochLines, EpochSeeds, PretrainedExport
 from seqmamba.training.checkpoints import DataOnlyCheckpointIO, RunCheckpoint, read_checkpoint
+from seqmamba.training.context_parallel import ContextParallel
 from seqmamba.training.finite import FiniteSteps
 from seqmamba.training.hardware import describe_device, limit_threads
 from seqmamba.training.metrics_csv import MetricsCSV
@@ -81,6 +82,9 @@ class RecipeCLI(LightningCLI):
         parser.add_argument(
             "--overwrite", type=bool, default=False, help="let `fit` replace the run that the folder holds"
         )
+        parser.add_argument(
+            "--context_parallel", type=int, default=1, help="devices that share out every sequence"
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Merge no hyper-parameters from the checkpoint: what the user wrote is what runs."""
@@ -117,6 +121,8 @@ class RecipeCLI(LightningCLI):
         keeps_files = self.keeps_files = self.subcommand == "fit" and not options["fast_dev_run"]
         attended = sys.stdout.isatty() and options["enable_progress_bar"] is not False
         callbacks: list[L.Callback] = [*_as_list(options["callbacks"]), EpochSeeds(self._seed())]
+        if (size := self.config[self.subcommand]["context_parallel"]) != 1:
+            callbacks.append(ContextParallel(size))
         if self.subcommand == "fit":
             callbacks.append(FiniteSteps())  # logs what the lines of EpochLines show
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from seqmamba.distributed import ContextGroup
 from seqmamba.errors import UserError
 from seqmamba.training.graphed import GraphedTraining
 from seqmamba.training.optimisation import OptimiserConfig, build_optimiser
@@ -68,6 +69,25 @@ class Task(L.LightningModule):
             raise UserError(
                 f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
             )
+
+    def join_context(self, context: ContextGroup) -> None:
+        """Share every sequence out among ranks, before the training, validation or test begins.
+
+        A task that can do so overrides this: it lets its model compute with the others (`spread_context`),
+        takes its own piece of each batch, and returns losses whose mean over all ranks is the loss. The ranks
+        of a context are given the same batches.
+
+        Args:
+            context: The ranks.
+
+        Raises:
+            UserError: If the task reads whole sequences on every device.
+        """
+        raise UserError(
+            f"context_parallel: {type(self).__name__} reads whole sequences on every device, expected 1, got "
+            f"{context.size}",
+            hint="leave the option out: devices then share out the batches",
+        )
 
     def graphed(self, module: nn.Module, function: Callable[..., Tensor]) -> GraphedTraining:
         """Return a function of a module whose training steps run as CUDA graphs.
