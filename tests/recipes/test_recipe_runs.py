@@ -12,6 +12,7 @@ import soundfile
 import yaml
 from recipe_builders import genbank, random_letters
 
+from recipes.audio.spoken_words import LISTS, part_of
 from recipes.catalogue import RECIPES, Recipe
 from seqmamba.cli.main import main
 
@@ -27,6 +28,9 @@ def lay_out(data: dict[str, Any], folder: Path) -> None:
         lay_out_benchmark(data["benchmark"], folder)
         return
     if "source" in data:
+        if data["split"]["by"] == "split" and "task" not in data:
+            lay_out_words(data, folder)
+            return
         by_part = {"unlabelled": lay_out_music, "tagging": lay_out_phones, "classification": lay_out_phones}
         by_part.get(data.get("task", ""), lay_out_recordings)(data, folder)
         return
@@ -89,6 +93,21 @@ def lay_out_recordings(data: dict[str, Any], folder: Path) -> None:
         rows.append(f"audio/{name},{label},{group}")
     if place.suffix:
         place.write_text("\n".join(rows) + "\n")
+
+
+def lay_out_words(data: dict[str, Any], folder: Path) -> None:
+    """Write recordings of two words by speakers of every part, as Speech Commands has them."""
+    place = Path(data["source"].replace("${SEQMAMBA_DATA}", str(folder)))
+    held_out: dict[str, list[str]] = {part: [] for part in LISTS}
+    for number in range(24):
+        word, name = ("one", "two")[number % 2], f"{number:08x}_nohash_0.wav"
+        (place / word).mkdir(parents=True, exist_ok=True)
+        wave = 0.1 * np.random.default_rng(number).standard_normal(800)
+        soundfile.write(place / word / name, wave, data["loading"]["rate"])
+        held_out.get(part_of(name), []).append(f"{word}/{name}")
+    for part, names in held_out.items():
+        assert names
+        (place / LISTS[part]).write_text("".join(f"{name}\n" for name in names))
 
 
 def lay_out_music(data: dict[str, Any], folder: Path) -> None:

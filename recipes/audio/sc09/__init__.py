@@ -1,0 +1,1 @@
+"""Generation of spoken digits of many speakers: SC09."""

@@ -1,0 +1,1 @@
+"""Thirty-five spoken words, at 16 and at 8 kHz."""
