@@ -239,7 +239,14 @@ RECIPES = (
         split="each of 6 speakers",
         licence="CC BY-SA 4.0",
         published="the same network from scratch",
-        configs=("masked.yaml", "next_sample.yaml", "few_labels.yaml", "few_labels_codes.yaml"),
+        configs=(
+            "masked.yaml",
+            "next_sample.yaml",
+            "few_labels.yaml",
+            "few_labels_codes.yaml",
+            "small_masked.yaml",
+            "small_few_labels.yaml",
+        ),
     ),
     Recipe(
         name="audio/speech_commands",
