@@ -22,7 +22,7 @@ DEFAULT_WINDOW = 1.0
 DEFAULT_CONTEXT = 2.0
 """Seconds that a window of a tagger sees to either side of the frames it is read for."""
 _PIECE = {"cuda": 2**16}  # samples that go through a model at once
-_SMALL_PIECE = 2**13  # as fast on a CPU, whose memory is that of everything else, too
+_SMALL_PIECE = 2**12  # as fast on a CPU, whose memory is that of everything else, too
 _WINDOWS = 16  # of one length that run side by side
 
 
