@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from tones import write_folder
 
 from audio.augmentation import AugmentationConfig, augment
+from audio.datasets import LoadingConfig, WaveformDataModule
 from audio.filterbank import FilterbankConfig
 from audio.mixing import MixingConfig, divergence, mix_batch, one_hot_targets
 from audio.models import WaveformClassifier, WaveformClassifierConfig
@@ -61,6 +65,22 @@ def test_graphs_train_as_calls_do(name: str) -> None:
         losses.append(run)
     assert losses[0][-1] < losses[0][0]
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
+def test_recordings_on_the_device_are_those_in_memory_without_waiting_for_it(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "tones")
+    module = WaveformDataModule(str(folder), loading=LoadingConfig(channels=2, storage="memory"))
+    module.setup()
+    stretches = ([5, 0, 7], [0, 100, 31], [400, 1, 250])
+    expected = module.reader.read_batch(*stretches)
+    module.reader.move_to(torch.device("cuda"))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = module.reader.read_batch(*stretches)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert found.is_cuda
+    assert torch.equal(found.cpu(), expected)
 
 
 def test_batches_are_changed_and_mixed_without_waiting_for_the_device() -> None:
