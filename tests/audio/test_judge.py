@@ -264,3 +264,16 @@ def test_no_reader_of_dna_is_needed(place: Path, tmp_path: Path, monkeypatch: py
     assert len(
         judge_clips(small_classifier(), "x", find_clips(place / "made"), tmp_path, JudgeConfig()).clips
     )
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_the_same(place: Path, tmp_path: Path):
+    found = [
+        judge_clips(
+            small_classifier().to(device), "x", find_clips(place / "made"), tmp_path / device, JudgeConfig()
+        )
+        for device in ("cpu", "cuda")
+    ]
+    assert np.allclose(found[0].judged.features, found[1].judged.features, atol=1e-4)
+    assert np.allclose(found[0].judged.probabilities, found[1].judged.probabilities, atol=1e-4)
+    assert np.allclose(found[0].level, found[1].level, rtol=1e-5)
