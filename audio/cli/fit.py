@@ -27,12 +27,9 @@ from seqmamba.cli.recipe_options import (
     add_run_arguments,
     add_settings,
     assign,
-    check_folder,
     check_settings,
+    fit_run,
     given_settings,
-    recipe_text,
-    resume_training,
-    train_recipe,
 )
 from seqmamba.errors import UserError
 
@@ -45,6 +42,11 @@ OPTIONS: dict[str, Option] = {
     "--d-model": (f"{MODEL}.backbone.d_model", int, "channels of the model"),
     "--layers": (f"{MODEL}.backbone.n_layers", int, "Mamba blocks"),
     "--d-state": (f"{MODEL}.backbone.d_state", int, "state size of each channel"),
+    "--direction": (
+        f"{MODEL}.backbone.direction",
+        ("bidirectional", "causal"),
+        "causal: hear only what was before, for a timeline with a carried state (default: bidirectional)",
+    ),
     "--pooling": (
         f"{MODEL}.pooling",
         ("mean", "max", "mean_max", "attention"),
@@ -80,8 +82,9 @@ OPTIONS: dict[str, Option] = {
 }
 """Short names of common settings: option -> recipe key, type or choices, help."""
 
-_OF_THE_ENCODER = ("--d-model", "--layers", "--d-state")
-_EXAMPLE = "seqmamba audio fit FOLDER -o RUN"
+_OF_THE_ENCODER = ("--d-model", "--layers", "--d-state", "--direction")
+_VERB = "seqmamba audio fit"
+_EXAMPLE = "FOLDER -o RUN"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,21 +110,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     """Choose settings, write the recipe, train and test."""
-    from seqmamba.training.run_folder import RunFolder
-
-    folder = RunFolder(args.run.expanduser())
     check_settings(args, OPTIONS)
     check_init(args, OPTIONS, _OF_THE_ENCODER)
-    check_folder(args, folder, has_data=args.source is not None, example=_EXAMPLE)
-    again = f"seqmamba audio fit -o {folder.path} --resume"
-    if args.resume and folder.config.is_file():
-        resume_training(folder, again)
-    else:
-        recipe = _recipe(args)
-        if args.dry_run:
-            print(f"\n{recipe_text(recipe, args.set)}", end="")
-            return 0
-        train_recipe(recipe, args, folder, again)
+    named = args.source is not None
+    folder = fit_run(args, _VERB, example=_EXAMPLE, has_data=named, make_recipe=_recipe)
+    if folder is None:
+        return 0
     if generates(folder):
         from audio.report import write_report
 
@@ -138,7 +132,7 @@ def run(args: argparse.Namespace) -> int | None:
 def _recipe(args: argparse.Namespace) -> dict[str, Any]:
     """Read the data, choose what they decide, and put the user's settings on top."""
     if args.source is None:
-        raise UserError("FOLDER: expected a folder of recordings or a table", hint=_EXAMPLE)
+        raise UserError("FOLDER: expected a folder of recordings or a table", hint=f"{_VERB} {_EXAMPLE}")
     given = given_settings(args, OPTIONS)
     other = {"generation": generator_recipe, "masked": pretraining_recipe}.get(given.get(f"{DATA}.task", ""))
     if other is None:
@@ -169,7 +163,8 @@ def _classifier_recipe(args: argparse.Namespace, given: dict[str, Any]) -> dict[
     module = read_data(args, recipe)
     if module.task == "unlabelled":
         raise no_labels()
-    chosen = choose(durations(module), module.rate, gpu=trains_on_gpu(args))
+    causal = given.get(f"{BACKBONE}.direction") == "causal"
+    chosen = choose(durations(module), module.rate, gpu=trains_on_gpu(args), causal=causal)
     counts = tally(summarise_data(module).per_class)
     recordings = f"{module.task} of {len(module.names):,} recordings"
     print_summary(module, f"{recordings} ({counts})" if counts else recordings)

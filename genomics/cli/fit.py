@@ -13,13 +13,10 @@ from seqmamba.cli.recipe_options import (
     add_settings,
     assign,
     build_data,
-    check_folder,
     check_settings,
+    fit_run,
     given_settings,
     print_settings,
-    recipe_text,
-    resume_training,
-    train_recipe,
 )
 
 HELP = "train a model on your sequences, test it and write a report"
@@ -81,22 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     """Choose settings, write the recipe, train, test and report."""
-    from seqmamba.training.run_folder import RunFolder
-
-    folder = RunFolder(args.run.expanduser())
     check_settings(args, OPTIONS)
     check_init(args, OPTIONS, _OF_THE_BACKBONE)
     named = bool(args.files or args.fasta or args.bed)
-    check_folder(args, folder, has_data=named, example="seqmamba genomics fit POS.fa NEG.fa -o RUN")
-    again = f"seqmamba genomics fit -o {folder.path} --resume"
-    if args.resume and folder.config.is_file():
-        resume_training(folder, again)
-    else:
-        recipe = _recipe(args)
-        if args.dry_run:
-            print(f"\n{recipe_text(recipe, args.set)}", end="")
-            return 0
-        train_recipe(recipe, args, folder, again)
+    folder = fit_run(
+        args, "seqmamba genomics fit", example="POS.fa NEG.fa -o RUN", has_data=named, make_recipe=_recipe
+    )
+    if folder is None:
+        return 0
     print(f"model:        {folder.pretrained}")
     print(f"predictions:  {folder.predictions}")
     print(f"report:       {folder.report}")

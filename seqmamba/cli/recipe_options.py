@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,46 @@ def given_settings(args: argparse.Namespace, options: Mapping[str, Option]) -> d
     return {key: getattr(args, key) for key, _, _ in options.values() if getattr(args, key) is not None}
 
 
-def check_folder(args: argparse.Namespace, folder: RunFolder, *, has_data: bool, example: str) -> None:
+def fit_run(
+    args: argparse.Namespace,
+    verb: str,
+    *,
+    example: str,
+    has_data: bool,
+    make_recipe: Callable[[argparse.Namespace], dict[str, Any]],
+) -> RunFolder | None:
+    """Train and test what a ``fit`` verb makes of its options, or go on with the run that is there.
+
+    Args:
+        args: With the options of `add_run_arguments` and `add_settings`.
+        verb: The command, for the message after an interrupt.
+        example: What follows it to start a run.
+        has_data: Whether data were named, with which ``--resume`` may begin.
+        make_recipe: Reads the data and returns the recipe, and prints what it chose.
+
+    Returns:
+        The run folder; None after ``--dry-run``, which prints the recipe.
+
+    Raises:
+        UserError: If a run is in the way, or there is none to go on with.
+    """
+    from seqmamba.training.run_folder import RunFolder
+
+    folder = RunFolder(args.run.expanduser())
+    _check_folder(args, folder, has_data=has_data, example=f"{verb} {example}")
+    again = f"{verb} -o {folder.path} --resume"
+    if args.resume and folder.config.is_file():
+        _resume_training(folder, again)
+        return folder
+    recipe = make_recipe(args)
+    if args.dry_run:
+        print(f"\n{recipe_text(recipe, args.set)}", end="")
+        return None
+    _train_recipe(recipe, args, folder, again)
+    return folder
+
+
+def _check_folder(args: argparse.Namespace, folder: RunFolder, *, has_data: bool, example: str) -> None:
     """Refuse to begin where a run is, or to go on where none is.
 
     Args:
@@ -174,7 +213,7 @@ def print_settings(
     sys.stdout.flush()
 
 
-def train_recipe(recipe: dict[str, Any], args: argparse.Namespace, folder: RunFolder, resume: str) -> None:
+def _train_recipe(recipe: dict[str, Any], args: argparse.Namespace, folder: RunFolder, resume: str) -> None:
     """Train and test a recipe with the words of ``--set`` and ``--overwrite`` on top.
 
     Args:
@@ -190,16 +229,16 @@ def train_recipe(recipe: dict[str, Any], args: argparse.Namespace, folder: RunFo
     with TemporaryDirectory(prefix="seqmamba-") as scratch:
         file = Path(scratch) / "recipe.yaml"
         file.write_text(recipe_text(recipe), encoding="utf-8")
-        train_and_test(folder, ["--config", str(file), *options], resume)
+        _train_and_test(folder, ["--config", str(file), *options], resume)
 
 
-def resume_training(folder: RunFolder, resume: str) -> None:
+def _resume_training(folder: RunFolder, resume: str) -> None:
     """Go on with the run of a folder, and test it; its own recipe decides."""
     print(f"resuming: {folder.config} decides; other options are not used", file=sys.stderr)
-    train_and_test(folder, ["--config", str(folder.config), "--ckpt_path", "last"], resume)
+    _train_and_test(folder, ["--config", str(folder.config), "--ckpt_path", "last"], resume)
 
 
-def train_and_test(folder: RunFolder, options: Sequence[str], resume: str) -> None:
+def _train_and_test(folder: RunFolder, options: Sequence[str], resume: str) -> None:
     """Train with the words of a command line, then test the best epoch.
 
     Raises:
