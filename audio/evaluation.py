@@ -165,9 +165,11 @@ def evaluate_source(
     options: dict[str, Any] = {"n_bootstrap": bootstrap, "seed": seed}
     found = {f"{config.rate} Hz": evaluate_rate(model.eval(), data, crops=crops, **options)}
     found |= evaluate_rates(model, data, rates, crops=crops, **options)
-    for name, metrics in found.items():
-        for metric, estimate in metrics.items():
-            print(f"{name}: {metric} {estimate.value:.4f} ({estimate.low:.4f} - {estimate.high:.4f})")
+    own, others = f"{config.rate:,} Hz", {name: found[name] for name in list(found)[1:]}
+    print(f"{own}, {len(data.names):,} recordings")
+    metrics = next(iter(found.values()))
+    print_metrics(metrics, {})
+    _print_rates(next(iter(metrics)), others)
     if output is not None:
         with atomic_path(output) as part:
             text = json.dumps(to_json(found), indent=1, allow_nan=False)

@@ -158,7 +158,10 @@ def test_evaluate_gives_the_metrics_of_a_folder_at_several_rates(
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert metrics["4000 Hz"]["accuracy"]["value"] > 0.9
     assert metrics["2000 Hz, filtered, frames"]["accuracy"]["value"] > 0.8
-    assert "4000 Hz: accuracy" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "4,000 Hz, 36 recordings\n" in out
+    assert "balanced_accuracy" in out
+    assert "2000 Hz, filtered, frames: accuracy" in out
     before = (tmp_path / "m.json").read_bytes()
     assert main([*words, "-o", str(tmp_path / "m.json")]) == 2
     assert "m.json: exists already" in capsys.readouterr().err
