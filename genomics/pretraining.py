@@ -225,10 +225,16 @@ class Objectives:
         weights = torch.where(guesses.lower, self._config.repeat_weight, 1.0) * guesses.asked
         # Where nothing was asked nothing may come through, not even a NaN times zero.
         nll = guesses.nll.masked_fill(~guesses.asked, 0.0)
-        total = weights.sum()
-        if self._context is not None:
-            total = self._context.sum(total) / self._context.size
+        total = self.mean_over_ranks(weights.sum())
         return (nll * weights).sum() / total.clamp_min(1e-6)
+
+    def mean_over_ranks(self, x: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return the mean over the ranks that share out windows, without a gradient; x itself of one.
+
+        Args:
+            x: This rank's.
+        """
+        return x if self._context is None else self._context.sum(x.detach()) / self._context.size
 
     def initial_state(self, batch: GenomeBatch) -> Any:
         """Return the state before windows that begin anew."""

@@ -87,7 +87,8 @@ class PretrainingTask(Task):
     def training_step(self, batch: GenomeBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         loss = self._loss(batch)
-        self.log("train/loss_step", loss, on_step=True, on_epoch=False)
+        shown = self._objectives.mean_over_ranks(loss)
+        self.log("train/loss_step", shown, on_step=True, on_epoch=False)
         done = torch.stack((loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)))
         self._train_sums = done if self._train_sums is None else self._train_sums.to(done.device) + done
         if self.trainer.is_last_batch:
