@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import lightning as L
+import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from seqmamba.distributed import ContextGroup
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_whole
 from seqmamba.training.task import Task
+
+_GLOO_LOST = re.compile(r"gloo.*(?:closed by peer|reset by peer|Timed out|Broken pipe)", re.DOTALL)
 
 
 class ContextParallel(L.Callback):
@@ -52,6 +56,15 @@ class ContextParallel(L.Callback):
         if not isinstance(pl_module, Task):
             raise UserError(f"context_parallel: expected a Task, got {type(pl_module).__name__}")
         pl_module.join_context(self.context)
+
+
+def lost_a_process(failure: RuntimeError) -> bool:
+    """Tell whether a failure of torch.distributed says that another process does not answer any more.
+
+    Args:
+        failure: DistBackendError of NCCL, or of gloo what has no type of its own.
+    """
+    return isinstance(failure, dist.DistBackendError) or _GLOO_LOST.search(str(failure)) is not None
 
 
 def data_place(trainer: L.Trainer) -> tuple[int, int]:

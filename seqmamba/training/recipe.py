@@ -23,7 +23,7 @@ from seqmamba.atomic import atomic_path, name_file
 from seqmamba.errors import UserError
 from seqmamba.training.callbacks import EpochLines, EpochSeeds, PretrainedExport
 from seqmamba.training.checkpoints import DataOnlyCheckpointIO, RunCheckpoint, read_checkpoint
-from seqmamba.training.context_parallel import ContextParallel
+from seqmamba.training.context_parallel import ContextParallel, lost_a_process
 from seqmamba.training.finite import FiniteSteps
 from seqmamba.training.hardware import describe_device, limit_threads
 from seqmamba.training.metrics_csv import MetricsCSV
@@ -172,6 +172,11 @@ class RecipeCLI(LightningCLI):
         except OSError as failure:
             name_file(failure, self.folder.path)
             raise
+        except RuntimeError as failure:
+            if not lost_a_process(failure):
+                raise
+            hint = self._how_to_resume() if subcommand == "fit" else None
+            raise UserError("the connection to another process of this run is lost", hint=hint) from failure
 
     def _how_to_resume(self) -> str:
         return f"go on with: seqmamba fit --config {self.folder.config} --ckpt_path last"
