@@ -238,7 +238,7 @@ class Objectives:
 
     def initial_state(self, batch: GenomeBatch) -> Any:
         """Return the state before windows that begin anew."""
-        return self._model.init_state(len(batch["tokens"]))
+        return cast(LanguageModel, self._model).init_state(len(batch["tokens"]))
 
     def loss_in_segments(self, batch: GenomeBatch, state: Any = None) -> SegmentedLoss:
         """Return the loss of windows for training, with the graph of a segment held at a time.
@@ -264,7 +264,7 @@ class Objectives:
             return (nll.view_as(share).masked_fill(share == 0, 0.0) * share).sum() / total, state
 
         if state is None:
-            state = self._model.init_state(len(tokens))
+            state = cast(LanguageModel, self._model).init_state(len(tokens))
         count = -(-positions // size)
         truncate = self._config.backprop.truncate
         return segmented_loss(segment, count, state, self._model.parameters(), truncate=truncate)

@@ -23,7 +23,7 @@ class _Gather(torch.autograd.Function):
         return context.gather(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.context.sum_of_parts(grad), None
 
 
@@ -34,7 +34,7 @@ class _Sum(torch.autograd.Function):
         return context.sum(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.context.sum(grad), None
 
 
@@ -45,7 +45,7 @@ class _Tie(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         shape, dtype = ctx.like
         return grad, grad.new_zeros((), dtype=dtype).expand(shape)
 

@@ -73,7 +73,7 @@ class _Margin(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, reset: Tensor | None, width: int, reverse: bool, context: ContextGroup
     ) -> tuple[Tensor, Tensor]:
         length = x.shape[1]
@@ -94,7 +94,7 @@ class _Margin(torch.autograd.Function):
         return x.view_as(x), before
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_before: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, grad_before: Tensor) -> tuple[Tensor, None, None, None, None]:
         found = ctx.context.gather(grad_before)
         if ctx.behind:
             margin = found[ctx.order[ctx.place + 1]]

@@ -114,7 +114,7 @@ class _Mirror(torch.autograd.Function):
         return _mirror(x, context, length)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return _mirror(grad, *ctx.arguments), None, None
 
 

@@ -15,6 +15,7 @@ from seqmamba.distributed.states import chain, leaves, masked, passes, processin
 from seqmamba.ops.selective_scan.reference import compute_dtype, step_size, widen
 
 Pair = tuple[Tensor, Tensor]
+_NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 
 
 def selective_scan(
@@ -63,7 +64,6 @@ def selective_scan(
     Raises:
         UserError: As there.
     """
-    operands = (u, delta, A, B, C, D, z, delta_bias)
     options: dict[str, Any] = {
         "delta_softplus": delta_softplus,
         "reverse": reverse,
@@ -72,12 +72,16 @@ def selective_scan(
     }
     if context is None:
         states: dict[str, Any] = {"initial_state": initial_state, "return_final_state": return_final_state}
-        return ops.selective_scan(*operands, **states, **options)
-    if initial_state is None and not return_final_state and runs_on_kernels(impl, *operands):
+        return ops.selective_scan(u, delta, A, B, C, D, z, delta_bias, **states, **options)
+    if (
+        initial_state is None
+        and not return_final_state
+        and runs_on_kernels(impl, u, delta, A, B, C, D, z, delta_bias)
+    ):
         direction = (u, delta, A, B, C, D, delta_bias)
         return scan_with_kernels(context, [(direction, reverse)], z, reset, delta_softplus)
     before, behind = _states(context, (u, delta, A, B, C, delta_bias), initial_state, options)
-    y = ops.selective_scan(*operands, initial_state=before, **options)
+    y = ops.selective_scan(u, delta, A, B, C, D, z, delta_bias, initial_state=before, **options)
     assert isinstance(y, Tensor)
     return (y, behind) if return_final_state else y
 
@@ -125,8 +129,9 @@ def bidirectional_scan(
         both = list(zip(directions, (False, True), strict=True))
         return scan_with_kernels(context, both, z, reset, delta_softplus)
     ys = []
-    for (*most, bias), reverse in zip(directions, (False, True), strict=True):
-        y = selective_scan(*most, z, bias, context=context, reverse=reverse, **options)
+    for direction, reverse in zip(directions, (False, True), strict=True):
+        way: dict[str, Any] = dict(zip(_NAMES, direction, strict=True))
+        y = selective_scan(**way, z=z, context=context, reverse=reverse, **options)
         assert isinstance(y, Tensor)
         ys.append(y)
     return ys[0] + ys[1]

@@ -91,7 +91,7 @@ class _ScansOverRanks(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         from seqmamba.ops.bidirectional_scan.cuda import Boundary, add_scans_backward, piece_operands
         from seqmamba.ops.selective_scan.cuda import backward_piece
 

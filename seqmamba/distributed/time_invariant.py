@@ -57,16 +57,15 @@ def lti(
     Raises:
         UserError: As there.
     """
-    system: tuple[Any, ...] = (delta, A, B)
     if context is None:
         states: dict[str, Any] = {"initial_state": initial_state, "return_final_state": return_final_state}
-        return ops.lti(u, *system, C, D, P=P, **states, **options)
+        return ops.lti(u, delta, A, B, C, D, P=P, **states, **options)
     reverse, reset = options.get("reverse", False), options.get("reset")
-    _, own = ops.lti(u, *system, C, None, P=P, return_final_state=True, **options)
+    _, own = ops.lti(u, delta, A, B, C, None, P=P, return_final_state=True, **options)
     dtype = compute_dtype(u, delta, A, B, C, D, P, initial_state)
     own = widen(own, dtype)
     discrete = {name: options[name] for name in ("discretisation", "rate") if name in options}
-    powers = Powers(ops.lti_discretise(*system, P=P, dtype=dtype, **discrete))
+    powers = Powers(ops.lti_discretise(delta, A, B, P=P, dtype=dtype, **discrete))
     lengths = context.lengths(u.shape[1], u.device)
     owns = gather(context, masked(own, leaves(context, reset, reverse)))
     stays = passes(context, reset, reverse)
@@ -79,7 +78,7 @@ def lti(
 
     start = torch.zeros_like(own) if initial_state is None else widen(initial_state, dtype)
     before = chain(processing_order(context, reverse), start, step)
-    y = ops.lti(u, *system, C, D, P=P, initial_state=tie(before[context.rank], owns), **options)
+    y = ops.lti(u, delta, A, B, C, D, P=P, initial_state=tie(before[context.rank], owns), **options)
     assert isinstance(y, Tensor)
     return (y, tie(before[-1], owns)) if return_final_state else y
 

@@ -88,8 +88,9 @@ def add_scans(
     y, saved = None, []
     for way, entry in zip(ways, entries, strict=True):
         *most, bias = _cast(way.operands, dtype)
-        options = (reset, delta_softplus, way.reverse, save)
-        y, _, states = cuda.forward(*most, gate, bias, entry.state, *options, add_to=y, reduced=entry.reduced)
+        options = (reset, delta_softplus, way.reverse, save, y, entry.reduced)
+        arguments = (*most, gate, bias, entry.state, *options)
+        y, _, states = cuda.forward(*arguments)
         saved.append(states)
     assert y is not None
     return y.to(ways[0].operands[0].dtype), saved
