@@ -96,10 +96,10 @@ def _answer(test: Predictions, place: int, right: np.ndarray | None) -> Html:
     outputs, label = test.outputs[place], test.labels[place]
     if right is None:
         pairs = [
-            join([bdi(name), f" {number(float(true))}, predicted {number(float(said))}"])
+            join([bdi(name), f": true {number(float(true))}, predicted {number(float(said))}"])
             for name, true, said in zip(test.classes, label, outputs, strict=True)
         ]
-        return tag("p", *_listed(pairs), class_="note")
+        return tag("p", *_listed(pairs, "; "), class_="note")
     if test.task == "classification":
         said = int(outputs.argmax())
         words: list[object] = [bdi(test.classes[label]), ", predicted ", bdi(test.classes[said])]
@@ -117,6 +117,6 @@ def _names(test: Predictions, chosen: np.ndarray) -> list[object]:
     return _listed(names) or ["nothing"]
 
 
-def _listed(parts: Sequence[Html]) -> list[object]:
-    """Put commas between parts."""
-    return [piece for i, part in enumerate(parts) for piece in ((part,) if i == 0 else (", ", part))]
+def _listed(parts: Sequence[Html], between: str = ", ") -> list[object]:
+    """Put commas, or something else, between parts."""
+    return [piece for i, part in enumerate(parts) for piece in ((part,) if i == 0 else (between, part))]

@@ -52,6 +52,21 @@ class RecordingValues:
         return self.lowest >= 0 and not np.nanmax(self.highest, initial=0) > 1
 
 
+@dataclass(frozen=True)
+class TimelineValues:
+    """What a model said of several recordings.
+
+    Attributes:
+        names: All recordings, in the order in which they come.
+        seconds: Of sound, all of them together.
+        drawn: The values of the first `MOST_RECORDINGS` of them.
+    """
+
+    names: tuple[str, ...]
+    seconds: float
+    drawn: list[RecordingValues]
+
+
 @dataclass
 class _Span:
     """Begin, end and number of the values of a recording."""
@@ -81,14 +96,11 @@ class _Columns:
         self.lowest = min(self.lowest, float(values.min(initial=np.inf)))
 
 
-def read_values(path: Path) -> list[RecordingValues]:
+def read_values(path: Path) -> TimelineValues:
     """Read the values that ``audio timeline`` wrote, in columns.
 
     Args:
         path: A ``.parquet`` file.
-
-    Returns:
-        The recordings in the order in which they come, the first `MOST_RECORDINGS` of them.
 
     Raises:
         UserError: If it cannot be read, or is no timeline.
@@ -104,7 +116,8 @@ def read_values(path: Path) -> list[RecordingValues]:
     for name, start, end, values in _parts(file, labels):
         if name in columns:
             columns[name].add((start + end) / 2, values)
-    return [_finished(name, found, labels) for name, found in columns.items()]
+    drawn = [_finished(name, found, labels) for name, found in columns.items()]
+    return TimelineValues(tuple(spans), sum(span.end - span.start for span in spans.values()), drawn)
 
 
 def _finished(name: str, found: _Columns, labels: tuple[str, ...]) -> RecordingValues:

@@ -43,21 +43,24 @@ def timeline_page(
     beside = next((p for p in map(source.with_suffix, _EVENT_FILES) if p.is_file()), None)
     table_of_events = events or beside
     found = {} if table_of_events is None else read_events(table_of_events)
-    unknown = sorted(set(found) - {recording.name for recording in values})
+    unknown = sorted(set(found) - set(values.names))
     if unknown:
         raise UserError(f"{table_of_events}: names {unknown[0]}, of which {source} has no values")
     sounds, title = Sounds(config), f"Timeline {source.name}"
-    seconds = sum(recording.end - recording.start for recording in values)
+    classes = len(values.drawn[0].labels) if values.drawn else 0
     facts = [
-        count(len(values), "recording"),
-        f"{duration(seconds)} of sound",
-        f"a value every {number(values[0].hop)} s" if values else "",
-        f"{len(values[0].labels):,} classes" if values and len(values[0].labels) > 1 else "",
+        count(len(values.names), "recording"),
+        f"{duration(values.seconds)} of sound",
+        f"a value every {number(values.drawn[0].hop)} s" if values.drawn else "",
+        f"{classes:,} classes" if classes > 1 else "",
     ]
+    left_out = len(values.names) - len(values.drawn)
+    more = f"The first {len(values.drawn)} of {len(values.names):,} recordings are drawn." if left_out else ""
     return title, [
         summary.heading(title, facts, WORDING),
-        summary.verdict([judge(found, seconds, has_table=table_of_events is not None)]),
-        *(recording_section(place, recording, found) for place, recording in enumerate(values)),
+        summary.verdict([judge(found, values.seconds, has_table=table_of_events is not None)]),
+        *(recording_section(place, recording, found) for place, recording in enumerate(values.drawn)),
+        tag("p", more, class_="note") if more else None,
         by_class(found),
         all_events(found),
         *listen(found, sounds),
