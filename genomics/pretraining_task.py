@@ -57,6 +57,11 @@ class PretrainingTask(Task):
         """The model, for ``RUN/pretrained``."""
         return self.model
 
+    @property
+    def shardable(self) -> MaskedModel | LanguageModel | None:
+        """The model, unless windows are read in segments."""
+        return self.model if self.config.backprop.whole else None
+
     def join_context(self, context: ContextGroup) -> None:
         """Share windows out among ranks; see `Task.join_context`."""
         self._objectives.share(context)

@@ -15,6 +15,7 @@ import torch
 from seqmamba.atomic import atomic_folder
 from seqmamba.training.checkpoints import read_checkpoint
 from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.sharding import ShardedStrategy
 from seqmamba.training.task import Task
 
 
@@ -84,6 +85,8 @@ class PretrainedExport(L.Callback):
         # on_fit_end and not on_train_end, which Lightning skips when a resumed run has nothing left to train.
         if not isinstance(pl_module, Task) or pl_module.exported is None or not self.folder.best.exists():
             return
+        if isinstance(trainer.strategy, ShardedStrategy):
+            trainer.strategy.gather_model()
         pl_module.load_state_dict(read_checkpoint(self.folder.best)["state_dict"])
         if trainer.is_global_zero:
             with atomic_folder(self.folder.pretrained) as part:

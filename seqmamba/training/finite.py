@@ -10,6 +10,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
@@ -120,7 +121,8 @@ class FiniteSteps(L.Callback):
         if self._losses:
             found[0] = torch.stack(self._losses).sum()
         if gradients:
-            found[1] = get_total_norm(gradients)
+            norm = get_total_norm(gradients)
+            found[1] = norm.full_tensor() if isinstance(norm, DTensor) else norm
         self._losses.clear()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(found)  # not `strategy.reduce`, which makes the host wait at a barrier

@@ -44,6 +44,7 @@ _IRRELEVANT_WARNINGS = (
     r".*The `srun` command is available.*",
     r".*custom batch sampler .* for prediction.*",
     r".*was called with.*multiple `ModelCheckpoint`.*",
+    r"FSDP2-wrapped module .* returned a view tensor.*",  # which nobody changes in place
     r"Total length of .* across ranks is zero.*",  # no validation part
 )
 
@@ -118,6 +119,11 @@ class RecipeCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the trainer with the run folder's loggers, callbacks and checkpoint format."""
         options = dict(self._get(self.config_init, "trainer"))
+        if str(options["strategy"]).startswith("fsdp"):
+            raise UserError(
+                f"trainer.strategy: {options['strategy']} flattens parameters, and matrices would not decay",
+                hint="use --trainer.strategy sharded",
+            )
         keeps_files = self.keeps_files = self.subcommand == "fit" and not options["fast_dev_run"]
         attended = sys.stdout.isatty() and options["enable_progress_bar"] is not False
         callbacks: list[L.Callback] = [*_as_list(options["callbacks"]), EpochSeeds(self._seed())]

@@ -70,6 +70,14 @@ class Task(L.LightningModule):
                 f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
             )
 
+    @property
+    def shardable(self) -> nn.Module | None:
+        """The module whose ``forward`` the steps call: devices can share out its parameters.
+
+        None: the steps reach for parameters in other ways.
+        """
+        return None
+
     def join_context(self, context: ContextGroup) -> None:
         """Share every sequence out among ranks, before the training, validation or test begins.
 
