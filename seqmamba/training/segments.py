@@ -162,7 +162,7 @@ class _Known(torch.autograd.Function):
         return run.loss, run
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         return (None, None, *(None if each is None else each * gradient for each in ctx.gradients))
 
 
