@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -81,15 +81,18 @@ class ShardedStrategy(DDPStrategy):
             }
             optimiser.load_state_dict({**saved, "state": parts})
 
+    def teardown(self) -> None:
+        """Let Lightning move the model to the CPU even if a failure has left it in the middle of a step."""
+        for module in self._modules_of_task():
+            _be_plain(module)
+        super().teardown()
+
     def gather_model(self) -> None:
         """Make the model a plain one with all its parameters on every device, after the last step."""
-        assert self.lightning_module is not None
         found: dict[DTensor, nn.Parameter] = {}  # tied parameters stay tied
-        for module in self.lightning_module.modules():
+        for module in self._modules_of_task():
             shares = {name: p for name, p in module._parameters.items() if isinstance(p, DTensor)}
-            if isinstance(module, FSDPModule):
-                module.__class__ = type(module).__bases__[1]  # what it was; the first is FSDPModule
-            elif not shares:
+            if not (_be_plain(module) or shares):
                 continue
             for hooks in _HOOKS:
                 getattr(module, hooks).clear()
@@ -97,6 +100,9 @@ class ShardedStrategy(DDPStrategy):
                 if share not in found:
                     found[share] = nn.Parameter(_whole(share), requires_grad=share.requires_grad)
                 module.register_parameter(name, found[share])
+
+    def _modules_of_task(self) -> Iterator[nn.Module]:
+        return iter(()) if self.lightning_module is None else self.lightning_module.modules()
 
 
 def shard(model: nn.Module, device: torch.device) -> None:
@@ -114,6 +120,14 @@ def shard(model: nn.Module, device: torch.device) -> None:
     fully_shard(model, mesh=mesh)
     for name, parameter in model.named_parameters():
         vars(parameter).update(marks[name])  # what the optimiser must know, see `parameter_groups`
+
+
+def _be_plain(module: nn.Module) -> bool:
+    """Undo the change of class that `fully_shard` makes; returns whether there was one."""
+    shared_out = isinstance(module, FSDPModule)
+    if shared_out:
+        module.__class__ = type(module).__bases__[1]  # the first is FSDPModule
+    return shared_out
 
 
 def _whole(value: Any) -> Any:

@@ -45,13 +45,14 @@ def kill_and_resume(out: Path, tiny: bool, end: float) -> dict[str, Any]:
     found["killed"] = {"status": _finish(process, end), "seconds_to_stop": time.monotonic() - start}
     found["said"] = _lines(killed.with_suffix(".log"))
     expected = _losses(whole)
-    for ranks in (2, 1):
-        run = out / f"resumed_{ranks}"
+    for ranks, words in ((2, ()), (1, ()), (2, ("--trainer.strategy", "sharded"))):
+        name = f"resumed on {ranks}{', parameters shared out' if words else ''}"
+        run = out / name.replace(" ", "_")
         shutil.rmtree(run, ignore_errors=True)
         shutil.copytree(killed, run)
-        status = _finish(_fit(config, run, ranks, "--ckpt_path", "last"), end)
+        status = _finish(_fit(config, run, ranks, "--ckpt_path", "last", *words), end)
         losses = _losses(run)
-        found[f"resumed on {ranks}"] = {
+        found[name] = {
             "status": status,
             "steps": len(losses),
             "same_steps": sorted(losses) == sorted(expected),

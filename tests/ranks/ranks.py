@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 import torch.distributed as dist
 
 from seqmamba.distributed import ContextGroup
+from seqmamba.training.run_folder import RunFolder
 
 _SECONDS = 100
 
@@ -45,6 +49,66 @@ def run_on_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> li
         assert not failures, failures[0].read_text()
         assert [process.exitcode for process in processes] == [0] * size
         return [torch.load(Path(folder) / f"result{rank}") for rank in range(size)]
+
+
+def seqmamba_on_ranks(size: int, words: Sequence[str], log: Path) -> list[int | None]:
+    """Run a command line in processes that are set up as torchrun does it.
+
+    Args:
+        size: Number of processes.
+        words: After ``seqmamba``.
+        log: File that the outputs are added to.
+
+    Returns:
+        Their exit statuses.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    forks = torch.multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["seqmamba.training.recipe", "genomics.pretraining_task", "ranks"])
+    processes = [
+        forks.Process(target=_command, args=(rank, size, port, list(words), log)) for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode for process in processes]
+
+
+def _command(rank: int, size: int, port: int, words: list[str], log: Path) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    from seqmamba.cli.main import main
+
+    os._exit(main(words))
+
+
+class KeepFirstEpoch(L.Callback):
+    """Keeps the checkpoint of the first epoch as ``first.ckpt`` in the run folder."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Copy it when the second epoch begins."""
+        folder = RunFolder.of(trainer)
+        if trainer.current_epoch == 1 and trainer.is_global_zero and folder.last.exists():
+            shutil.copy(folder.last, folder.path / "first.ckpt")
 
 
 def _run(rank: int, size: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -1,0 +1,107 @@
+"""Pretraining runs on several processes: devices that share out windows, batches and parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from genome_files import write_genome
+from ranks import seqmamba_on_ranks
+from safetensors.torch import load_file
+
+from seqmamba.cli.main import main
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning", "ignore:.*LeafSpec.*"
+)
+
+
+def recipe(folder: Path) -> Path:
+    """Two epochs of four steps."""
+    fasta = write_genome(folder / "genome.fa")
+    backbone = {"d_model": 8, "n_layers": 2, "d_state": 2, "direction": "bidirectional"}
+    windows = {"length": 64, "tokens_per_batch": 128, "steps_per_epoch": 4, "evaluation_windows": 6}
+    content = {
+        "model": {
+            "class_path": "genomics.pretraining_task.PretrainingTask",
+            "init_args": {
+                "model": {"backbone": {**backbone, "scan_impl": "chunked"}},
+                "optimiser": {"lr": 5e-3},
+            },
+        },
+        "data": {
+            "class_path": "genomics.datasets.GenomeWindowDataModule",
+            "init_args": {
+                "genomes": [{"fasta": str(fasta), "validation": ["chr2"], "test": ["chr3"]}],
+                "windows": windows,
+            },
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "log_every_n_steps": 1,
+            "callbacks": [{"class_path": "ranks.KeepFirstEpoch"}],
+        },
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def fit(config: Path, run: str, size: int, *words: str) -> Path:
+    """Train on ranks and return the run folder."""
+    folder, log = config.parent / run, config.parent / f"{run}.log"
+    command = ["fit", "--config", str(config), "-o", str(folder), "--trainer.devices", str(size), *words]
+    assert seqmamba_on_ranks(size, command, log) == [0] * size, log.read_text()
+    return folder
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    """The last state, moments included, and the exported model."""
+
+    def state(run: Path) -> dict[str, Any]:
+        return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+    one, other = state(found), state(expected)
+    torch.testing.assert_close(one["state_dict"], other["state_dict"], rtol=1e-5, atol=1e-5)
+    moments, others = (each["optimizer_states"][0]["state"] for each in (one, other))
+    torch.testing.assert_close(moments, others, rtol=1e-4, atol=1e-6)
+    models = [load_file(run / "pretrained" / "model.safetensors") for run in (found, expected)]
+    torch.testing.assert_close(*models, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
+    config = recipe(tmp_path)
+    whole = fit(config, "whole", 1)
+    shared = fit(config, "shared", 2, "--context_parallel", "2", "--trainer.strategy", "sharded")
+    assert_same_run(shared, whole)
+    for size, run in ((1, whole), (2, shared)):
+        other = ("--context_parallel", "2", "--trainer.strategy", "sharded") if run is whole else ()
+        size = 2 if run is whole else 1
+        again = fit(config, f"again{size}", size, "--ckpt_path", str(run / "first.ckpt"), *other)
+        assert_same_run(again, whole)
+    command = ["test", "--config", str(config), "-o", str(shared), "--context_parallel", "2"]
+    log = tmp_path / "test.log"
+    assert seqmamba_on_ranks(2, [*command, "--trainer.devices", "2"], log) == [0, 0], log.read_text()
+    assert main(["test", "--config", str(config), "-o", str(whole)]) == 0
+    two, one = (yaml.safe_load((run / "results.json").read_text())["test"] for run in (shared, whole))
+    assert two == pytest.approx(one, rel=1e-4)
+
+
+def test_rows_of_a_mesh_share_out_batches(tmp_path: Path) -> None:
+    config = recipe(tmp_path)
+    assert_same_run(fit(config, "mesh", 4, "--context_parallel", "2"), fit(config, "data", 2))
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(recipe(tmp_path))
+    fit_here = ["fit", "--config", config, "-o", str(tmp_path / "run")]
+    assert main([*fit_here, "--context_parallel", "2"]) == 2
+    assert "expected a divisor of the 1 devices, got 2" in capsys.readouterr().err
+    assert main([*fit_here, "--context_parallel", "0"]) == 2
+    assert "context_parallel" in capsys.readouterr().err
+    assert main([*fit_here, "--trainer.strategy", "fsdp"]) == 2
+    assert "use --trainer.strategy sharded" in capsys.readouterr().err
