@@ -31,7 +31,8 @@ def test_cp_copies_what_can_be_edited(tmp_path: Path) -> None:
     target = tmp_path / "mine"
     assert main(["recipes", "cp", "genomics/oct4_mafk", str(target)]) == 0
     assert {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()} == {
-        *("README.md", "mamba.yaml", "prepare.py", "_trainer/cpu.yaml", "_trainer/gpu.yaml"),
+        *("README.md", "mamba.yaml", "prepare.py"),
+        *("_trainer/cpu.yaml", "_trainer/gpu.yaml", "_trainer/context_parallel.yaml"),
     }
 
 
