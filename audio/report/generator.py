@@ -112,7 +112,7 @@ def judge(scores: Scores | None, recipe: str | None) -> Finding:
     words += f" A code has {code} bits."
     if scores.bits.high < code:
         saved = f"The model foresees {1 - scores.bits.value / code:.0%} of what a sample says."
-        return Finding("good", saved, words)
+        return Finding("info", saved, words)
     return Finding("bad", "The model is not distinguishable from guessing.", words)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqmamba.stratify import deal_groups
+from seqmamba.stratify import deal_groups, in_turn
 
 FRACTIONS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
@@ -52,3 +52,9 @@ def test_three_groups_of_a_class_are_enough_for_three_parts() -> None:
     strata = np.where(groups < 3, 1, 0)
     parts = deal_groups(groups, strata, FRACTIONS, seed=0)
     assert {parts[groups == group][0] for group in range(3)} == set(FRACTIONS)
+
+
+def test_the_first_of_every_group_come_before_the_second() -> None:
+    assert in_turn([["a", "b", "c"], [], ["d"], ["e", "f"]], 10) == ["a", "d", "e", "b", "f", "c"]
+    assert in_turn([[None, 0], [1]], 2) == [None, 1]
+    assert in_turn([], 3) == []
