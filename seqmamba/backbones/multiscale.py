@@ -63,6 +63,7 @@ class MultiScaleBackbone(nn.Module, HubModel):
     """
 
     config_class = MultiScaleConfig
+    takes_pieces = False  # frames would lie across the borders of ranks
 
     def __init__(self, config: MultiScaleConfig) -> None:
         super().__init__()

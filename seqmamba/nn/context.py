@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from seqmamba.distributed import ContextGroup, Piece
+from seqmamba.errors import UserError
 from seqmamba.nn.mixer import Mixer
 
 
@@ -22,8 +23,17 @@ def spread_context(model: nn.Module, context: ContextGroup | None) -> None:
     Args:
         model: A mixer, a backbone or a model around one.
         context: The ranks; None: the model computes alone again.
+
+    Raises:
+        UserError: If a part of the model that is no mixer needs whole sequences.
     """
     for module in model.modules():
+        if (
+            context is not None
+            and not isinstance(module, Mixer)
+            and not getattr(module, "takes_pieces", True)
+        ):
+            raise UserError(f"context: {type(module).__name__} needs whole sequences, and takes no pieces")
         if hasattr(type(module), "context"):
             module.context = context  # type: ignore[assignment]
 

@@ -19,6 +19,8 @@ import torch.distributed as dist
 from seqmamba.distributed import ContextGroup
 from seqmamba.training.run_folder import RunFolder
 
+FORKS = torch.multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["seqmamba.training.recipe", "genomics.pretraining_task"])
 _SECONDS = 100
 
 
@@ -33,11 +35,9 @@ def run_on_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> li
     Returns:
         What each rank returned, tensors and plain data.
     """
-    forks = torch.multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["seqmamba.nn", "seqmamba.backbones", "ranks"])
     with tempfile.TemporaryDirectory() as folder:
         processes = [
-            forks.Process(target=_run, args=(rank, size, folder, function, arguments)) for rank in range(size)
+            FORKS.Process(target=_run, args=(rank, size, folder, function, arguments)) for rank in range(size)
         ]
         for process in processes:
             process.start()
@@ -65,10 +65,8 @@ def seqmamba_on_ranks(size: int, words: Sequence[str], log: Path) -> list[int | 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    forks = torch.multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["seqmamba.training.recipe", "genomics.pretraining_task", "ranks"])
     processes = [
-        forks.Process(target=_command, args=(rank, size, port, list(words), log)) for rank in range(size)
+        FORKS.Process(target=_command, args=(rank, size, port, list(words), log)) for rank in range(size)
     ]
     for process in processes:
         process.start()

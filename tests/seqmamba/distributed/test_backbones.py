@@ -10,8 +10,9 @@ import torch
 from ranks import run_on_ranks
 from torch import Tensor
 
-from seqmamba.backbones import Backbone, BackboneConfig
+from seqmamba.backbones import Backbone, BackboneConfig, MultiScaleBackbone, MultiScaleConfig
 from seqmamba.distributed import ContextGroup, own_piece
+from seqmamba.errors import UserError
 from seqmamba.nn import AttentionOptions, GridOptions, Mamba2Options, S4Options, pool, reset_from_lengths
 from seqmamba.nn.context import spread_context
 from seqmamba.nn.pooling import AttentionPool
@@ -185,3 +186,14 @@ def _padding(context: ContextGroup | None, lengths: Tensor) -> Tensor:
 def test_pooling_sees_all_pieces() -> None:
     ranks = run_on_ranks(4, pooled)
     assert_same(ranks, pooled(None), 1e-10, "pooling")
+
+
+def refuse(context: ContextGroup) -> str:
+    config = MultiScaleConfig(BackboneConfig(WIDTH, n_layers=1), pool=(2,))
+    with pytest.raises(UserError) as refused:
+        spread_context(MultiScaleBackbone(config), context)
+    return refused.value.message
+
+
+def test_stacks_of_several_scales_are_refused() -> None:
+    assert "MultiScaleBackbone needs whole sequences" in run_on_ranks(2, refuse)[0]
