@@ -14,16 +14,17 @@ from torch import Tensor
 from seqmamba import distributed, ops
 from seqmamba.distributed import ContextGroup, own_piece
 
-BATCH, DIM, STATE, HEADS = 2, 4, 3, 2
+BATCH, DIM, STATE, HEADS = 3, 4, 3, 2
 SEQUENCES = ("u", "x", "delta", "B", "C", "z")
 Arguments = dict[str, Any]
 
 
 def packed(length: int) -> Tensor:
-    """Borders inside pieces, at both sides of a border of 2 and 4 ranks, and one row without any inside."""
+    """Borders inside pieces, and at and beside those of 2 and 4 ranks."""
     reset = torch.zeros(BATCH, length, dtype=torch.bool)
     reset[0, [0, 7, length // 2 - 1, length // 2, length // 2 + 1, length - 2]] = True
     reset[1, [length // 4, length // 2]] = True
+    reset[2, [0, length - 5]] = True  # a state from the right reaches the left end
     return reset
 
 
