@@ -33,7 +33,7 @@ def mean_pool(
     if context is None and lengths is None:
         return wide.mean(dim=1)
     piece = Piece(context, x)
-    sums = _fill_padding(wide, lengths, 0, piece).sum(dim=1)
+    sums = _fill_padding(wide, lengths, 0.0, piece).sum(dim=1)
     if context is not None:
         sums = total(context, sums)
     return sums / (piece.total if lengths is None else lengths[:, None])
@@ -149,7 +149,7 @@ class AttentionPool(nn.Module):
         if lengths is not None:
             piece = Piece(self.context, x)
             scores = _fill_padding(scores, lengths, -torch.inf, piece)
-            wide = _fill_padding(wide, lengths, 0, piece)
+            wide = _fill_padding(wide, lengths, 0.0, piece)
         if self.context is None:
             return (scores.softmax(dim=1) * wide).sum(dim=1)
         # A constant taken from all scores changes no weight, and needs no gradient.

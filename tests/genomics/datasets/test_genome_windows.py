@@ -35,7 +35,7 @@ def module(folder: Path, **options: Any) -> GenomeWindowDataModule:
 
 
 def on_device(data: GenomeWindowDataModule, rank: int, world_size: int) -> GenomeWindowDataModule:
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, callbacks=[])  # type: ignore[assignment]
     return data
 
 
