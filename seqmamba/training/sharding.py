@@ -91,7 +91,9 @@ class ShardedStrategy(DDPStrategy):
         """Make the model a plain one with all its parameters on every device, after the last step."""
         found: dict[DTensor, nn.Parameter] = {}  # tied parameters stay tied
         for module in self._modules_of_task():
-            shares = {name: p for name, p in module._parameters.items() if isinstance(p, DTensor)}
+            shares: dict[str, Any] = {
+                name: p for name, p in module._parameters.items() if isinstance(p, DTensor)
+            }
             if not (_be_plain(module) or shares):
                 continue
             for hooks in _HOOKS:
