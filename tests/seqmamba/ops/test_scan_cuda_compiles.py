@@ -19,6 +19,7 @@ from scan_cases import Launch, machine_of, record_launches, scan_of_views
 from seqmamba.ops import bidirectional_scan
 from seqmamba.ops.cuda import runtime
 from seqmamba.ops.cuda.cache import compiled
+from seqmamba.ops.selective_scan.cuda import backward_piece, forward_piece
 from seqmamba.paths import KERNELS_VARIABLE
 
 OBSTACLE = runtime.runtime_obstacle()
@@ -28,6 +29,7 @@ SHARED_BYTES = {"sm_80": 164 * 1024, "sm_90": 228 * 1024, "sm_100": 228 * 1024} 
 RESERVED_SHARED_BYTES = 1024  # of each block
 REGISTERS = 64 * 1024
 MULTIPROCESSORS = (1, 8, 132)  # whole sequences in narrow and wide tiles, and segments
+OPERANDS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
 LAYERS = {
     "bfloat16": (torch.bfloat16, 16),
     "float32": (torch.float32, 16),
@@ -46,7 +48,7 @@ def _kernels_in_a_folder_of_the_tests() -> Iterator[None]:
 
 @functools.cache
 def launches_of(layer: str, architecture: str) -> list[Launch]:
-    """Every different launch of a layer's forward, inference and backward."""
+    """Every different launch of a layer's forward, inference and backward, and of a rank's piece of it."""
     dtype, state = LAYERS[layer]
     arguments: dict[str, Any] = {
         name: x.to(dtype).requires_grad_() for name, x in scan_arguments(2, 1600, 512, state).items()
@@ -62,6 +64,10 @@ def launches_of(layer: str, architecture: str) -> list[Launch]:
                 y = scan_of_views(**arguments, rank=16, delta_softplus=True, impl="cuda")
                 with torch.no_grad():
                     scan_of_views(**arguments, rank=16, delta_softplus=True, impl="cuda")
+                    grouped = {name: arguments[name][:, :, None] for name in ("B", "C")}
+                    piece = [{**arguments, **grouped}[name] for name in OPERANDS]
+                    forward_piece(*piece, None, True, False)
+                    backward_piece(arguments["u"], *piece, None, True, False)
             y.sum().backward()
     return list(dict.fromkeys(replace(launch, grid=(1, 1, 1)) for launch in found))
 
