@@ -121,7 +121,8 @@ class PretrainingTask(Task):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them back."""
         self._train_sums = checkpoint.get(_SUMS)
-        self._carried.load_state_dict(checkpoint.get(_CARRIED))
+        place, count = self.trainer.global_rank, self.trainer.world_size
+        self._carried.load_state_dict(checkpoint.get(_CARRIED, ()), place, count)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of an earlier pass."""

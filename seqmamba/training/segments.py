@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils import _pytree
@@ -99,13 +100,27 @@ class CarriedState:
         """Forget it: all rows begin anew."""
         self._state = None
 
-    def state_dict(self) -> Any:
-        """Return the state on the CPU for a checkpoint, None if there is none."""
-        return map_state(Tensor.cpu, self._state)
+    def state_dict(self) -> list[Any]:
+        """Return the states of all processes on the CPU for a checkpoint, None where there is none.
 
-    def load_state_dict(self, state: Any) -> None:
-        """Take back what `state_dict` returned."""
-        self._state = state
+        Every process must ask.
+        """
+        own = map_state(Tensor.cpu, self._state)
+        if not (dist.is_available() and dist.is_initialized()):
+            return [own]
+        states: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(states, own)
+        return states
+
+    def load_state_dict(self, states: Sequence[Any], place: int, count: int) -> None:
+        """Take back what `state_dict` returned.
+
+        Args:
+            states: Of all processes that there were.
+            place: Number of this process.
+            count: How many there are; if it is another number, rows are others than before and begin anew.
+        """
+        self._state = states[place] if len(states) == count else None
 
 
 class SegmentedLoss(NamedTuple):
@@ -221,7 +236,8 @@ class _Run:
         for place, gradient in enumerate(found[: len(self._wanted)]):
             have = self.gradients[place]
             if gradient is not None:
-                self.gradients[place] = gradient if have is None else have.add_(gradient)
+                # not in place: parameters that were added to each other have one gradient between them
+                self.gradients[place] = gradient if have is None else have + gradient
         self._losses.append(loss.detach().float())
         return list(found[len(self._wanted) :])
 

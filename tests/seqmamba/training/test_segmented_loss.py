@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from ranks import run_on_ranks
 from torch import Tensor
 from torch.nn import functional as F
 
 from seqmamba import BackboneConfig, LanguageModel, LanguageModelConfig, MultiScaleConfig
+from seqmamba.distributed import ContextGroup
 from seqmamba.errors import UserError
 from seqmamba.nn.options import AttentionOptions, Mamba2Options
 from seqmamba.training.segments import CarriedState, segmented_loss
@@ -119,6 +121,18 @@ def test_losses_scale_accumulate_and_spare_what_is_frozen() -> None:
             torch.testing.assert_close(parameter.grad, 0.75 * expected[name], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("truncate", [False, True])
+def test_parameters_that_are_added_to_each_other_have_gradients_of_their_own(truncate: bool) -> None:
+    x, one, other = torch.randn(4, 3), torch.zeros(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+
+    def segment(number: int, state: Any) -> tuple[Tensor, Any]:
+        return ((one + other) * x[number]).sum(), state
+
+    segmented_loss(segment, 4, None, [one, other], truncate=truncate).loss.backward()
+    torch.testing.assert_close(one.grad, x.sum(dim=0))
+    torch.testing.assert_close(other.grad, x.sum(dim=0))
+
+
 def test_memory_is_that_of_a_segment() -> None:
     model = model_of("mamba")
 
@@ -159,7 +173,7 @@ def test_rows_go_on_or_begin_anew_with_the_state_that_is_theirs() -> None:
     _, state = loss_of(model, tokens[:, :33], first)
     carried.keep(state)
     again = CarriedState()
-    again.load_state_dict(carried.state_dict())
+    again.load_state_dict(carried.state_dict(), 0, 1)
     chosen = again.begin(torch.tensor([False, True, False]), model.init_state(3))
     _, found = loss_of(model, tokens[:, 32:65], chosen)
     _, whole = loss_of(model, tokens[:, :65], model.init_state(3))
@@ -168,6 +182,23 @@ def test_rows_go_on_or_begin_anew_with_the_state_that_is_theirs() -> None:
     torch.testing.assert_close(found.select(slice(1, 2)), lone)
     again.clear()
     assert again.begin(torch.zeros(3, dtype=torch.bool), first) is first
+
+
+def kept_by_ranks(context: ContextGroup) -> tuple[list[int], list[int]]:
+    carried, rows = CarriedState(), torch.full((2, 1), context.rank)
+    carried.keep((rows,))
+    states = carried.state_dict()
+    found = []
+    for count in (context.size, context.size + 1):
+        again = CarriedState()
+        again.load_state_dict(states, context.rank, count)
+        (state,) = again.begin(torch.tensor([False, True]), (torch.full((2, 1), -1),))
+        found.append(state.flatten().tolist())
+    return found[0], found[1]
+
+
+def test_each_process_keeps_its_own_rows_in_a_checkpoint() -> None:
+    assert run_on_ranks(2, kept_by_ranks) == [([0, -1], [-1, -1]), ([1, -1], [-1, -1])]
 
 
 def test_states_that_grow_cannot_be_carried() -> None:
