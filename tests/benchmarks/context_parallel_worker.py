@@ -27,6 +27,7 @@ from seqmamba.backbones import Backbone, BackboneConfig
 from seqmamba.distributed import ContextGroup, own_piece
 from seqmamba.nn import AttentionOptions
 from seqmamba.nn.context import spread_context
+from seqmamba.training.sharding import shard
 
 _MIXERS = ("mamba", "mamba2", "s4", "attention", ("mamba", "attention+mlp"))
 _CORRECT_LENGTH = 4099
@@ -145,13 +146,7 @@ def data_stage(rank: ContextGroup, device: torch.device, tiny: bool, say: Any) -
         if rank.size > 1 and kind == "replicas":
             learner = DistributedDataParallel(learner)
         elif kind == "sharded":
-            from torch.distributed.device_mesh import init_device_mesh
-            from torch.distributed.fsdp import fully_shard
-
-            mesh = init_device_mesh(device.type, (rank.size,))
-            for layer in learner.model.backbone.layers:  # type: ignore[union-attr]
-                fully_shard(layer, mesh=mesh)
-            fully_shard(learner, mesh=mesh)
+            shard(learner, device)
         found = timed(training(learner, window(length, device, rank.rank), device), 5, device)
         say({"kind": kind, "length": length, "tokens_s": rank.size * length / found["seconds"], **found})
         del learner
