@@ -99,6 +99,9 @@ def fit_run(
     _check_folder(args, folder, has_data=has_data, example=f"{verb} {example}")
     again = f"{verb} -o {folder.path} --resume"
     if args.resume and folder.config.is_file():
+        if args.dry_run:
+            print(folder.config.read_text("utf-8"), end="")
+            return None
         _resume_training(folder, again)
         return folder
     recipe = make_recipe(args)
