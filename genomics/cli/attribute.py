@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int | None:
     limit_threads()
     output = args.output.expanduser()
     kind = attribution_format(output)  # before the work
-    require_new(output, args.strand_report, overwrite=args.overwrite)
+    drawn = () if args.plot is None else args.plot.glob("*.svg")
+    require_new(output, args.strand_report, *drawn, overwrite=args.overwrite)
     check_places(args)
     config = AttributionConfig(
         method=args.method,

@@ -66,6 +66,9 @@ def test_a_fasta_file_becomes_a_table_with_drawings(folder: Path, capsys: pytest
     (folder / "x.tsv").unlink()
     assert attribute(folder, "x.tsv", str(folder / "g.fa"), *words) == 2
     assert "strands.tsv: exists already\nhint: --overwrite replaces it" in capsys.readouterr().err
+    (folder / "strands.tsv").unlink()
+    assert attribute(folder, "x.tsv", str(folder / "g.fa"), *words) == 2
+    assert "logo.svg: exists already\nhint: --overwrite replaces it" in capsys.readouterr().err
     assert not (folder / "x.tsv").exists()
     assert attribute(folder, "x.tsv", str(folder / "g.fa"), *words, "--overwrite") == 0
     strands = (folder / "strands.tsv").read_text().splitlines()

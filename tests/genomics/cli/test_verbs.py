@@ -117,6 +117,13 @@ def test_resuming_a_finished_run_changes_no_weight(
     assert all((expected[name] == after[name]).all() for name in expected)
 
 
+def test_a_resumed_run_can_be_tried_dry(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert main(["genomics", "fit", "-o", str(run), "--resume", "--dry-run"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load((run / "config.yaml").read_text())
+    assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+
+
 def test_a_run_is_not_replaced_by_mistake(
     run: Path, class_fastas: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
