@@ -9,9 +9,11 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from seqmamba.errors import UserError
+from seqmamba.training.sharding import let_go, share_like, whole
 
 _STATE = "weight_average"
 
@@ -46,7 +48,7 @@ class WeightAverage(L.Callback):
         """Begin with the weights as they are, or lay what was loaded beside them."""
         self._seen_step = trainer.global_step
         self._average = {
-            name: self._average.get(name, tensor).detach().to(tensor.device, copy=True)
+            name: share_like(self._average.get(name, tensor).detach(), tensor).to(tensor.device, copy=True)
             for name, tensor in _averaged(pl_module).items()
         }
 
@@ -72,7 +74,8 @@ class WeightAverage(L.Callback):
         """Keep the average in a checkpoint to resume from."""
         # One from the middle of an epoch may be written before this callback's turn in its step.
         self._follow(trainer, pl_module)
-        checkpoint[_STATE] = {"updates": self._updates, "average": self._average}
+        average = {name: whole(tensor) for name, tensor in self._average.items()}
+        checkpoint[_STATE] = {"updates": self._updates, "average": average}
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -102,8 +105,12 @@ class WeightAverage(L.Callback):
         self._seen_step = trainer.global_step
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
         self._updates += 1
-        weights = [tensor.detach() for tensor in _averaged(pl_module).values()]
-        get_ema_multi_avg_fn(decay)(list(self._average.values()), weights, self._updates)
+        move, weights = get_ema_multi_avg_fn(decay), _averaged(pl_module)
+        for shared_out in (False, True):  # no operator takes both kinds at once
+            names = [name for name, weight in weights.items() if isinstance(weight, DTensor) == shared_out]
+            if names:
+                averages = [self._average[name] for name in names]
+                move(averages, [weights[name].detach() for name in names], self._updates)
 
     @torch.no_grad()
     def _swap(self, pl_module: L.LightningModule) -> None:
@@ -136,6 +143,7 @@ def validated_weights(trainer: L.Trainer, pl_module: L.LightningModule) -> Itera
 
 
 def _averaged(module: torch.nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and the buffers of real numbers by name."""
+    """Return the parameters and the buffers of real numbers by name; of what is shared out, the shares."""
+    let_go(module)
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}

@@ -60,13 +60,13 @@ class ShardedStrategy(DDPStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return whole parameters; every device must ask."""
-        return {name: _whole(value) for name, value in super().lightning_module_state_dict().items()}
+        return {name: whole(value) for name, value in super().lightning_module_state_dict().items()}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return whole moments; every device must ask."""
         state: dict[str, Any] = super().optimizer_state(optimizer)
         parts = {
-            number: {name: _whole(value) for name, value in part.items()}
+            number: {name: whole(value) for name, value in part.items()}
             for number, part in state["state"].items()
         }
         return {**state, "state": parts}
@@ -76,7 +76,7 @@ class ShardedStrategy(DDPStrategy):
         for optimiser, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [p for group in optimiser.param_groups for p in group["params"]]
             parts = {
-                number: {name: _share(value, parameters[number]) for name, value in part.items()}
+                number: {name: share_like(value, parameters[number]) for name, value in part.items()}
                 for number, part in saved["state"].items()
             }
             optimiser.load_state_dict({**saved, "state": parts})
@@ -100,7 +100,7 @@ class ShardedStrategy(DDPStrategy):
                 getattr(module, hooks).clear()
             for name, share in shares.items():
                 if share not in found:
-                    found[share] = nn.Parameter(_whole(share), requires_grad=share.requires_grad)
+                    found[share] = nn.Parameter(whole(share), requires_grad=share.requires_grad)
                 module.register_parameter(name, found[share])
 
     def _modules_of_task(self) -> Iterator[nn.Module]:
@@ -124,6 +124,13 @@ def shard(model: nn.Module, device: torch.device) -> None:
         vars(parameter).update(marks[name])  # what the optimiser must know, see `parameter_groups`
 
 
+def let_go(module: nn.Module) -> None:
+    """Free what was gathered: after a pass without a backward the outermost parameters still are whole."""
+    for each in module.modules():
+        if isinstance(each, FSDPModule):
+            each.reshard()
+
+
 def _be_plain(module: nn.Module) -> bool:
     """Undo the change of class that `fully_shard` makes; returns whether there was one."""
     shared_out = isinstance(module, FSDPModule)
@@ -132,13 +139,17 @@ def _be_plain(module: nn.Module) -> bool:
     return shared_out
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
+    """Return all of a tensor that is shared out, on every device; anything else as it is. All must ask."""
     # of uneven shares it is a view of something larger
     return value.full_tensor().clone() if isinstance(value, DTensor) else value
 
 
-def _share(value: Any, parameter: Tensor) -> Any:
-    if isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape:
+def share_like(value: Any, parameter: Tensor) -> Any:
+    """Return this device's share of a whole tensor, as a parameter of its shape is shared out."""
+    if not isinstance(parameter, DTensor) or isinstance(value, DTensor):
+        return value
+    if isinstance(value, Tensor) and value.shape == parameter.shape:
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
     return value
 

@@ -91,6 +91,23 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:
     assert two == pytest.approx(one, rel=1e-4)
 
 
+def test_an_average_of_weights_that_are_shared_out_is_kept_whole(tmp_path: Path) -> None:
+    config = recipe(tmp_path)
+    content = yaml.safe_load(config.read_text())
+    content["trainer"]["callbacks"].append({"class_path": "seqmamba.training.ema.WeightAverage"})
+    config.write_text(yaml.safe_dump(content))
+    data = fit(config, "data", 2)
+    shared = fit(config, "shared", 2, "--trainer.strategy", "sharded")
+    first = ("--ckpt_path", str(data / "first.ckpt"), "--trainer.strategy", "sharded")
+    for run in (shared, fit(config, "again", 2, *first)):
+        assert_same_run(run, data)
+        kept = [
+            torch.load(each / "checkpoints" / "last.ckpt", weights_only=True)["weight_average"]
+            for each in (run, data)
+        ]
+        torch.testing.assert_close(*kept, rtol=1e-5, atol=1e-5)
+
+
 def test_rows_of_a_mesh_share_out_batches(tmp_path: Path) -> None:
     config = recipe(tmp_path)
     assert_same_run(fit(config, "mesh", 4, "--context_parallel", "2"), fit(config, "data", 2))
