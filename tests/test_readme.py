@@ -13,7 +13,12 @@ import pytest
 from seqmamba.cli.main import LIGHTNING_VERBS, build_parser
 
 ROOT = Path(__file__).parents[1]
-READMES = [ROOT / "README.md", ROOT / "genomics/README.md", *sorted((ROOT / "recipes").rglob("README.md"))]
+READMES = [
+    ROOT / "README.md",
+    ROOT / "genomics/README.md",
+    ROOT / "audio/README.md",
+    *sorted((ROOT / "recipes").rglob("README.md")),
+]
 MAIN = READMES[0].read_text()
 
 

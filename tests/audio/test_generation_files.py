@@ -55,7 +55,7 @@ def test_a_folder_of_recordings_says_how_they_were_made(tmp_path: Path) -> None:
     assert record.events == tuple(
         NoiseEvent(label, number, 0.0, 2, False) for label in "ab" for number in range(3)
     )
-    assert record.command.startswith("seqmamba ")
+    assert record.command.startswith("seqmamba")
     assert record.settings["sampling"]["seed"] == 1
     assert record.settings["guard"]["max_restarts"] == 2
     assert record.versions["torch"] == torch.__version__.split("+")[0]
