@@ -145,7 +145,16 @@ class WaveformDataModule(L.LightningDataModule):
         return np.flatnonzero(self.assignment == name)
 
     def train_dataloader(self) -> DataLoader[WaveformBatch]:
-        """Return the training batches, in a new order every epoch."""
+        """Return the training batches, in a new order every epoch.
+
+        Raises:
+            UserError: On several devices, which would all see the same batches.
+        """
+        if self.trainer is not None and self.trainer.world_size > 1:
+            raise UserError(
+                f"recordings: expected one device to train on, got {self.trainer.world_size}",
+                hint="add --trainer.devices 1",
+            )
         places, loading = self.part("train"), self.loading
         lengths, crop = self.reader.lengths[places], None
         if loading.crop_seconds is not None:
