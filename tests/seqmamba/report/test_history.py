@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import synthetic_runs as runs
+from logged_curves import metrics_csv
 
 from seqmamba.report.history import read_history
 
 
 def test_curves_lie_over_epochs(tmp_path: Path) -> None:
-    runs.metrics_csv(tmp_path, epochs=6)
+    metrics_csv(tmp_path, epochs=6)
     history = read_history(tmp_path / "metrics.csv")
     assert [line.label for line in history.losses] == ["training", "validation"]
     training, validation = history.losses
