@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -294,6 +295,13 @@ def test_speakers_in_file_names(tmp_path: Path) -> None:
     module = _module(tmp_path, files=files, split=SplitConfig(test=("s1",), validation=("s2",)))
     held = {Path(module.names[i]).stem.split("_")[1] for i in np.flatnonzero(module.assignment == "test")}
     assert held == {"s1"}
+
+
+def test_several_devices_are_refused_in_a_sentence(folder: Path) -> None:
+    module = _module(folder)
+    module.trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment]
+    with pytest.raises(UserError, match="recordings: expected one device to train on, got 2"):
+        module.train_dataloader()
 
 
 def test_values_out_of_range(folder: Path) -> None:
