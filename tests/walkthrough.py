@@ -56,8 +56,8 @@ class Walkthrough:
 
     @cached_property
     def quick(self) -> dict[str, list[str]]:
-        """What the README adds to the commands of a training to see it run: command -> options."""
-        found = re.findall(r"`(seqmamba (?:\w+ )?fit)`\s+with\s+`(--[^`]+)`", self.text)
+        """What the README adds to commands to see them run before they learn: command -> options."""
+        found = re.findall(r"`(seqmamba [\w ]+)`\s+with\s+`(--[^`]+)`", self.text)
         return {verb: shlex.split(options) for verb, options in found}
 
     @cached_property

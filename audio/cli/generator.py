@@ -112,9 +112,8 @@ def write_samples(folder: RunFolder) -> None:
     check_output(output, single=False, overwrite=True)
     labels = model.config.classes or (None,)
     count = 1 if model.config.classes else 4
-    report = run_generation(
-        model, GenerationJob(GenerationConfig(seconds), labels=labels, count=count), output
-    )
+    generation = GenerationConfig(seconds, guard=None)  # as it is: noise says how far the training came
+    report = run_generation(model, GenerationJob(generation, labels=labels, count=count), output)
     print(f"samples:      {output} ({len(report.samples)} of {seconds:.3g} s)")
     print(f"more:         seqmamba audio generate {folder.path} --seconds {seconds:.3g} -o sound.wav")
 
