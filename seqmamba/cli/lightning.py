@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqmamba.cli.config_errors import check_yaml, explain_config_error
+from seqmamba.cli.nulls import spell_nulls
 from seqmamba.cli.recipes import find_config
 from seqmamba.errors import UserError
 
@@ -35,7 +36,7 @@ def run_lightning(argv: Sequence[str]) -> int:
     from seqmamba.training.recipe import run_recipe
 
     try:
-        run_recipe(words)
+        run_recipe(spell_nulls(words))
     except ArgumentError as error:
         raise explain_config_error(str(error), words, files) from error
     return 0

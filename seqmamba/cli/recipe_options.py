@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from seqmamba.cli.arguments import add_again
+from seqmamba.cli.nulls import spell_nulls
 from seqmamba.errors import UserError
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def build_data(recipe: Mapping[str, Any], assignments: Sequence[str]) -> Any:
     overrides = [word for assignment in assignments for word in _override_of("data", assignment)]
     words = ["--data", json.dumps(recipe["data"]), *overrides]
     try:
-        return parser.instantiate_classes(parser.parse_args(words)).data
+        return parser.instantiate_classes(parser.parse_args(spell_nulls(words))).data
     except ArgumentError as error:
         raise explain_config_error(str(error), ["fit", *overrides], []) from error
 
