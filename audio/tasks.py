@@ -24,6 +24,7 @@ from seqmamba.nn.lora import merge_lora
 from seqmamba.nn.options import is_number, require, require_choice, require_whole
 from seqmamba.training.answers import AnsweringTask
 from seqmamba.training.callbacks import run_seed
+from seqmamba.training.distillation import DistillationConfig, Teacher
 from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
@@ -51,6 +52,7 @@ class WaveformTask(AnsweringTask):
             length, which keep a GPU busy for less time than it takes to launch their kernels.
         evaluation: What a test run computes besides metrics.
         init_from: A pretrained model to begin with: its stem and backbone take the place of `model`'s.
+        distil_from: A trained model whose answers are learned too; not for tagging.
 
     Raises:
         UserError: If a value is out of range.
@@ -76,6 +78,7 @@ class WaveformTask(AnsweringTask):
         cuda_graphs: bool = False,
         evaluation: EvaluationConfig = EvaluationConfig(),  # noqa: B008  frozen
         init_from: InitConfig | None = None,
+        distil_from: DistillationConfig | None = None,
     ) -> None:
         super().__init__(optimiser)
         fits = is_number(label_smoothing) and 0 <= label_smoothing < 1
@@ -94,12 +97,14 @@ class WaveformTask(AnsweringTask):
             cuda_graphs=cuda_graphs,
             evaluation=evaluation,
             init_from=init_from,
+            distil_from=distil_from,
         )
         self.model_config = model
         self.augmentation, self.mixing, self.crops = augmentation, mixing, crops
         self.label_smoothing, self.balance_classes = label_smoothing, balance_classes
         self.cuda_graphs, self.evaluation_config = cuda_graphs, evaluation
-        self.init_from = init_from
+        self.init_from, self.distil_from = init_from, distil_from
+        self.teacher: Teacher | None = None
         if choose_by == "accuracy":
             self.monitor, self.monitor_mode = "val/accuracy", "max"  # type: ignore[misc]
         self.register_buffer("positive_weights", None, persistent=False)
@@ -123,6 +128,11 @@ class WaveformTask(AnsweringTask):
         known |= {"channels": data.channels, "max_length": size or data.max_length, "crop_length": size}
         self.model = build_model(replace(config, **known), self.init_from, self.optimiser_config.lr)
         self._logits = self.graphed(self.model, self.forward) if self.cuda_graphs else self.forward
+        if self.distil_from is not None and data.task == "tagging":
+            raise UserError("distil_from: expected none for tagging, whose frames no teacher answers for")
+        if self.distil_from is not None and self.fitting:
+            expected = {name: known[name] for name in ("task", "classes", "rate", "channels")}
+            self.teacher = Teacher.read(self.distil_from, (WaveformClassifier,), **expected)
         if data.task == "tagging":
             if self.mixing.kind != "none" or not self.augmentation.keeps_events:
                 raise UserError(
@@ -154,8 +164,12 @@ class WaveformTask(AnsweringTask):
         if config.task != "tagging":
             waveform, lengths, target = mix_batch(waveform, lengths, target, config.rate, self.mixing)
         # stretches of one length need no masks
-        logits = self(waveform, lengths) if config.crop_length is None else self._logits(waveform)
+        masked = config.crop_length is None
+        logits = self(waveform, lengths) if masked else self._logits(waveform)
         loss = self._loss(logits, target)
+        if self.teacher is not None:
+            soft = self.teacher.answer(waveform, lengths if masked else None)
+            loss = self.teacher.loss(loss, logits, soft, self.model)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(waveform), prog_bar=True)
         return loss
 

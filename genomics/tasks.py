@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genomics.augmentation import AugmentationConfig, augment, mix
+from genomics.ensembles import EnsembleModel
 from genomics.equivariance import reverse_complement_some
 from genomics.evaluation import EvaluationConfig, evaluate_run, write_predictions
 from genomics.finetuning import build_model
@@ -18,6 +19,7 @@ from seqmamba.errors import UserError
 from seqmamba.nn.lora import merge_lora
 from seqmamba.training.answers import AnsweringTask
 from seqmamba.training.callbacks import run_seed
+from seqmamba.training.distillation import DistillationConfig, Teacher
 from seqmamba.training.finetuning import InitConfig
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
@@ -56,6 +58,7 @@ class SequenceTask(AnsweringTask):
         augmentation: How training sequences are changed.
         cuda_graphs: Whether training steps run as CUDA graphs, see `GraphedTraining`: for short sequences of
             one length, which keep a GPU busy for less time than it takes to launch their kernels.
+        distil_from: A trained model whose answers are learned too.
 
     Raises:
         UserError: If a value is out of range.
@@ -78,6 +81,7 @@ class SequenceTask(AnsweringTask):
         init_from: InitConfig | None = None,
         augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008  frozen
         cuda_graphs: bool = False,
+        distil_from: DistillationConfig | None = None,
     ) -> None:
         super().__init__(optimiser)
         if not 0 <= label_smoothing < 1:
@@ -91,6 +95,7 @@ class SequenceTask(AnsweringTask):
             init_from=init_from,
             augmentation=augmentation,
             cuda_graphs=cuda_graphs,
+            distil_from=distil_from,
         )
         self.model_config = model
         self.evaluation_config = evaluation
@@ -99,6 +104,8 @@ class SequenceTask(AnsweringTask):
         self.balance_classes = balance_classes
         self.augmentation = augmentation
         self.cuda_graphs = cuda_graphs
+        self.distil_from = distil_from
+        self.teacher: Teacher | None = None
         self.register_buffer("class_weights", None, persistent=False)
 
     @property
@@ -120,6 +127,9 @@ class SequenceTask(AnsweringTask):
             max_length=data.max_length or config.max_length,
         )
         self.model = build_model(SequenceModel, config, self.init_from, self.optimiser_config.lr)
+        if self.distil_from is not None and self.fitting:
+            expected = {"task": config.task, "classes": config.classes}
+            self.teacher = Teacher.read(self.distil_from, (SequenceModel, EnsembleModel), **expected)
         embedded = self.model.forward_embedded
         self._logits = self.graphed(self.model, embedded) if self.cuda_graphs else embedded
         labels = torch.as_tensor(data.records.labels[data.assignment == "train"])
@@ -139,13 +149,19 @@ class SequenceTask(AnsweringTask):
         if self.model.config.strand in ("augment", "conjoin"):
             chosen = torch.rand(len(tokens), device=tokens.device) < 0.5
             tokens = reverse_complement_some(tokens, lengths, chosen)
-        one_hot = self.model.one_hot(augment(tokens, lengths, self.augmentation))
+        tokens = augment(tokens, lengths, self.augmentation)
+        one_hot = self.model.one_hot(tokens)
+        soft = None if self.teacher is None else self.teacher.answer(tokens, lengths)
         if self.augmentation.mixup:
             if self.model.config.task == "classification":
                 labels = F.one_hot(labels, len(self.model.config.classes)).to(one_hot.dtype)
-            one_hot, lengths, labels = mix(one_hot, lengths, labels, self.augmentation.mixup)
+            targets = labels if soft is None else torch.cat((labels, soft), dim=1)
+            one_hot, lengths, targets = mix(one_hot, lengths, targets, self.augmentation.mixup)
+            labels, soft = targets[:, : labels.shape[1]], targets[:, labels.shape[1] :]
         logits = self._logits(one_hot) if lengths is None else self._logits(one_hot, lengths)
         loss = self._loss(logits, labels)
+        if self.teacher is not None and soft is not None:
+            loss = self.teacher.loss(loss, logits, soft, self.model)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(tokens), prog_bar=True)
         return loss
 

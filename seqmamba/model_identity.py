@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -17,5 +18,14 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256(f"{type(model).__name__} {getattr(model, 'config', None)!r}".encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        for stored in _stored(tensor):
+            digest.update(stored.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
+
+
+def _stored(tensor: Tensor) -> list[Tensor]:
+    """Return the tensor, or of a quantised one those that it stands for."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [getattr(tensor, name) for name in names]

@@ -21,7 +21,14 @@ from audio.cli.fit_recipes import (
 )
 from audio.cli.generator import generates, generator_recipe, write_samples
 from audio.cli.pretraining import pretraining_recipe
-from seqmamba.cli.init_options import INIT, INIT_OPTIONS, add_freeze, assign_freeze, check_init
+from seqmamba.cli.init_options import (
+    DISTIL_OPTIONS,
+    INIT,
+    INIT_OPTIONS,
+    add_freeze,
+    assign_freeze,
+    check_init,
+)
 from seqmamba.cli.recipe_options import (
     Option,
     add_run_arguments,
@@ -77,6 +84,7 @@ OPTIONS: dict[str, Option] = {
     "--labels-share": (f"{DATA}.labels.share", float, "train on this share of the recordings only"),
     "--labels-seed": (f"{DATA}.labels.seed", int, "seed of which ones (default: 0)"),
     **INIT_OPTIONS,
+    **DISTIL_OPTIONS,
     "--seed": ("seed_everything", int, "seed of everything random"),
     "--accelerator": ("trainer.accelerator", ("auto", "cpu", "gpu"), "where to train"),
 }

@@ -6,7 +6,14 @@ import argparse
 from typing import Any
 
 from genomics.cli.layouts import add_layout_arguments, layout
-from seqmamba.cli.init_options import INIT, INIT_OPTIONS, add_freeze, assign_freeze, check_init
+from seqmamba.cli.init_options import (
+    DISTIL_OPTIONS,
+    INIT,
+    INIT_OPTIONS,
+    add_freeze,
+    assign_freeze,
+    check_init,
+)
 from seqmamba.cli.recipe_options import (
     Option,
     add_run_arguments,
@@ -54,6 +61,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "--block-size": (f"{_DATA}.split.block_size", int, "bases of a block; a split by block keeps each whole"),
     **INIT_OPTIONS,
+    **DISTIL_OPTIONS,
     "--seed": ("seed_everything", int, "seed of everything random"),
     "--accelerator": ("trainer.accelerator", ("auto", "cpu", "gpu"), "where to train"),
 }

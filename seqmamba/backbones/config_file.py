@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,18 +13,23 @@ from seqmamba.errors import UserError
 
 ARCHITECTURE = "architecture"
 VERSION = "seqmamba_version"
+INT8_LAYERS = "int8_layers"
+_ABOUT_THE_FILE = (ARCHITECTURE, VERSION, INT8_LAYERS)
 Config = TypeVar("Config")
 
 
-def write_config(path: Path, architecture: str, config: Any) -> None:
+def write_config(path: Path, architecture: str, config: Any, int8_layers: Sequence[str] = ()) -> None:
     """Write a model's config.json.
 
     Args:
         path: The file.
         architecture: The model's name in the entry-point group ``seqmamba.models``.
         config: A dataclass of JSON-able values; dataclasses may nest.
+        int8_layers: Names of the layers whose weights are stored as int8.
     """
     content = {ARCHITECTURE: architecture, VERSION: version("seqmamba"), **asdict(config)}
+    if int8_layers:
+        content[INT8_LAYERS] = list(int8_layers)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -64,7 +70,7 @@ def build_config(config_class: type[Config], content: dict[str, Any], where: str
         UserError: If a key is unknown or missing, or a value is refused.
     """
     writer = content.get(VERSION)
-    values = {key: value for key, value in content.items() if key not in (ARCHITECTURE, VERSION)}
+    values = {key: value for key, value in content.items() if key not in _ABOUT_THE_FILE}
     known = {field.name: field for field in fields(config_class)}  # type: ignore[arg-type]
     required = {
         name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING and f.init

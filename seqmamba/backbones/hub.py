@@ -8,10 +8,17 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, constants
-from safetensors.torch import save_model
+from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
-from seqmamba.backbones.config_file import ARCHITECTURE, build_config, read_config, write_config
+from seqmamba.backbones.config_file import (
+    ARCHITECTURE,
+    INT8_LAYERS,
+    build_config,
+    read_config,
+    write_config,
+)
+from seqmamba.backbones.quantised import int8_layers, stored_tensors, take_int8
 from seqmamba.backbones.repository import locate
 from seqmamba.backbones.weights import (
     WithoutInitialValues,
@@ -67,9 +74,14 @@ class HubModel(
     def _save_pretrained(self, save_directory: Path) -> None:
         config_path = save_directory / constants.CONFIG_NAME
         weights_path = save_directory / constants.SAFETENSORS_SINGLE_FILE
-        write_config(config_path, type(self).__name__, self.config)
+        module = cast(nn.Module, self)
+        layers = int8_layers(module)
+        write_config(config_path, type(self).__name__, self.config, layers)
         with writing_weights(weights_path, config_path):
-            save_model(cast(nn.Module, self), str(weights_path))
+            if layers:
+                save_file(stored_tensors(module, layers), str(weights_path))
+            else:
+                save_model(module, str(weights_path))
 
     @classmethod
     def from_pretrained(
@@ -105,7 +117,10 @@ class HubModel(
                 module = cast(nn.Module, cls(config))
         except (RuntimeError, MemoryError) as error:  # sizes beyond any memory
             raise _cannot_be_built(config_path, error) from error
-        load_weights(module, read_tensors(weights), str(weights))
+        tensors = read_tensors(weights)
+        if INT8_LAYERS in content:
+            tensors = take_int8(module, content[INT8_LAYERS], tensors, str(weights))
+        load_weights(module, tensors, str(weights))
         return cast(Model, module.to(map_location).eval())
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seqmamba.backbones.isotropic import BlockStack
 from seqmamba.backbones.language_model import LanguageModel
 from seqmamba.backbones.multiscale import MultiScaleBackbone, StageState
+from seqmamba.backbones.quantised import is_quantised
 from seqmamba.backbones.state import BackboneState
 from seqmamba.nn.block import Block
 from seqmamba.nn.mamba import Mamba
@@ -47,6 +48,8 @@ def program_obstacle(model: nn.Module) -> str | None:
     if model.backbone.config.direction != "causal":
         return "it is not causal"
     matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Embedding)]
+    if any(map(is_quantised, matrices)):
+        return "its matrices are quantised"
     if {x.dtype for x in matrices} not in ({torch.float32}, {torch.bfloat16}):
         return "its matrices are neither all float32 nor all bfloat16"
     if sum(x.numel() * x.element_size() for x in matrices) > MOST_MATRIX_BYTES:

@@ -1,4 +1,4 @@
-"""``--init-from`` and the options beside it, for the ``fit`` verb of a domain."""
+"""``--init-from`` and the options beside it, and ``--distil-from``, for the ``fit`` verb of a domain."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ INIT_OPTIONS: dict[str, Option] = {
     ),
 }
 """Short names, as in the tables of the verbs: option -> recipe key, type, help."""
+
+DISTIL_OPTIONS: dict[str, Option] = {
+    "--distil-from": (
+        "model.init_args.distil_from.folder",
+        str,
+        "run folder or model folder of a larger model, whose answers are learned too",
+    ),
+}
+"""As `INIT_OPTIONS`, for `seqmamba.training.distillation.DistillationConfig`."""
 
 
 def add_freeze(group: argparse._ArgumentGroup) -> None:

@@ -30,6 +30,7 @@ VERBS = {
     "recipes": "seqmamba.cli.recipes",
     "doctor": "seqmamba.cli.doctor",
     "check": "seqmamba.cli.check",
+    "export": "seqmamba.cli.export",
     "bench": "seqmamba.cli.bench",
 }
 """Verbs of the core: name -> module."""

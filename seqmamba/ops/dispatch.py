@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ class Options:
 
 
 PLAIN = Options()
+_only_pytorch = False  # no context variable: torch.compile does not look into one
 
 
 def no_limits(options: Options) -> str | None:
@@ -134,6 +136,20 @@ def extension_obstacle(extension: str, package: str) -> str | None:
     return None
 
 
+@contextmanager
+def only_pytorch() -> Iterator[None]:
+    """Let ``impl="auto"`` choose what is made of PyTorch's own operators, for programs that are saved.
+
+    Not for several threads at once: the others would compute more slowly meanwhile.
+    """
+    global _only_pytorch
+    before, _only_pytorch = _only_pytorch, True
+    try:
+        yield
+    finally:
+        _only_pytorch = before
+
+
 def choose(
     operator: str,
     implementations: Sequence[Implementation],
@@ -158,6 +174,8 @@ def choose(
     """
     for candidate in implementations:
         if impl != candidate.name and not (impl == "auto" and candidate.automatic):
+            continue
+        if impl == "auto" and _only_pytorch and candidate.obstacle is not no_obstacle:
             continue
         objection = candidate.objection(tensors, options)
         if objection is None:

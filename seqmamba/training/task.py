@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -69,6 +70,11 @@ class Task(L.LightningModule):
             raise UserError(
                 f"expected one device, got {self.trainer.world_size}", hint="add --trainer.devices 1"
             )
+
+    @property
+    def fitting(self) -> bool:
+        """Whether the trainer trains, its passes over the validation part included."""
+        return self.trainer.state.fn == TrainerFn.FITTING
 
     @property
     def shardable(self) -> nn.Module | None:
