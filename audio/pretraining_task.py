@@ -18,7 +18,7 @@ from seqmamba.atomic import atomic_path
 from seqmamba.errors import UserError
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
-from seqmamba.training.task import Task
+from seqmamba.training.streamed_task import StreamedTask
 
 
 class Guessed(NamedTuple):
@@ -35,7 +35,7 @@ class Guessed(NamedTuple):
     hidden: Tensor
 
 
-class MaskedPretrainingTask(Task):
+class MaskedPretrainingTask(StreamedTask):
     """Learns to say what stands in hidden spans of recordings; `audio.finetuning` takes up what it learned.
 
     Only hidden frames count, and only those of true samples. Validation and test hide the same frames every
@@ -95,7 +95,7 @@ class MaskedPretrainingTask(Task):
         guessed = self._guess(waveform, lengths, None)
         losses = self.model.targets.losses(guessed.guess, guessed.truth)
         loss = losses.masked_fill(~guessed.hidden, 0).sum() / guessed.hidden.sum().clamp_min(1)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(lengths), prog_bar=True)
+        self.log_loss(loss, len(lengths))
         return loss
 
     def on_validation_epoch_start(self) -> None:
@@ -111,7 +111,7 @@ class MaskedPretrainingTask(Task):
         """Log what the validation part says."""
         if self.trainer.sanity_checking or not self._sums:
             return
-        self.log_dict({f"val/{name}": value for name, value in self._scores().items()})
+        self.log_dict({f"val/{name}": value for name, value in self._scores().items()}, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
         """Start as a validation does."""

@@ -24,7 +24,7 @@ from seqmamba.nn.packing import length_mask
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.segments import BackpropConfig, segmented_loss
-from seqmamba.training.task import Task
+from seqmamba.training.streamed_task import StreamedTask
 
 _CHUNK = 2**16  # positions of a recording that are scored at once, in all rows of a batch
 _RESAMPLES = 1000
@@ -74,7 +74,7 @@ class Scored(NamedTuple):
     samples: Tensor
 
 
-class AutoregressiveTask(Task):
+class AutoregressiveTask(StreamedTask):
     """Learns to predict each sample from those before it, and from the recording's class if asked for.
 
     The loss is the mean of -log2 p over true samples: bits per sample, of the codes that the model's codec
@@ -177,7 +177,7 @@ class AutoregressiveTask(Task):
         else:
             bits = self._bits(codes, before, condition)
             loss = bits.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(codes), prog_bar=True)
+        self.log_loss(loss, len(codes))
         return loss
 
     def validation_step(self, batch: WaveformBatch, batch_idx: int) -> None:
@@ -211,7 +211,7 @@ class AutoregressiveTask(Task):
         )
         if total[1] == 0:
             raise UserError("validation: the data hold no recording to validate on")
-        self.log("val/loss", total[0] / total[1], prog_bar=True)
+        self.log("val/loss", total[0] / total[1], prog_bar=True, sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         """Write the bits per sample of the test part to the run folder, with a report, and print them."""

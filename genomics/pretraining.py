@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -220,7 +221,8 @@ class Objectives:
     def loss(self, guesses: Guesses) -> Float[Tensor, ""]:
         """Return the mean over the asked positions, weighted by case; 0 where none was asked.
 
-        Where ranks share out windows it is the mean of their losses.
+        Where several processes train it is this one's part of that: the mean of their losses is the mean over
+        the asked positions of all. So it does not matter how they share out windows or batches.
         """
         weights = torch.where(guesses.lower, self._config.repeat_weight, 1.0) * guesses.asked
         # Where nothing was asked nothing may come through, not even a NaN times zero.
@@ -229,12 +231,15 @@ class Objectives:
         return (nll * weights).sum() / total.clamp_min(1e-6)
 
     def mean_over_ranks(self, x: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Return the mean over the ranks that share out windows, without a gradient; x itself of one.
+        """Return the mean over all processes, without a gradient; x itself of one.
 
         Args:
-            x: This rank's.
+            x: This process's.
         """
-        return x if self._context is None else self._context.sum(x.detach()) / self._context.size
+        if not (dist.is_available() and dist.is_initialized()):
+            return x
+        everyone = ContextGroup.of()
+        return everyone.sum(x.detach()) / everyone.size
 
     def initial_state(self, batch: GenomeBatch) -> Any:
         """Return the state before windows that begin anew."""
@@ -250,7 +255,7 @@ class Objectives:
         tokens, lower, _, _, _ = self._strands(batch, training=True)
         self._ids = self._ids.to(tokens.device)
         weights = torch.where(lower[:, 1:], self._config.repeat_weight, 1.0) * known_bases(tokens[:, 1:])
-        total = weights.sum().clamp_min(1e-6)
+        total = self.mean_over_ranks(weights.sum()).clamp_min(1e-6)
         positions = tokens.shape[1] - 1
         size = min(self._config.backprop.length or positions, positions)
 

@@ -16,24 +16,21 @@ from seqmamba.atomic import atomic_path
 from seqmamba.backbones import LanguageModel
 from seqmamba.distributed import ContextGroup
 from seqmamba.errors import UserError
-from seqmamba.training.callbacks import epoch_seed, run_seed, seed_everything
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.segments import CarriedState
-from seqmamba.training.task import Task
+from seqmamba.training.streamed_task import StreamedTask
 
 _DEFAULT_MODEL = PretrainingConfig()
-_SUMS = "train_sums"
 _CARRIED = "carried_state"
 _FOLLOWED = ("val/loss", "val/perplexity", "val/accuracy")
 
 
-class PretrainingTask(Task):
+class PretrainingTask(StreamedTask):
     """Masked or next-base pretraining on the windows of a `GenomeWindowDataModule`.
 
-    Masks and strands are functions of the windows, and all other random numbers of a step are set from the
-    run's seed, the epoch and the step: a run that is resumed in the middle of an epoch computes what it would
-    have computed. Validation asks for the same hidden bases every time.
+    Masks and strands are functions of the windows, so a run computes the same with any number of devices that
+    make the same global batches, dropout aside. Validation asks for the same hidden bases every time.
 
     Args:
         model: What to build and what it learns.
@@ -49,8 +46,8 @@ class PretrainingTask(Task):
         self.model = build_model(model)
         self._objectives = Objectives(self.model, model)
         self._sums: list[Tensor] = []
-        self._train_sums: Tensor | None = None
         self._carried = CarriedState()
+        self._readers = 1  # devices that share out a window
 
     @property
     def exported(self) -> MaskedModel | LanguageModel:
@@ -65,6 +62,7 @@ class PretrainingTask(Task):
     def join_context(self, context: ContextGroup) -> None:
         """Share windows out among ranks; see `Task.join_context`."""
         self._objectives.share(context)
+        self._readers = context.size
 
     def on_fit_start(self) -> None:
         """Refuse to carry states between windows that do not follow on each other.
@@ -80,25 +78,16 @@ class PretrainingTask(Task):
             )
 
     def on_train_epoch_start(self) -> None:
-        """Begin the epoch's mean loss."""
-        self._train_sums = None
+        """Begin the epoch's mean loss, and its sequences."""
+        super().on_train_epoch_start()
         self._carried.clear()  # every row begins another stretch
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the generators of the step, which dropout draws from."""
-        seed = epoch_seed(run_seed(self.trainer) or 0, self.trainer.current_epoch, self.trainer.global_rank)
-        seed_everything(epoch_seed(seed, batch_idx))
 
     def training_step(self, batch: GenomeBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         loss = self._loss(batch)
         shown = self._objectives.mean_over_ranks(loss)
         self.log("train/loss_step", shown, on_step=True, on_epoch=False)
-        done = torch.stack((loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)))
-        self._train_sums = done if self._train_sums is None else self._train_sums.to(done.device) + done
-        if self.trainer.is_last_batch:
-            mean = self._train_sums[0] / self._train_sums[1]
-            self.log("train/loss", mean, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
+        self.log_loss(loss, len(batch["tokens"]) / self._readers)
         return loss
 
     def _loss(self, batch: GenomeBatch) -> Tensor:
@@ -115,12 +104,12 @@ class PretrainingTask(Task):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the sums of an epoch that is not over, and the states of its rows."""
-        checkpoint[_SUMS] = None if self._train_sums is None else self._train_sums.cpu()
+        super().on_save_checkpoint(checkpoint)
         checkpoint[_CARRIED] = self._carried.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them back."""
-        self._train_sums = checkpoint.get(_SUMS)
+        super().on_load_checkpoint(checkpoint)
         place, count = self.trainer.global_rank, self.trainer.world_size
         self._carried.load_state_dict(checkpoint.get(_CARRIED, ()), place, count)
 

@@ -17,6 +17,7 @@ from audio.datasets.reader import ClipReader
 from audio.datasets.tagging import frame_targets
 from audio.events import Event
 from seqmamba.errors import UserError
+from seqmamba.training.shared_order import BatchRequest
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class FramedEvents:
 class ClipBatches(Dataset[WaveformBatch | Failure]):
     """Some of the clips; the loader asks for a whole batch at a time.
 
-    An item is asked for by (pass, place): crops are drawn from the seed, the pass and the clip.
+    Clips are asked for by (pass, place): crops are drawn from the seed, the pass and the clip.
 
     Args:
         reader: Reads clips.
@@ -92,16 +93,13 @@ class ClipBatches(Dataset[WaveformBatch | Failure]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, item: Item) -> WaveformBatch | Failure:
-        return self.__getitems__([item])
-
-    def __getitems__(self, items: list[Item]) -> WaveformBatch | Failure:
+    def __getitem__(self, request: BatchRequest) -> WaveformBatch | Failure:
         try:
-            return self._batch(items)
+            return self._batch(request.items)
         except UserError as error:
             return Failure(error.message, error.hint)
 
-    def _batch(self, items: list[Item]) -> WaveformBatch:
+    def _batch(self, items: Sequence[Item]) -> WaveformBatch:
         clips = [int(self._places[place]) for _, place in items]
         stretches = [self._stretch(number, clip) for (number, _), clip in zip(items, clips, strict=True)]
         starts, frames = zip(*stretches, strict=True)

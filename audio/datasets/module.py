@@ -8,13 +8,11 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from audio.batches import WaveformBatch
 from audio.copies import copy_groups
 from audio.datasets.batching import ClipBatches, Failure, FramedEvents
 from audio.datasets.loading import LoadingConfig
-from audio.datasets.order import Item, TrainingOrder, whole_set
+from audio.datasets.order import TrainingOrder, WholeOrder
 from audio.datasets.readable import ReadableClips, clip_name, describe_clips
 from audio.datasets.reader import ClipReader
 from audio.datasets.tagging import gather_events
@@ -25,7 +23,14 @@ from audio.splits import SplitConfig, assign
 from audio.targets import read_targets
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_choice, require_whole
-from seqmamba.training.batching import already_a_batch
+from seqmamba.training.context_parallel import data_place
+from seqmamba.training.shared_order import (
+    EpochOrder,
+    ResumableLoader,
+    Share,
+    SharedOrder,
+    loader_in_order,
+)
 
 TaskChoice = Literal["auto", "classification", "multilabel", "regression", "tagging", "unlabelled"]
 _TASKS: tuple[TaskChoice, ...] = (
@@ -46,7 +51,11 @@ class WaveformDataModule(L.LightningDataModule):
     """Recordings, split and batched; see `audio.batches.LabelledWaveforms` for what it offers after `setup`.
 
     It takes sets of any size, from disk, from memory or from that of the device that trains. What an epoch's
-    batches hold depends on the seed and the epoch alone: not on storage, workers or resuming.
+    batches hold depends on the seed and the epoch alone: not on storage, workers or resuming, nor on how
+    many devices share out batches of the same size. Each device validates and tests on all recordings.
+
+    A checkpoint from the middle of an epoch says how many recordings are done, and a resumed run goes on with
+    the next.
 
     Args:
         source: Folder of class folders, flat folder, or a table; see `audio.manifests.find_clips`.
@@ -81,6 +90,8 @@ class WaveformDataModule(L.LightningDataModule):
         self.known_classes = tuple(classes)
         self.loading, self.split, self.used_labels, self.seed = loading, split, labels, seed
         self._reader: ClipReader | None = None
+        self._training: ResumableLoader | None = None
+        self._resumed: dict[str, int] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Find, describe and divide the recordings, once; decode them if they are kept in memory.
@@ -144,36 +155,45 @@ class WaveformDataModule(L.LightningDataModule):
         """Return the places in `names` of a part: "train", "validation" or "test"."""
         return np.flatnonzero(self.assignment == name)
 
-    def train_dataloader(self) -> DataLoader[WaveformBatch]:
-        """Return the training batches, in a new order every epoch.
+    def train_dataloader(self) -> ResumableLoader:
+        """Return this device's training batches, in a new order every epoch.
 
         Raises:
-            UserError: On several devices, which would all see the same batches.
+            UserError: If there are fewer recordings than devices that train.
         """
-        if self.trainer is not None and self.trainer.world_size > 1:
-            raise UserError(
-                f"recordings: expected one device to train on, got {self.trainer.world_size}",
-                hint="add --trainer.devices 1",
-            )
         places, loading = self.part("train"), self.loading
         lengths, crop = self.reader.lengths[places], None
         if loading.crop_seconds is not None:
             crop = max(1, round(loading.crop_seconds * self.rate))
             lengths = np.minimum(lengths, crop)
+        share = Share()
+        if self.trainer is not None:
+            share = Share(*data_place(self.trainer), self.trainer.accumulate_grad_batches)
         order = TrainingOrder(
-            lengths, loading.batch_size, loading.passes, loading.similar_lengths, seed=self.seed
+            lengths, loading.batch_size, loading.passes, loading.similar_lengths, self.seed, share
         )
-        return self._loader(places, order, crop)
+        self._training = self._loader(places, SharedOrder(order, share), crop)
+        if self._resumed:
+            self._training.load_state_dict(self._resumed)
+        return self._training
 
-    def val_dataloader(self) -> DataLoader[WaveformBatch]:
+    def state_dict(self) -> dict[str, int]:
+        """Return the place of the training batches, for the checkpoint."""
+        return {} if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Remember the place where the training batches go on; Lightning would hand it over too late."""
+        self._resumed = state_dict
+
+    def val_dataloader(self) -> ResumableLoader:
         """Return the validation batches; none where nobody validates."""
         return self._whole(self.part("validation"))
 
-    def test_dataloader(self) -> DataLoader[WaveformBatch]:
+    def test_dataloader(self) -> ResumableLoader:
         """Return the test batches."""
         return self._whole(self.part("test"))
 
-    def predict_dataloader(self) -> DataLoader[WaveformBatch]:
+    def predict_dataloader(self) -> ResumableLoader:
         """Return batches of all recordings, whatever their part."""
         return self._whole(np.arange(len(self.reader)))
 
@@ -188,29 +208,26 @@ class WaveformDataModule(L.LightningDataModule):
             raise RuntimeError("the data module has no recordings before setup()")
         return self._reader
 
-    def _whole(self, places: np.ndarray) -> DataLoader[WaveformBatch]:
-        return self._loader(places, whole_set(self.reader.lengths[places], self.loading.batch_size), None)
+    def _whole(self, places: np.ndarray) -> ResumableLoader:
+        order: EpochOrder = WholeOrder(self.reader.lengths[places], self.loading.batch_size)
+        return self._loader(places, SharedOrder(order, Share()), None)
 
-    def _loader(
-        self, places: np.ndarray, order: TrainingOrder | list[list[Item]], crop: int | None
-    ) -> DataLoader[WaveformBatch]:
+    def _loader(self, places: np.ndarray, order: SharedOrder, crop: int | None) -> ResumableLoader:
         on_device = self.storage == "device"
         if on_device:
             self.reader.move_to(
                 torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
             )
-        workers = self.loading.num_workers
-        return _Loader(
+        return loader_in_order(
             ClipBatches(self.reader, places, self.labels, events=self._events, crop=crop, seed=self.seed),
-            batch_sampler=order,
-            collate_fn=already_a_batch,
-            num_workers=workers,
-            persistent_workers=workers > 0,
+            order,
+            num_workers=self.loading.num_workers,
             pin_memory=torch.cuda.is_available() and not on_device,
+            kind=_Loader,
         )
 
 
-class _Loader(DataLoader[Any]):
+class _Loader(ResumableLoader):
     """Raises what went wrong in a worker as the one sentence that it was."""
 
     def __iter__(self) -> Any:

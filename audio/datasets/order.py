@@ -2,77 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from jaxtyping import Int
-from torch.utils.data import Sampler
 
+from seqmamba.errors import UserError
 from seqmamba.training.batching import LengthBucketBatchSampler
+from seqmamba.training.shared_order import Share
 
 Item = tuple[int, int]
 """The pass, counted from the start of training, and a place: workers live on and must be told which."""
 
 
-class TrainingOrder(Sampler[list[Item]]):
+class TrainingOrder:
     """Batches of recordings, in an order that depends on the seed and the epoch alone.
+
+    See `seqmamba.training.shared_order.EpochOrder`.
 
     Args:
         lengths: Samples of each recording.
-        batch_size: Recordings in a batch; all batches have as many unless there are fewer recordings.
+        batch_size: Recordings in a batch of a device; all batches have as many unless there are fewer
+            recordings.
         passes: Passes over all recordings in an epoch, each in an order of its own. What is left of an epoch
-            that makes no whole batch is left out, other recordings in each.
-        similar_lengths: Whether recordings of similar length meet, as in `LengthBucketBatchSampler`; the last
-            batch of a pass may be smaller then.
+            that makes no whole batch of all devices is left out, other recordings in each.
+        similar_lengths: Whether recordings of similar length meet, as in `LengthBucketBatchSampler`; a batch
+            of a pass may be smaller then.
         seed: Seed of the orders.
+        share: How many parts the batches are shared out in.
+
+    Raises:
+        UserError: If there are fewer recordings than parts of a batch.
     """
 
     def __init__(
-        self, lengths: Int[np.ndarray, " n"], batch_size: int, passes: int, similar_lengths: bool, seed: int
+        self,
+        lengths: Int[np.ndarray, " n"],
+        batch_size: int,
+        passes: int,
+        similar_lengths: bool,
+        seed: int,
+        share: Share = Share(),  # noqa: B008  immutable
     ) -> None:
-        self.count, self.batch_size, self.passes, self.seed = len(lengths), batch_size, passes, seed
-        self.epoch = 0
+        self.count, self.passes, self.seed = len(lengths), passes, seed
+        parts = share.ranks * share.accumulated
+        available = self.count if similar_lengths else self.count * passes
+        if parts > 1 and available < parts:
+            raise UserError(
+                f"recordings: expected at least {parts} to train on, one for each of {share.ranks} devices "
+                f"and {share.accumulated} accumulated batches, got {available}"
+            )
+        self.size = batch_size * parts
         self._buckets: LengthBucketBatchSampler | None = None
         if similar_lengths:
-            self._buckets = LengthBucketBatchSampler(lengths, batch_size, shuffle=True, seed=seed)
+            self._buckets = LengthBucketBatchSampler(
+                lengths, self.size, shuffle=True, seed=seed, smallest=parts
+            )
 
-    @property
-    def sampler(self) -> TrainingOrder:
-        """The object whose `set_epoch` Lightning calls before every epoch: ``batch_sampler.sampler``."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws for."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
+    def batches(self, epoch: int) -> list[list[Item]]:
+        """Return the batches of an epoch, those of all devices in one."""
+        passes = range(epoch * self.passes, (epoch + 1) * self.passes)
         if self._buckets is not None:
-            return self.passes * len(self._buckets)
-        return max(1, self.count * self.passes // self.batch_size)
+            return [
+                [(number, place) for place in batch] for number in passes for batch in self._bucketed(number)
+            ]
+        generator = np.random.default_rng((self.seed, epoch))
+        items = [(number, place) for number in passes for place in generator.permutation(self.count).tolist()]
+        whole = max(1, len(items) // self.size)
+        return [items[start : start + self.size] for start in range(0, whole * self.size, self.size)]
 
-    def __iter__(self) -> Iterator[list[Item]]:
-        first = self.epoch * self.passes
-        if self._buckets is not None:
-            for number in range(first, first + self.passes):
-                self._buckets.set_epoch(number)
-                yield from ([(number, place) for place in batch] for batch in self._buckets)
-            return
-        generator = np.random.default_rng((self.seed, self.epoch))
-        items = [
-            (number, place)
-            for number in range(first, first + self.passes)
-            for place in generator.permutation(self.count).tolist()
-        ]
-        for batch in range(len(self)):
-            yield items[batch * self.batch_size : (batch + 1) * self.batch_size]
+    def _bucketed(self, number: int) -> list[list[int]]:
+        assert self._buckets is not None
+        self._buckets.set_epoch(number)
+        return list(self._buckets)
 
 
-def whole_set(lengths: Int[np.ndarray, " n"], batch_size: int) -> list[list[Item]]:
-    """Return batches of all recordings, the longest last.
+class WholeOrder:
+    """Batches of all recordings, the longest last, the same in every epoch.
+
+    See `seqmamba.training.shared_order.EpochOrder`.
 
     Args:
         lengths: Samples of each recording.
         batch_size: Recordings in a batch.
     """
-    order = LengthBucketBatchSampler(lengths, batch_size)
-    return [[(0, place) for place in batch] for batch in order]
+
+    def __init__(self, lengths: Int[np.ndarray, " n"], batch_size: int) -> None:
+        order = LengthBucketBatchSampler(lengths, batch_size)
+        self._batches = [[(0, place) for place in batch] for batch in order]
+
+    def batches(self, epoch: int) -> list[list[Item]]:
+        """Return them."""
+        return self._batches

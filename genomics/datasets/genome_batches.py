@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Iterable, Sequence
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Dataset
 
 from genomics.alphabet import PAD, encode
 from genomics.fasta import Fasta
 from genomics.windows import Window, WindowConfig, WindowSampler
 from seqmamba.errors import UserError
+from seqmamba.training.shared_order import BatchRequest
 
 _LOWER_CASE = 0x20  # the bit that tells ASCII's lower case from its upper case
 _MOST_DRAWS = 1_000
@@ -38,24 +39,6 @@ class GenomeBatch(TypedDict):
     keys: Tensor
     genome: Tensor
     fresh: Tensor
-
-
-class BatchRequest(NamedTuple):
-    """A batch that is to be drawn.
-
-    Attributes:
-        epoch: From 0.
-        step: Its number in the epoch.
-        rows: Which windows of those that all devices have in this step.
-        total: How many these are.
-        length: Bases of a window.
-    """
-
-    epoch: int
-    step: int
-    rows: range
-    total: int
-    length: int
 
 
 class WindowReader:
@@ -136,13 +119,14 @@ class DrawnBatches(Dataset[GenomeBatch]):
         self._streams: dict[tuple[int, int], list[tuple[Window, bool]]] = {}
 
     def __getitem__(self, request: BatchRequest) -> GenomeBatch:
+        length = self._config.length_in(request.epoch)
         if self._config.order == "stream":
-            parts = [self._stream(request, row)[request.step] for row in request.rows]
+            places = [divmod(number, request.total) for number in request.items]
+            parts = [self._stream(request.epoch, row, length)[step] for step, row in places]
             windows = [window for window, _ in parts]
             letters = [self._reader.letters(window) for window in windows]
             return self._reader.collate(windows, letters, [fresh for _, fresh in parts])
-        numbers = [request.step * request.total + row for row in request.rows]
-        rows = [self._read(request.epoch, number, request.length) for number in numbers]
+        rows = [self._read(request.epoch, number, length) for number in request.items]
         return self._reader.collate([window for window, _ in rows], [letters for _, letters in rows])
 
     def _read(self, epoch: int, number: int, length: int) -> tuple[Window, bytes]:
@@ -153,14 +137,12 @@ class DrawnBatches(Dataset[GenomeBatch]):
                 break
         raise UserError(f"genomes: {_MOST_DRAWS} windows of {length} bases in a row held no known base")
 
-    def _stream(self, request: BatchRequest, row: int) -> list[tuple[Window, bool]]:
-        """Return what a row reads in the epoch of the request, which is remembered until the next one."""
-        if (request.epoch, row) not in self._streams:
-            self._streams = {key: value for key, value in self._streams.items() if key[0] == request.epoch}
-            steps = self._config.steps_per_epoch
-            found = self._sampler.stream(request.epoch, row, steps, request.length)
-            self._streams[request.epoch, row] = found
-        return self._streams[request.epoch, row]
+    def _stream(self, epoch: int, row: int, length: int) -> list[tuple[Window, bool]]:
+        """Return what a row reads in an epoch, which is remembered until the next one."""
+        if (epoch, row) not in self._streams:
+            self._streams = {key: value for key, value in self._streams.items() if key[0] == epoch}
+            self._streams[epoch, row] = self._sampler.stream(epoch, row, self._config.steps_per_epoch, length)
+        return self._streams[epoch, row]
 
 
 class FixedBatches(Dataset[GenomeBatch]):
@@ -189,75 +171,18 @@ class FixedBatches(Dataset[GenomeBatch]):
         return self._reader.collate(windows, [self._reader.letters(window) for window in windows])
 
 
-class WindowBatchSampler(DistributedSampler[BatchRequest]):
-    """Says which batches an epoch has on this device.
-
-    Of each step's windows, device r of n takes the r-th share. It is a `DistributedSampler` so that Lightning
-    leaves it alone.
+class WindowOrder:
+    """The windows of an epoch, by their numbers; see `seqmamba.training.shared_order.EpochOrder`.
 
     Args:
         config: Lengths and sizes.
-        rank: Which device this is.
-        world_size: Number of devices.
+        ranks: Devices that take different windows.
     """
 
-    def __init__(self, config: WindowConfig, rank: int, world_size: int) -> None:
-        # The parent wants a data set for its own list of numbers, which is not used.
-        super().__init__(range(config.steps_per_epoch), world_size, rank, shuffle=False)  # type: ignore[arg-type]
-        self.config = config
-        self.start = 0
+    def __init__(self, config: WindowConfig, ranks: int) -> None:
+        self._config, self._ranks = config, ranks
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; another one than before begins at its first batch."""
-        if epoch != self.epoch:
-            self.start = 0
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.config.steps_per_epoch
-
-    def __iter__(self) -> Iterator[BatchRequest]:
-        size = self.config.batch_size_in(self.epoch)
-        length = self.config.length_in(self.epoch)
-        epoch, total = self.epoch, size * self.num_replicas
-        rows = range(self.rank * size, (self.rank + 1) * size)
-        for step in range(self.start, self.config.steps_per_epoch):
-            yield BatchRequest(epoch, step, rows, total, length)
-
-
-class WindowLoader(DataLoader[GenomeBatch]):
-    """A loader of training batches whose place goes into the checkpoint and comes back from it.
-
-    Args:
-        dataset: The batches.
-        sampler: Their order.
-        num_workers: Processes that read ahead.
-    """
-
-    def __init__(self, dataset: DrawnBatches, sampler: WindowBatchSampler, num_workers: int) -> None:
-        super().__init__(
-            dataset,
-            sampler=sampler,
-            batch_size=None,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-        )
-        self.delivered = 0
-
-    def __iter__(self) -> Iterator[GenomeBatch]:  # type: ignore[override]
-        """Go through the rest of the epoch."""
-        sampler: Any = self.sampler
-        self.delivered = sampler.start
-        for batch in super().__iter__():
-            self.delivered += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Return the place: the epoch, and how many of its batches were delivered."""
-        sampler: Any = self.sampler
-        return {"epoch": sampler.epoch, "delivered": self.delivered}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next iteration go on at that place."""
-        sampler: Any = self.sampler
-        sampler.epoch, sampler.start = state_dict["epoch"], state_dict["delivered"]
+    def batches(self, epoch: int) -> list[range]:
+        """Return the numbers of the windows that all devices take at a time."""
+        size = self._config.batch_size_in(epoch) * self._ranks
+        return [range(step * size, (step + 1) * size) for step in range(self._config.steps_per_epoch)]

@@ -9,8 +9,7 @@ from genomics.datasets.genome_batches import (
     DrawnBatches,
     FixedBatches,
     GenomeBatch,
-    WindowBatchSampler,
-    WindowLoader,
+    WindowOrder,
     WindowReader,
 )
 from genomics.fasta import Fasta
@@ -19,6 +18,7 @@ from genomics.windows import Window, WindowConfig, WindowSampler, evaluation_can
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_whole
 from seqmamba.training.context_parallel import data_place
+from seqmamba.training.shared_order import ResumableLoader, Share, SharedOrder, loader_in_order
 
 _DEFAULT_WINDOWS = WindowConfig()
 
@@ -27,8 +27,9 @@ class GenomeWindowDataModule(L.LightningDataModule):
     """Windows of genomes: drawn anew in every epoch for training, from fixed lists for the rest.
 
     Every window lies in one stretch of its part, and none is without a known base. Batches are `GenomeBatch`.
-    Which windows a step has depends on the seed, the epoch, the step and the number of devices only. A
-    checkpoint from the middle of an epoch has the place in it, and a resumed run sees the very next window.
+    The windows of an epoch have numbers, and each depends on the seed, the epoch and its number only. Devices
+    share out consecutive ones. A checkpoint from the middle of an epoch says how many are done, and a resumed
+    run sees the very next window, also with another number of devices or workers.
 
     After `setup`: ``species``, ``regions`` (one a genome) and ``lists`` (part to windows).
 
@@ -64,7 +65,7 @@ class GenomeWindowDataModule(L.LightningDataModule):
             raise UserError(f"genomes: two are called {twice!r}", hint="give each its own name")
         self.regions: list[Regions] = []
         self.lists: dict[str, list[Window]] = {}
-        self._loader: WindowLoader | None = None
+        self._loader: ResumableLoader | None = None
         self._resumed: dict[str, int] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -85,11 +86,12 @@ class GenomeWindowDataModule(L.LightningDataModule):
             )
         self.regions = regions
 
-    def train_dataloader(self) -> WindowLoader:
+    def train_dataloader(self) -> ResumableLoader:
         """Return the training batches of this device."""
-        sampler = WindowBatchSampler(self.windows, *self._place())
+        share = Share(*self._place())
+        order = SharedOrder(WindowOrder(self.windows, share.ranks), share)
         batches = DrawnBatches(self._reader, self._sampler, self.windows)
-        self._loader = WindowLoader(batches, sampler, self.num_workers)
+        self._loader = loader_in_order(batches, order, num_workers=self.num_workers)
         if self._resumed:
             self._loader.load_state_dict(self._resumed)
         return self._loader

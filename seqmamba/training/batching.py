@@ -29,6 +29,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
             data.
         seed: Seed of the order.
         drop_last: Whether to leave out a last batch that is smaller than `batch_size`.
+        smallest: Sequences of a batch at least: if the last has fewer, they join the batch before it.
 
     Raises:
         ValueError: If not exactly one of `batch_size` and `max_tokens` is a positive number.
@@ -42,6 +43,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         shuffle: bool = False,
         seed: int = 0,
         drop_last: bool = False,
+        smallest: int = 1,
     ) -> None:
         limit = batch_size if max_tokens is None else max_tokens
         if (batch_size is None) == (max_tokens is None) or limit is None or limit < 1:
@@ -61,6 +63,9 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
             and len(self._keys) - self._cuts[-1][0] < batch_size
         ):
             self._cuts.pop()
+        if len(self._cuts) > 1 and self._cuts[-1][1] - self._cuts[-1][0] < smallest:
+            last = self._cuts.pop()
+            self._cuts[-1] = (self._cuts[-1][0], last[1])
 
     @property
     def sampler(self) -> LengthBucketBatchSampler:

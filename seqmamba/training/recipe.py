@@ -28,6 +28,7 @@ from seqmamba.training.finite import FiniteSteps
 from seqmamba.training.hardware import describe_device, limit_threads
 from seqmamba.training.metrics_csv import MetricsCSV
 from seqmamba.training.run_folder import RunFolder
+from seqmamba.training.shared_order import ResumedPlace
 from seqmamba.training.task import Task
 
 _NOT_IN_CONFIG = ("ckpt_path", "weights_only", "overwrite", "verbose", "return_predictions", "config")
@@ -130,7 +131,7 @@ class RecipeCLI(LightningCLI):
         if (size := self.config[self.subcommand]["context_parallel"]) != 1:
             callbacks.append(ContextParallel(size))
         if self.subcommand == "fit":
-            callbacks.append(FiniteSteps())  # logs what the lines of EpochLines show
+            callbacks += [ResumedPlace(), FiniteSteps()]  # the latter logs what the lines of EpochLines show
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks += [EpochLines(), *([RichProgressBar()] if attended else [])]
         if keeps_files:

@@ -76,7 +76,7 @@ class CarriedState:
         Raises:
             UserError: If the states kept are of another size than those before a sequence.
         """
-        if self._state is None:
+        if self._state is None or _rows(self._state) != _rows(initial):
             return initial
         (old, form), (new, expected) = _pytree.tree_flatten(self._state), _pytree.tree_flatten(initial)
         if form != expected or not all(map(_alike, old, new)):
@@ -118,9 +118,18 @@ class CarriedState:
         Args:
             states: Of all processes that there were.
             place: Number of this process.
-            count: How many there are; if it is another number, rows are others than before and begin anew.
+            count: How many there are; of another number of processes, each takes its share of all rows.
         """
-        self._state = states[place] if len(states) == count else None
+        self._state = None
+        if len(states) == count:
+            self._state = states[place]
+        elif states and states[0] is not None and len(states) * _rows(states[0]) % count == 0:
+            leaves, forms = zip(*map(_pytree.tree_flatten, states), strict=True)
+            own = [
+                torch.cat(parts).chunk(count)[place] if isinstance(parts[0], Tensor) else parts[0]
+                for parts in zip(*leaves, strict=True)
+            ]
+            self._state = _pytree.tree_unflatten(own, forms[0])
 
 
 class SegmentedLoss(NamedTuple):
@@ -240,6 +249,11 @@ class _Run:
                 self.gradients[place] = gradient if have is None else have + gradient
         self._losses.append(loss.detach().float())
         return list(found[len(self._wanted) :])
+
+
+def _rows(state: Any) -> int:
+    """Return the sequences whose states these are, the first axis of every tensor."""
+    return next((len(x) for x in _pytree.tree_leaves(state) if isinstance(x, Tensor)), 0)
 
 
 def _alike(carried: Any, first: Any) -> bool:

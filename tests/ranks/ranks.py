@@ -109,6 +109,28 @@ class KeepFirstEpoch(L.Callback):
             shutil.copy(folder.last, folder.path / "first.ckpt")
 
 
+class KeepSteps(L.Callback):
+    """Keeps every checkpoint of the middle of an epoch, and writes down what each device saw."""
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the samples of a batch to ``samples.txt``, after the number of the step."""
+        names = batch["keys"] if isinstance(batch, dict) else batch.index
+        with (RunFolder.of(trainer).path / "samples.txt").open("a") as file:
+            file.write(" ".join(map(str, [trainer.global_step, *names.tolist()])) + "\n")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Copy ``last.ckpt`` to ``stepN.ckpt``."""
+        folder = RunFolder.of(trainer)
+        if trainer.is_global_zero and folder.last.exists():
+            copy = folder.path / f"step{torch.load(folder.last, weights_only=True)['global_step']}.ckpt"
+            if not copy.exists():
+                shutil.copy(folder.last, copy)
+
+
 def _run(rank: int, size: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"

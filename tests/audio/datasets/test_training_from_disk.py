@@ -79,6 +79,12 @@ def test_a_classifier_from_crops_that_workers_read(sounds: Path, tmp_path: Path)
     run_recipe(["test", "--config", str(folder.config), "--run", str(folder.path)])
     assert folder.results.is_file()
     assert folder.predictions.is_file()
+    told = folder.predictions.read_text()
+    folder.predictions.unlink()
+    run_recipe(["predict", "--config", str(folder.config), "--run", str(folder.path)])
+    rows = folder.predictions.read_text().splitlines()
+    assert len(rows) == 1 + 24  # all recordings, not those of the test alone
+    assert set(told.splitlines()) < set(rows)
 
 
 def test_a_tagger(sounds: Path, tmp_path: Path) -> None:

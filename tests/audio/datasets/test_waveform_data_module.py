@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,7 +43,7 @@ def _module(source: Path | str, **loading: object) -> WaveformDataModule:
 
 
 def _epoch(loader: DataLoader[WaveformBatch], epoch: int = 0) -> list[WaveformBatch]:
-    loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
     return list(loader)
 
 
@@ -297,11 +298,26 @@ def test_speakers_in_file_names(tmp_path: Path) -> None:
     assert held == {"s1"}
 
 
-def test_several_devices_are_refused_in_a_sentence(folder: Path) -> None:
-    module = _module(folder)
-    module.trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment]
-    with pytest.raises(UserError, match="recordings: expected one device to train on, got 2"):
-        module.train_dataloader()
+def _on_device(module: WaveformDataModule, rank: int, ranks: int, accumulated: int) -> WaveformDataModule:
+    module.trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_rank=rank, world_size=ranks, callbacks=[], accumulate_grad_batches=accumulated
+    )
+    return module
+
+
+@pytest.mark.parametrize("similar", [False, True])
+def test_devices_share_out_the_recordings_of_a_batch(folder: Path, similar: bool) -> None:
+    options = {"crop_seconds": 0.03, "similar_lengths": similar, "passes": 2, "storage": "memory"}
+    whole = [batch.index.tolist() for batch in _module(folder, **options).train_dataloader()]
+    for ranks, accumulated in ((2, 1), (4, 1), (1, 4), (2, 2)):
+        module = _module(folder, **options, batch_size=8 // (ranks * accumulated))
+        own = [list(_on_device(module, rank, ranks, accumulated).train_dataloader()) for rank in range(ranks)]
+        steps = [[i for batch in step for i in batch.index.tolist()] for step in zip(*own, strict=True)]
+        starts = range(0, len(steps), accumulated)
+        assert [list(chain(*steps[first : first + accumulated])) for first in starts] == whole
+    many = _on_device(_module(folder, batch_size=1), 0, 64, 1)
+    with pytest.raises(UserError, match="expected at least 64 to train on, one for each of 64 devices"):
+        many.train_dataloader()
 
 
 def test_values_out_of_range(folder: Path) -> None:
