@@ -7,7 +7,7 @@ place for them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,30 @@ def require_new(*outputs: Path | None, overwrite: bool) -> None:
             raise UserError(f"{output}: is a folder, expected the file to write")
         if output.exists() and not overwrite:
             raise UserError(f"{output}: exists already", hint="--overwrite replaces it")
+
+
+def require_new_folder(output: Path, files: Collection[str], *, overwrite: bool) -> None:
+    """Refuse to replace a folder that nobody allowed to be replaced, or that holds something else.
+
+    Args:
+        output: The folder to write.
+        files: Names of all files that such a folder may hold.
+        overwrite: Whether one may be there.
+
+    Raises:
+        UserError: If something is in the way.
+    """
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise UserError(f"{output}: is a file, expected the folder to write")
+    if not overwrite:
+        raise UserError(f"{output}: exists already", hint="--overwrite replaces it")
+    other = next((path.name for path in sorted(output.iterdir()) if path.name not in files), None)
+    if other is not None:
+        raise UserError(
+            f"{output}: holds {other}, so --overwrite may not replace it", hint="name another folder"
+        )
 
 
 def in_the_way(output: Path) -> UserError:

@@ -31,6 +31,8 @@ VERBS = {
     "doctor": "seqmamba.cli.doctor",
     "check": "seqmamba.cli.check",
     "export": "seqmamba.cli.export",
+    "push": "seqmamba.cli.push",
+    "pull": "seqmamba.cli.pull",
     "bench": "seqmamba.cli.bench",
 }
 """Verbs of the core: name -> module."""

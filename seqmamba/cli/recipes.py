@@ -103,6 +103,11 @@ def find_recipe(name: str) -> Recipe:
     return found[0]
 
 
+def data_licences() -> dict[str, str]:
+    """Return the licence of each recipe's data by the name of its data set."""
+    return {recipe.name.rpartition("/")[2]: recipe.licence for recipe in _recipes()}
+
+
 def find_config(name: str) -> Path | None:
     """Return the YAML file that a name on the command line stands for.
 

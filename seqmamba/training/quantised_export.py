@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants
 
 from seqmamba.atomic import atomic_folder
 from seqmamba.backbones.quantisation import quantise
-from seqmamba.errors import UserError
+from seqmamba.finished import require_new_folder
 from seqmamba.plain_json import to_json
 from seqmamba.training.comparison import Comparison, compare
 from seqmamba.training.exported import load_any_model
 from seqmamba.training.run_folder import RunFolder
 
 REPORT = "export.json"
+MODEL_FILES = (
+    constants.CONFIG_NAME,
+    constants.SAFETENSORS_SINGLE_FILE,
+    constants.REPOCARD_NAME,
+    "results.json",
+    REPORT,
+)
+"""All that the folder of a model may hold, as far as this package writes it."""
 
 
 def export_int8(source: str, output: Path, device: torch.device, *, overwrite: bool = False) -> Comparison:
@@ -33,7 +42,7 @@ def export_int8(source: str, output: Path, device: torch.device, *, overwrite: b
     Raises:
         UserError: If the output is there, the model has nothing to quantise, or the run's data are gone.
     """
-    require_new_folder(output, REPORT, overwrite=overwrite)
+    require_new_folder(output, MODEL_FILES, overwrite=overwrite)
     model: Any = load_any_model(source, "cpu")
     smaller: Any = quantise(model)
     with atomic_folder(output) as part:
@@ -42,27 +51,3 @@ def export_int8(source: str, output: Path, device: torch.device, *, overwrite: b
         content = {"format": "int8", "source": source, **to_json(asdict(comparison))}
         (part / REPORT).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return comparison
-
-
-def require_new_folder(output: Path, mark: str, *, overwrite: bool) -> None:
-    """Refuse to replace a folder that nobody allowed to be replaced, or that is something else.
-
-    Args:
-        output: The folder to write.
-        mark: A file that every such folder has.
-        overwrite: Whether one may be there.
-
-    Raises:
-        UserError: If something is in the way.
-    """
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise UserError(f"{output}: is a file, expected the folder to write")
-    if not overwrite:
-        raise UserError(f"{output}: exists already", hint="--overwrite replaces it")
-    if any(output.iterdir()) and not (output / mark).is_file():
-        raise UserError(
-            f"{output}: is a folder without {mark}, and so none that --overwrite may replace",
-            hint="name another folder",
-        )
