@@ -1,4 +1,4 @@
-"""``seqmamba bench``: time the operators beside other packages, each after a check against float64."""
+"""``seqmamba bench``: time the operators beside other packages, each after a check against float64; plan."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqmamba.cli import bench_generate
+from seqmamba.cli import bench_generate, bench_plan
 from seqmamba.cli.arguments import add_device, add_output
 from seqmamba.errors import UserError
 
@@ -27,17 +27,20 @@ OPERATORS = {
     "ssd": "the matrix form of Mamba-2's recurrence",
 }
 _GENERATE = "generation from a language model, one token after the other"
+_PLAN = "what a pretraining would take on 8 to 512 GPUs"
 _SECONDS = {"cuda": 2.0, "cpu": 3.0}
 _DTYPES = {"cuda": "bfloat16", "cpu": "float32"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a sub-verb for each operator, and ``table``."""
+    """Add a sub-verb for each operator, ``generate``, ``plan`` and ``table``."""
     verbs = parser.add_subparsers(dest="bench_verb", metavar="OPERATOR", required=True)
     for name, summary in OPERATORS.items():
         _add_options(verbs.add_parser(name, help=summary, description=f"Time {summary}."), name)
     generate = verbs.add_parser("generate", help=_GENERATE, description=f"Time {_GENERATE}.")
     bench_generate.add_arguments(generate)
+    planned = verbs.add_parser("plan", help=_PLAN, description=f"Estimate {_PLAN}.")
+    bench_plan.add_arguments(planned)
     table = verbs.add_parser("table", help="print result files as Markdown")
     table.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON written by -o")
 
@@ -72,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         return _print_tables(args.files)
     if args.bench_verb == "generate":
         return bench_generate.run(args)
+    if args.bench_verb == "plan":
+        return bench_plan.run(args)
     from seqmamba.benchmarks.comparison import compare
     from seqmamba.benchmarks.floors import measure_limits
     from seqmamba.benchmarks.machine import describe_run, load_average

@@ -42,6 +42,8 @@ class StreamedTask(Task):
             loss: Of this device's batch.
             samples: What it weighs: samples of the batch, or this device's share of them.
         """
+        if self._trainer is None:  # a step by itself logs nothing, as with Lightning's own `log`
+            return
         own = loss.detach().double()
         done = samples * torch.stack((own, torch.ones_like(own)))
         self._train_sums = done if self._train_sums is None else self._train_sums.to(done.device) + done
