@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,15 @@ def fingerprint(model: nn.Module) -> str:
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         for stored in _stored(tensor):
-            digest.update(stored.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            numbers: Any = stored.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            digest.update(numbers)
     return digest.hexdigest()[:16]
 
 
 def _stored(tensor: Tensor) -> list[Tensor]:
     """Return the tensor, or of a quantised one those that it stands for."""
-    if not is_traceable_wrapper_subclass(tensor):
+    whole: Any = tensor
+    if not is_traceable_wrapper_subclass(whole):
         return [tensor]
-    names, _ = tensor.__tensor_flatten__()
-    return [getattr(tensor, name) for name in names]
+    names, _ = whole.__tensor_flatten__()
+    return [getattr(whole, name) for name in names]

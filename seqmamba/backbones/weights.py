@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from seqmamba.backbones.config_file import read_config
+from seqmamba.backbones.quantised import is_quantised
 from seqmamba.backbones.repository import find, locate
 from seqmamba.errors import UserError
 
@@ -171,6 +172,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], where: str) -> No
                 f"{where}: the weights do not fit config.json: size mismatch for {name}: "
                 f"expected {tuple(expected.shape)}, got {tuple(tensor.shape)}"
             )
+        if is_quantised(tensor) and not is_quantised(expected):
+            raise UserError(f"{where}: {name}: expected ordinary weights, got int8 ones")
         if tensor.dtype != expected.dtype and not (
             tensor.is_floating_point() and expected.is_floating_point()
         ):

@@ -14,7 +14,7 @@ from seqmamba.nn.attention_reach import Reach, sequence_reach, visible
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
 from seqmamba.nn.options import require
-from seqmamba.nn.precision import at_least_float32
+from seqmamba.nn.precision import zero_of_states
 from seqmamba.nn.rotary import rotary_angles, rotate
 from seqmamba.nn.short_convolution import convolve_causally
 from seqmamba.nn.state import AttentionState
@@ -217,7 +217,7 @@ class Attention(Mixer):
         if not self.causal:
             raise no_recurrent_state()
         n_cached = 0 if self.window is None else self.window - 1
-        zero = at_least_float32(self.in_proj.weight.new_zeros((), device=device))
+        zero = zero_of_states(self.in_proj.weight, device)
         cache = zero.new_zeros(batch_size, n_cached, self.n_kv_heads, self.head_dim)
         position = torch.zeros(batch_size, dtype=torch.long, device=cache.device)
         conv = None

@@ -14,7 +14,7 @@ from seqmamba.nn.both_ways import combine_directions
 from seqmamba.nn.config import MixerConfig
 from seqmamba.nn.initialisers import protect
 from seqmamba.nn.mixer import Mixer, no_recurrent_state, require_unit_rate
-from seqmamba.nn.precision import at_least_float32
+from seqmamba.nn.precision import at_least_float32, zero_of_states
 from seqmamba.nn.state import GRUState, LSTMState
 from seqmamba.ops.packed_sequences import sequence_bounds
 
@@ -127,7 +127,7 @@ class Recurrent(Mixer):
         """
         if not self.causal:
             raise no_recurrent_state()
-        zero = at_least_float32(self.out_proj.weight.new_zeros((), device=device))
+        zero = zero_of_states(self.out_proj.weight, device)
         return self.state_type(
             *(zero.new_zeros(batch_size, self.rnn.hidden_size) for _ in self.state_type._fields)
         )

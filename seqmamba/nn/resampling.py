@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmamba.nn.precision import at_least_float32
+from seqmamba.nn.precision import at_least_float32, zero_of_states
 
 
 class DownPool(nn.Module):
@@ -149,4 +149,4 @@ class UpPool(nn.Module):
 
 
 def _zeros(linear: nn.Linear, shape: tuple[int, ...], device: torch.device | str | None) -> Tensor:
-    return at_least_float32(linear.weight.new_zeros((), device=device)).new_zeros(shape)
+    return zero_of_states(linear.weight, device).new_zeros(shape)

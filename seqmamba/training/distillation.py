@@ -67,7 +67,8 @@ class Teacher:
     """
 
     def __init__(self, model: nn.Module, config: DistillationConfig) -> None:
-        self.model: Any = model.eval().requires_grad_(False)
+        self.model: Any = model
+        self.model.eval().requires_grad_(False)
         self.task: str = self.model.config.task
         self.config = config
 
