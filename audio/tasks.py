@@ -170,7 +170,8 @@ class WaveformTask(AnsweringTask):
         if self.teacher is not None:
             soft = self.teacher.answer(waveform, lengths if masked else None)
             loss = self.teacher.loss(loss, logits, soft, self.model)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(waveform), prog_bar=True)
+        logged = {"on_step": False, "on_epoch": True, "prog_bar": True, "sync_dist": True}
+        self.log("train/loss", loss, batch_size=len(waveform), **logged)
         return loss
 
     def validation_step(self, batch: WaveformBatch, batch_idx: int) -> None:

@@ -65,7 +65,7 @@ class TimedTask(Task):
 
     def on_train_epoch_end(self) -> None:
         """Log how long the epoch took, validation included."""
-        self.log(SECONDS_COLUMN, self.pass_seconds)
+        self.log(SECONDS_COLUMN, self.pass_seconds, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:
         """Start the clock.

@@ -71,7 +71,8 @@ class CarriedState:
 
         Args:
             fresh: Rows in which another sequence begins.
-            initial: The state before a sequence, for all rows.
+            initial: The state before a sequence, for all rows; if there are more or fewer rows than before,
+                all begin anew.
 
         Raises:
             UserError: If the states kept are of another size than those before a sequence.

@@ -92,7 +92,15 @@ class SharedOrder(DistributedSampler[BatchRequest]):
 
         Args:
             place: What `place` returned, perhaps of another device or another number of them.
+
+        Raises:
+            UserError: If it is one of versions that counted batches.
         """
+        if "samples" not in place:
+            raise UserError(
+                "the checkpoint counts batches and not samples, as earlier versions did",
+                hint="begin the run anew, or from its model with init_from",
+            )
         self.epoch, self._place = place["epoch"], place
 
     def place(self, done: int) -> dict[str, int]:

@@ -346,7 +346,7 @@ _BLOCK = re.compile(r"<!-- bench ([\w.-]+) -->\n(.*?)\n<!-- /bench -->", re.DOTA
 BLOCKS = _BLOCK.findall((ROOT / "README.md").read_text())
 
 
-@pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*_[cg]pu.json")), ids=lambda file: file.stem)
 def test_kept_results_render(file: Path) -> None:
     table = markdown(read(file))
     assert "FAIL" not in table
@@ -356,7 +356,7 @@ def test_kept_results_render(file: Path) -> None:
 def test_the_readme_shows_the_newest_result(name: str, block: str) -> None:
     shown = read(RESULTS / name)
     key = (shown["operator"], shown["hardware"]["device"], [c["shape"] for c in shown["comparisons"]])
-    for file in RESULTS.glob("*.json"):
+    for file in RESULTS.glob("*_[cg]pu.json"):
         other = read(file)
         if key == (
             other["operator"],

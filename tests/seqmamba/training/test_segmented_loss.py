@@ -201,6 +201,19 @@ def test_each_process_keeps_its_own_rows_in_a_checkpoint() -> None:
     assert run_on_ranks(2, kept_by_ranks) == [([0, -1], [-1, -1]), ([1, -1], [-1, -1])]
 
 
+def test_other_numbers_of_processes_share_out_all_rows() -> None:
+    states = [(torch.arange(4).view(2, 2) + 4 * process, "same") for process in range(2)]
+    rows = []
+    for count in (4, 1):
+        for place in range(count):
+            carried, initial = CarriedState(), (torch.full((4 // count, 2), -1), "same")
+            carried.load_state_dict(states, place, count)
+            rows += carried.begin(torch.zeros(4 // count, dtype=torch.bool), initial)[0].tolist()
+            more = (torch.full((3, 2), -1), "same")  # of another number of rows: all begin anew
+            assert carried.begin(torch.zeros(3, dtype=torch.bool), more) is more
+    assert rows == 2 * [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
 def test_states_that_grow_cannot_be_carried() -> None:
     model, tokens = model_of(("mamba", "attention+mlp")), torch.randint(7, (2, 33))
     carried = CarriedState()

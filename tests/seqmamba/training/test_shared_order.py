@@ -108,6 +108,12 @@ def test_a_finished_epoch_is_over_whatever_its_size_is_now() -> None:
     assert list(loader) == []
 
 
+def test_a_place_of_an_earlier_version_is_refused() -> None:
+    (loader,) = loaders(1, 1, Shuffled())
+    with pytest.raises(UserError, match="counts batches and not samples"):
+        loader.load_state_dict({"epoch": 0, "delivered": 3})
+
+
 def test_a_place_within_a_batch_is_refused() -> None:
     (loader,) = loaders(1, 1, Shuffled())
     for samples in (18, 66):
