@@ -72,13 +72,14 @@ class Stepping(nn.Module):
     def __init__(self, model: CausalModel) -> None:
         super().__init__()
         self.model = cast(nn.Module, model)
-        _, self._form = _pytree.tree_flatten(model.init_state(1))
+        self._leaves, self._form = _pytree.tree_flatten(model.init_state(1))
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs at a position and the state after it."""
-        before = _pytree.tree_unflatten(list(state), self._form)
-        y, after = self.model(x, state=before, return_state=True)
-        return (y, *_pytree.tree_leaves(after))
+        given = iter(state)  # what is no tensor says what kind of state it is
+        leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
+        y, after = self.model(x, state=_pytree.tree_unflatten(leaves, self._form), return_state=True)
+        return (y, *_tensors(after))
 
 
 @torch.no_grad()
@@ -115,7 +116,7 @@ def step_program(model: Any, batch: int = 1) -> Program:
     _require_positive(batch=batch)
     if not isinstance(model, CausalModel) or not isinstance(model, nn.Module):
         raise UserError(f"expected a causal model, got a {type(model).__name__}, which carries no state")
-    start: list[Tensor] = _pytree.tree_leaves(model.init_state(batch))
+    start = _tensors(model.init_state(batch))
     period = step_period(model)
     if period != 1:
         raise UserError(f"expected a model whose steps are alike, got one with {period} kinds of steps")
@@ -142,6 +143,10 @@ def save_program(program: Program, path: Path) -> None:
     """
     with atomic_path(path) as part, part.open("wb") as file:
         torch.export.save(program.exported, file)
+
+
+def _tensors(state: Any) -> list[Tensor]:
+    return [leaf for leaf in _pytree.tree_leaves(state) if isinstance(leaf, Tensor)]
 
 
 def _input(model: Any, batch: int, length: int, seed: int) -> Tensor:
