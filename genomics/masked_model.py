@@ -19,6 +19,7 @@ from seqmamba.nn.options import require, require_bool
 from seqmamba.nn.packing import reset_from_lengths
 from seqmamba.nn.pooling import mean_pool
 from seqmamba.nn.precision import at_least_float32
+from seqmamba.nn.rerun import rerun
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,16 @@ class MaskedModel(nn.Module, HubModel):
         Raises:
             UserError: If the tokens or the lengths do not fit.
         """
-        hidden = self._run(tokens, lengths)
-        logits = at_least_float32(self.language_model.logits(hidden))
+        self._check(tokens, lengths)
         if not self.config.equivariant:
-            return logits
-        given, other = logits.chunk(2)
+            return self._logits(tokens, self._reset(tokens, lengths))
+        turned, reset, reset_turned = self._other_strand(tokens, lengths)
+        if self._one_by_one(tokens):
+            given = rerun(lambda: self._logits(tokens, reset), self.parameters())
+            other = self._logits(turned, reset_turned)
+        else:
+            both = None if reset is None or reset_turned is None else torch.cat((reset, reset_turned))
+            given, other = self._logits(torch.cat((tokens, turned)), both).chunk(2)
         return given + self._mirror(other, lengths)[..., self.complement]
 
     def features(
@@ -147,17 +153,44 @@ class MaskedModel(nn.Module, HubModel):
     def _run(self, tokens: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the hidden states of every strand, each in its own direction."""
         self._check(tokens, lengths)
-        piece = Piece(self.context, tokens)
-        reset = None if lengths is None else reset_from_lengths(lengths, piece.total)
+        reset = self._reset(tokens, lengths)
         if self.config.equivariant:
-            other = self._mirror(self.complement[tokens.long()], lengths).to(tokens.dtype)
-            tokens = torch.cat((tokens, other))
-            if lengths is not None and reset is not None:
-                # over ranks the padding is turned round with the strand, and comes first
-                start = lengths if self.context is None else piece.total - lengths
-                reset = torch.cat((reset, reset_from_lengths(start, piece.total)))
-        reset = None if reset is None else reset[:, piece.own]
+            turned, reset, reset_turned = self._other_strand(tokens, lengths)
+            tokens = torch.cat((tokens, turned))
+            reset = None if reset is None or reset_turned is None else torch.cat((reset, reset_turned))
+        return self._hidden(tokens, reset)
+
+    def _hidden(self, tokens: Tensor, reset: Tensor | None) -> Tensor:
         return self.backbone(self.language_model.embedding(tokens.long()), reset=reset)
+
+    def _logits(self, tokens: Tensor, reset: Tensor | None) -> Tensor:
+        return at_least_float32(self.language_model.logits(self._hidden(tokens, reset)))
+
+    def _reset(self, tokens: Tensor, lengths: Tensor | None) -> Tensor | None:
+        """Return where sequences and their padding start, of this rank's piece; None without padding."""
+        if lengths is None:
+            return None
+        piece = Piece(self.context, tokens)
+        return reset_from_lengths(lengths, piece.total)[:, piece.own]
+
+    def _other_strand(
+        self, tokens: Tensor, lengths: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the reverse complements, and where both strands start."""
+        turned = self._mirror(self.complement[tokens.long()], lengths).to(tokens.dtype)
+        reset = self._reset(tokens, lengths)
+        if lengths is None or self.context is None:
+            return turned, reset, reset
+        # over ranks the padding is turned round with the strand, and comes first
+        return turned, reset, self._reset(tokens, Piece(self.context, tokens).total - lengths)
+
+    def _one_by_one(self, tokens: Tensor) -> bool:
+        """Tell whether the strands have to run one after the other to stay in the memory budget."""
+        if self.backbone.memory is None or not torch.is_grad_enabled():
+            return False
+        width = self.config.backbone.d_model
+        stream = torch.empty(1, dtype=torch.float32, device=tokens.device)
+        return not self.backbone.activation_plan(stream.expand(2 * len(tokens), tokens.shape[1], width)).fits
 
     def _mirror(self, rows: Tensor, lengths: Tensor | None) -> Tensor:
         """Reverse the positions of every sequence; over ranks, of every padded sequence."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal, cast, overload
 
 import torch
@@ -9,7 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from seqmamba.backbones.activations import ActivationPlan, StackMemory
 from seqmamba.backbones.config import BackboneConfig
+from seqmamba.backbones.host_inputs import HostInputs
 from seqmamba.backbones.hub import HubModel
 from seqmamba.backbones.state import BackboneState
 from seqmamba.errors import UserError
@@ -70,6 +74,7 @@ class BlockStack(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
+        self.memory: StackMemory | None = None  # see `seqmamba.backbones.memory_budget`
         self.layers = nn.ModuleList(build_block(config, index) for index in range(config.n_layers))
         self.shared_attention: SharedTransformer | None = None
         if SHARED_ATTENTION in map(config.mixer_of, range(config.n_layers)):
@@ -104,13 +109,16 @@ class BlockStack(nn.Module):
         """
         old = (None,) * len(self.layers) if states is None else states
         shared_options = {**options, "shared": self.shared_attention, "stack_input": hidden}
-        recompute = self.config.checkpoint_activations and torch.is_grad_enabled()
+        plan = self._plan(hidden, options.get("rate", 1.0))
+        host = HostInputs(hidden.device) if plan.offloaded else None
         branch, new = None, []
-        for layer, state in zip(self.layers, old, strict=True):
+        for index, (layer, state) in enumerate(zip(self.layers, old, strict=True)):
             shared = isinstance(layer, SharedAttentionBlock)
             given = shared_options if shared else options
-            if recompute:  # what is kept of a block is its input: one tensor, not two
-                hidden, state = checkpoint(layer, hidden, use_reentrant=False, state=state, **given)
+            if index < plan.recomputed:  # what is kept of a block is its input: one tensor, not two
+                parking = nullcontext() if host is None or index >= plan.offloaded else host.parking(hidden)
+                with parking:
+                    hidden, state = checkpoint(layer, hidden, use_reentrant=False, state=state, **given)
             elif shared:
                 hidden, state = layer(hidden if branch is None else hidden + branch, state=state, **given)
                 branch = None
@@ -118,6 +126,32 @@ class BlockStack(nn.Module):
                 hidden, branch, state = layer(hidden, branch, defer=True, state=state, **given)
             new.append(state)
         return hidden, branch, tuple(new)
+
+    def activation_plan(self, hidden: Tensor, rate: float = 1.0) -> ActivationPlan:
+        """Return what the blocks keep for the backward pass of a batch.
+
+        Args:
+            hidden: The residual stream before the stack, of which shape and dtype count.
+            rate: See `Mixer.forward`.
+        """
+        if self.memory is None:
+            return ActivationPlan(len(self.layers) if self.config.checkpoint_activations else 0)
+        kinds = {(self.config.mixer_of(i), self.config.has_mlp(i)): x for i, x in enumerate(self.layers)}
+        blocks = [partial(self._probed, layer, rate) for layer in kinds.values()]
+        return self.memory.plan(hidden, blocks, len(self.layers), self.parameters())
+
+    def _plan(self, hidden: Tensor, rate: float) -> ActivationPlan:
+        if not torch.is_grad_enabled():
+            return ActivationPlan()
+        plan = self.activation_plan(hidden, rate)
+        if not plan.fits and self.memory is not None:
+            raise self.memory.too_small(hidden, plan)
+        return plan
+
+    def _probed(self, layer: nn.Module, rate: float, x: Tensor) -> Tensor:
+        shared = isinstance(layer, SharedAttentionBlock)
+        given = {"shared": self.shared_attention, "stack_input": x} if shared else {}
+        return layer(x, rate=rate, **given)[0]
 
     def init_states(self, batch_size: int, device: torch.device | str | None) -> tuple[Any, ...]:
         """Return the state of every block before the first position; see `Backbone.init_state`."""

@@ -1,0 +1,186 @@
+"""What of a stack's forward pass is kept for the backward pass, so that training fits a memory budget.
+
+A block can keep all that its backward pass needs, or its input alone and run again (Chen et al. 2016,
+arXiv:1604.06174); that input can lie on the device, or in the host's memory. The first blocks are the ones to
+recompute: the backward pass begins with the last, so what those kept is gone when the first run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from seqmamba.errors import UserError
+
+PROBE = 8_192
+"""Positions on which the costs of a block are measured."""
+
+_GIB = 2**30
+_STREAMS = 4  # tensors as large as the residual stream beside the blocks: its end, and its gradients
+_ON_THE_WAY = 3  # inputs of blocks that are on the device though they lie on the host
+
+
+@dataclass(frozen=True)
+class ActivationPlan:
+    """How the blocks of a stack keep what the backward pass needs.
+
+    Args:
+        recomputed: How many of the first blocks keep their input only and run again.
+        offloaded: How many of these, the first, keep that input in host memory.
+        fits: Whether the peak stays in the budget.
+        peak: Expected bytes beside what was held before, at most.
+    """
+
+    recomputed: int = 0
+    offloaded: int = 0
+    fits: bool = True
+    peak: int = 0
+
+
+@dataclass(frozen=True)
+class BlockCosts:
+    """Bytes a position of one block.
+
+    Args:
+        stream: Of its input.
+        kept: What its forward pass leaves for the backward pass, its input not included.
+        work: The peak of both passes of the block alone, its input not included.
+    """
+
+    stream: float
+    kept: float
+    work: float
+
+
+def choose_plan(costs: BlockCosts, layers: int, positions: int, free: int) -> ActivationPlan:
+    """Return the plan that computes least twice, and copies least, among those that fit.
+
+    Args:
+        costs: Of a block.
+        layers: Number of blocks.
+        positions: Of all sequences of a batch together.
+        free: Bytes that may be taken.
+
+    Returns:
+        The plan; if nothing fits, the one that takes least, with `ActivationPlan.fits` false.
+    """
+    plans = [(recomputed, 0) for recomputed in range(layers + 1)]
+    plans += [(layers, offloaded) for offloaded in range(1, layers + 1)]
+    plan = ActivationPlan()
+    for recomputed, offloaded in plans:
+        inputs = recomputed - offloaded + min(_ON_THE_WAY, offloaded)
+        at_the_turn = (layers - recomputed) * costs.kept + (
+            costs.work - costs.kept if recomputed < layers else 0
+        )
+        most = max(at_the_turn, costs.work if recomputed else 0.0)
+        peak = int(positions * ((inputs + _STREAMS) * costs.stream + most))
+        plan = ActivationPlan(recomputed, offloaded, peak <= free, peak)
+        if plan.fits:
+            return plan
+    return plan
+
+
+def measure_costs(
+    block: Callable[[Tensor], Tensor], parameters: Iterable[Tensor], like: Tensor
+) -> BlockCosts:
+    """Measure what a block takes, by a forward and a backward pass over `PROBE` positions, on a GPU.
+
+    It resets the allocator's peak. The gradients are thrown away.
+
+    Args:
+        block: Takes and returns a residual stream.
+        parameters: Of the block.
+        like: Residual stream of the batch, of which the shape and dtype count.
+
+    Raises:
+        UserError: If it is not on a GPU.
+    """
+    device = like.device
+    if device.type != "cuda":
+        raise UserError(f"memory_budget: expected a model on a GPU, got one on {device}")
+    x = torch.randn(1, PROBE, like.shape[-1], dtype=like.dtype, device=device, requires_grad=True)
+    wanted = [x, *(each for each in parameters if each.requires_grad)]
+    kept = work = 0
+    with torch.random.fork_rng([device]), torch.enable_grad():
+        for _ in range(2):  # kernels are compiled, and their scratch is made, the first time
+            before = torch.cuda.memory_allocated(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            y = block(x)
+            kept = torch.cuda.memory_allocated(device) - before
+            torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
+            work = torch.cuda.max_memory_allocated(device) - before
+            del y
+    return BlockCosts(x[0, 0].nbytes, kept / PROBE, work / PROBE)
+
+
+class StackMemory:
+    """Chooses a plan for every batch that a stack reads.
+
+    Args:
+        budget: Bytes that the process may hold on the GPU at a time.
+        share: Part of what is free that this stack may take; the rest is for those that run later.
+    """
+
+    def __init__(self, budget: int, share: float = 1.0) -> None:
+        self.budget, self.share = budget, share
+        self.costs: BlockCosts | None = None
+
+    def plan(
+        self,
+        hidden: Tensor,
+        blocks: Sequence[Callable[[Tensor], Tensor]],
+        layers: int,
+        parameters: Iterable[Tensor],
+    ) -> ActivationPlan:
+        """Return the plan for a batch; the same on all processes, which meet for it.
+
+        Args:
+            hidden: The residual stream before the stack.
+            blocks: One of each kind in the stack.
+            layers: Blocks in all.
+            parameters: Of the stack.
+        """
+        parameters = list(parameters)
+        if self.costs is None:
+            self.costs = self._measure(hidden, blocks, parameters)
+        positions = hidden.shape[0] * hidden.shape[1]
+        # what is still to come beside the activations: gradients, and at first the moments of AdamW
+        pending = sum(3 * each.nbytes for each in parameters if each.requires_grad and each.grad is None)
+        free = int((self.budget - torch.cuda.memory_allocated(hidden.device) - pending) * self.share)
+        return _agreed(choose_plan(self.costs, layers, positions, free), hidden.device)
+
+    def too_small(self, hidden: Tensor, plan: ActivationPlan) -> UserError:
+        """Return the error that says that a batch cannot be trained on in the budget.
+
+        Args:
+            hidden: The residual stream before the stack.
+            plan: The thriftiest.
+        """
+        rows, length = hidden.shape[:2]
+        held = torch.cuda.memory_allocated(hidden.device)
+        return UserError(
+            f"memory_budget: expected {(plan.peak / self.share + held) / _GIB:.1f} GiB or more for a batch of "
+            f"{rows} x {length:,} positions, got {self.budget / _GIB:.1f} GiB",
+            hint="make the batch smaller, or share out sequences among devices (--context_parallel)",
+        )
+
+    @staticmethod
+    def _measure(
+        hidden: Tensor, blocks: Sequence[Callable[[Tensor], Tensor]], parameters: list[Tensor]
+    ) -> BlockCosts:
+        found = [measure_costs(block, parameters, hidden) for block in blocks]
+        return BlockCosts(found[0].stream, max(x.kept for x in found), max(x.work for x in found))
+
+
+def _agreed(plan: ActivationPlan, device: torch.device) -> ActivationPlan:
+    """Return the thriftiest plan of all processes: blocks that run again meet in their collectives."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return plan
+    own = torch.tensor([plan.recomputed, plan.offloaded, not plan.fits, plan.peak], device=device)
+    dist.all_reduce(own, op=dist.ReduceOp.MAX)
+    recomputed, offloaded, too_large, peak = own.tolist()
+    return ActivationPlan(recomputed, offloaded, not too_large, peak)
