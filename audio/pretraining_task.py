@@ -15,6 +15,7 @@ from audio.batches import LabelledWaveforms, WaveformBatch
 from audio.masked_model import MaskedWaveformModel, MaskedWaveformModelConfig
 from audio.masking import MaskingConfig, draw_spans, hide_samples
 from seqmamba.atomic import atomic_path
+from seqmamba.distributed import mean_over_processes
 from seqmamba.errors import UserError
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
@@ -90,11 +91,12 @@ class MaskedPretrainingTask(StreamedTask):
         self.model = MaskedWaveformModel(config)
 
     def training_step(self, batch: WaveformBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch: the mean over its hidden frames, 0 where there are none."""
+        """Return the loss of a batch: the mean over hidden frames, see `mean_over_processes`."""
         waveform, lengths = augment(batch.waveform, batch.lengths, self.model.config.rate, self.augmentation)
         guessed = self._guess(waveform, lengths, None)
         losses = self.model.targets.losses(guessed.guess, guessed.truth)
-        loss = losses.masked_fill(~guessed.hidden, 0).sum() / guessed.hidden.sum().clamp_min(1)
+        count = mean_over_processes(guessed.hidden.sum().float())
+        loss = losses.masked_fill(~guessed.hidden, 0).sum() / count.clamp_min(1)
         self.log_loss(loss, len(lengths))
         return loss
 

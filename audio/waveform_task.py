@@ -17,6 +17,7 @@ from audio.augmentation import AugmentationConfig, augment
 from audio.batches import LabelledWaveforms, WaveformBatch
 from audio.waveform_model import WaveformModel, WaveformModelConfig
 from seqmamba.atomic import atomic_path
+from seqmamba.distributed import mean_over_processes
 from seqmamba.errors import UserError
 from seqmamba.metrics import draw_resamples, percentile_interval
 from seqmamba.nn.options import is_number, is_whole, require, require_bool, require_whole
@@ -176,7 +177,8 @@ class AutoregressiveTask(StreamedTask):
             loss = self._carried_loss(codes, before, condition, mask, carried)
         else:
             bits = self._bits(codes, before, condition)
-            loss = bits.masked_fill(~mask, 0).sum() / mask.sum().clamp_min(1)
+            count = mean_over_processes(mask.sum().float())
+            loss = bits.masked_fill(~mask, 0).sum() / count.clamp_min(1)
         self.log_loss(loss, len(codes))
         return loss
 
@@ -282,7 +284,7 @@ class AutoregressiveTask(StreamedTask):
                     codes[:, :carried], before=before, condition=condition, return_state=True
                 )
             before, codes, mask = codes[:, carried - 1], codes[:, carried:], mask[:, carried:]
-        total, length = mask.sum().clamp_min(1), codes.shape[1]
+        total, length = mean_over_processes(mask.sum().float()).clamp_min(1), codes.shape[1]
         size = min(self.backprop.length or length, length)
         known = torch.cat((before[:, None], codes), dim=1)
 

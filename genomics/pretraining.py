@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,7 +17,7 @@ from genomics.language_reader import LanguageReader
 from genomics.masked_model import MaskedModel, MaskedModelConfig
 from genomics.masking import MaskingConfig, known_bases, mask_bases
 from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfig
-from seqmamba.distributed import ContextGroup, piece_bounds
+from seqmamba.distributed import ContextGroup, mean_over_processes, piece_bounds
 from seqmamba.errors import UserError
 from seqmamba.inference.philox import uniforms
 from seqmamba.nn.context import spread_context
@@ -227,19 +226,8 @@ class Objectives:
         weights = torch.where(guesses.lower, self._config.repeat_weight, 1.0) * guesses.asked
         # Where nothing was asked nothing may come through, not even a NaN times zero.
         nll = guesses.nll.masked_fill(~guesses.asked, 0.0)
-        total = self.mean_over_ranks(weights.sum())
+        total = mean_over_processes(weights.sum())
         return (nll * weights).sum() / total.clamp_min(1e-6)
-
-    def mean_over_ranks(self, x: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Return the mean over all processes, without a gradient; x itself of one.
-
-        Args:
-            x: This process's.
-        """
-        if not (dist.is_available() and dist.is_initialized()):
-            return x
-        everyone = ContextGroup.of()
-        return everyone.sum(x.detach()) / everyone.size
 
     def initial_state(self, batch: GenomeBatch) -> Any:
         """Return the state before windows that begin anew."""
@@ -255,7 +243,7 @@ class Objectives:
         tokens, lower, _, _, _ = self._strands(batch, training=True)
         self._ids = self._ids.to(tokens.device)
         weights = torch.where(lower[:, 1:], self._config.repeat_weight, 1.0) * known_bases(tokens[:, 1:])
-        total = self.mean_over_ranks(weights.sum()).clamp_min(1e-6)
+        total = mean_over_processes(weights.sum()).clamp_min(1e-6)
         positions = tokens.shape[1] - 1
         size = min(self._config.backprop.length or positions, positions)
 

@@ -14,7 +14,7 @@ from genomics.masked_model import MaskedModel
 from genomics.pretraining import Objectives, PretrainingConfig, build_model
 from seqmamba.atomic import atomic_path
 from seqmamba.backbones import LanguageModel
-from seqmamba.distributed import ContextGroup
+from seqmamba.distributed import ContextGroup, mean_over_processes
 from seqmamba.errors import UserError
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.run_folder import RunFolder
@@ -85,7 +85,7 @@ class PretrainingTask(StreamedTask):
     def training_step(self, batch: GenomeBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         loss = self._loss(batch)
-        shown = self._objectives.mean_over_ranks(loss)
+        shown = mean_over_processes(loss)
         self.log("train/loss_step", shown, on_step=True, on_epoch=False)
         self.log_loss(loss, len(batch["tokens"]) / self._readers)
         return loss

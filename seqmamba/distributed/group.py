@@ -108,3 +108,18 @@ class ContextGroup:
             device: Where the ranks' tensors are.
         """
         return self.gather(torch.tensor(own, device=device)).tolist()
+
+
+def mean_over_processes(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """Return the mean over all processes, without a gradient; x itself of one.
+
+    Divided by the mean count of all, sums have a mean over the processes that is the mean of everything, as
+    data parallel training takes it: it does not matter how samples of unlike weight are shared out.
+
+    Args:
+        x: This process's, of a floating-point type.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return x
+    everyone = ContextGroup.of()
+    return everyone.sum(x.detach()) / everyone.size

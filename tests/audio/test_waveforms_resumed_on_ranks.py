@@ -69,3 +69,16 @@ def test_an_epoch_begun_with_accumulated_gradients_ends_on_two_ranks(tmp_path: P
     whole = fit(config, "whole", 1, 2, "--trainer.accumulate_grad_batches", "2")
     two = fit(config, "two", 2, 2, "--ckpt_path", str(whole / "step7.ckpt"))
     assert_goes_on(two, whole, 7)
+
+
+@pytest.mark.slow
+def test_recordings_of_unlike_length_go_over_one_two_and_four_ranks(tmp_path: Path) -> None:
+    config = recipe(tmp_path)
+    loading = "--data.init_args.loading."
+    uncut = (f"{loading}crop_seconds", "null")
+    whole = fit(config, "whole", 1, 4, *uncut)
+    workers = (f"{loading}num_workers", "3")
+    two = fit(config, "two", 2, 2, "--ckpt_path", str(whole / "step2.ckpt"), *uncut, *workers)
+    assert_goes_on(two, whole, 2)
+    four = fit(config, "four", 4, 1, "--ckpt_path", str(two / "step7.ckpt"), *uncut)
+    assert_goes_on(four, whole, 7)
