@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from causal_models import language_model, prompt
@@ -39,6 +38,12 @@ for program, data in zip(sys.argv[1::2], sys.argv[2::2]):
 @pytest.fixture(scope="module")
 def mamba() -> LanguageModel:
     return language_model("mamba")
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Any:
+    """onnxruntime, which an extra brings."""
+    return pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +80,12 @@ def test_saved_programs_run_without_this_package(mamba: LanguageModel, step: Pro
     assert done.returncode == 0, done.stderr
 
 
-def test_onnxruntime_steps_through_a_sequence(mamba: LanguageModel, step: Program, tmp_path: Path) -> None:
+def test_onnxruntime_steps_through_a_sequence(
+    runtime: Any, mamba: LanguageModel, step: Program, tmp_path: Path
+) -> None:
     path = tmp_path / "step.onnx"
     assert write_onnx(step, path) < 1e-5
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = ["x", *(f"state_{i}" for i in range(4))]
     assert [entry.name for entry in session.get_inputs()] == names
     assert [entry.name for entry in session.get_outputs()] == ["y", *(f"next_{name}" for name in names[1:])]
@@ -92,14 +99,14 @@ def test_onnxruntime_steps_through_a_sequence(mamba: LanguageModel, step: Progra
         np.testing.assert_allclose(y[:, 0], expected[:, position], rtol=1e-4, atol=1e-5)
 
 
-def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:
+def test_an_operator_that_onnx_lacks_is_named(runtime: Any, tmp_path: Path) -> None:
     program = step_program(language_model("s4"))
     with pytest.raises(UserError, match=r"ONNX, which has no operator for aten\.\w+ \(.*complex"):
         write_onnx(program, tmp_path / "s4.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_onnx_that_answers_otherwise_is_not_written(step: Program, tmp_path: Path) -> None:
+def test_onnx_that_answers_otherwise_is_not_written(runtime: Any, step: Program, tmp_path: Path) -> None:
     wrong = replace(step, answers=(step.answers[0] + 1, *step.answers[1:]))
     with pytest.raises(UserError, match="expected onnxruntime to answer as the model, got a difference of"):
         write_onnx(wrong, tmp_path / "wrong.onnx")
