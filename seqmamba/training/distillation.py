@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -67,8 +67,7 @@ class Teacher:
     """
 
     def __init__(self, model: nn.Module, config: DistillationConfig) -> None:
-        self.model: Any = model
-        self.model.eval().requires_grad_(False)
+        self.model = cast(Any, model.eval().requires_grad_(False))
         self.task: str = self.model.config.task
         self.config = config
 
