@@ -1,19 +1,22 @@
 """What of a stack's forward pass is kept for the backward pass, so that training fits a memory budget.
 
 A block can keep all that its backward pass needs, or its input alone and run again (Chen et al. 2016,
-arXiv:1604.06174); that input can lie on the device, or in the host's memory. The first blocks are the ones to
-recompute: the backward pass begins with the last, so what those kept is gone when the first run again.
+arXiv:1604.06174), with or without the results of its scans, which take about half of the time; that input can
+lie on the device, or in the host's memory. The first blocks are the ones to recompute: the backward pass
+begins with the last, so what those kept is gone when the first run again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from seqmamba.backbones.recomputation import run_again
 from seqmamba.errors import UserError
 
 PROBE = 8_192
@@ -22,6 +25,8 @@ PROBE = 8_192
 _GIB = 2**30
 _STREAMS = 4  # tensors as large as the residual stream beside the blocks: its end, and its gradients
 _ON_THE_WAY = 3  # inputs of blocks that are on the device though they lie on the host
+_SCAN_SHARE = 0.5  # of a block's forward pass, in time
+_COPY_SHARE = 0.02  # the same, of a copy to the host and back: it runs beside the computation
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,14 @@ class ActivationPlan:
         offloaded: How many of these, the first, keep that input in host memory.
         fits: Whether the peak stays in the budget.
         peak: Expected bytes beside what was held before, at most.
+        scans: How many of the recomputed, the last of them, keep the results of their scans.
     """
 
     recomputed: int = 0
     offloaded: int = 0
     fits: bool = True
     peak: int = 0
+    scans: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,13 @@ class BlockCosts:
         stream: Of its input.
         kept: What its forward pass leaves for the backward pass, its input not included.
         work: The peak of both passes of the block alone, its input not included.
+        scans: What its scans give.
     """
 
     stream: float
     kept: float
     work: float
+    scans: float = 0.0
 
 
 def choose_plan(costs: BlockCosts, layers: int, positions: int, free: int) -> ActivationPlan:
@@ -68,20 +77,39 @@ def choose_plan(costs: BlockCosts, layers: int, positions: int, free: int) -> Ac
     Returns:
         The plan; if nothing fits, the one that takes least, with `ActivationPlan.fits` false.
     """
-    plans = [(recomputed, 0) for recomputed in range(layers + 1)]
-    plans += [(layers, offloaded) for offloaded in range(1, layers + 1)]
     plan = ActivationPlan()
-    for recomputed, offloaded in plans:
-        inputs = recomputed - offloaded + min(_ON_THE_WAY, offloaded)
-        at_the_turn = (layers - recomputed) * costs.kept + (
-            costs.work - costs.kept if recomputed < layers else 0
-        )
-        most = max(at_the_turn, costs.work if recomputed else 0.0)
-        peak = int(positions * ((inputs + _STREAMS) * costs.stream + most))
-        plan = ActivationPlan(recomputed, offloaded, peak <= free, peak)
+    for recomputed, scans, offloaded in _in_order_of_time(layers, costs.scans > 0):
+        peak = _peak(costs, layers, recomputed, scans, offloaded) * positions
+        plan = ActivationPlan(recomputed, offloaded, peak <= free, int(peak), scans)
         if plan.fits:
             return plan
     return plan
+
+
+@lru_cache
+def _in_order_of_time(layers: int, with_scans: bool) -> list[tuple[int, int, int]]:
+    """Return plans: blocks that run again, those of them that keep their scans, inputs on the host."""
+    plans = [
+        (again, scans, offloaded)
+        for again in range(layers + 1)
+        for scans in range(again + 1 if with_scans else 1)
+        for offloaded in range(again + 1)
+    ]
+    return sorted(plans, key=lambda plan: plan[0] - _SCAN_SHARE * plan[1] + _COPY_SHARE * plan[2])
+
+
+def _peak(costs: BlockCosts, layers: int, recomputed: int, scans: int, offloaded: int) -> float:
+    """Return the expected bytes a position at the turns of the backward pass, the largest of them."""
+    inputs = recomputed - offloaded + min(_ON_THE_WAY, offloaded)
+    of_scans = scans * costs.scans
+    turns = [0.0]
+    if recomputed < layers:
+        turns.append((layers - recomputed - 1) * costs.kept + costs.work + of_scans)
+    if scans:
+        turns.append(of_scans - costs.scans + costs.work)
+    if recomputed > scans:
+        turns.append(costs.work)
+    return (inputs + _STREAMS) * costs.stream + max(turns)
 
 
 def measure_costs(
@@ -104,17 +132,20 @@ def measure_costs(
         raise UserError(f"memory_budget: expected a model on a GPU, got one on {device}")
     x = torch.randn(1, PROBE, like.shape[-1], dtype=like.dtype, device=device, requires_grad=True)
     wanted = [x, *(each for each in parameters if each.requires_grad)]
-    kept = work = 0
+    found: dict[str, float] = {}
     with torch.random.fork_rng([device]), torch.enable_grad():
         for _ in range(2):  # kernels are compiled, and their scratch is made, the first time
-            before = torch.cuda.memory_allocated(device)
-            torch.cuda.reset_peak_memory_stats(device)
-            y = block(x)
-            kept = torch.cuda.memory_allocated(device) - before
-            torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
-            work = torch.cuda.max_memory_allocated(device) - before
-            del y
-    return BlockCosts(x[0, 0].nbytes, kept / PROBE, work / PROBE)
+            for name, run in (("all", block), ("scans", partial(run_again, block, keep_scans=True))):
+                before = torch.cuda.memory_allocated(device)
+                torch.cuda.reset_peak_memory_stats(device)
+                y = run(x)
+                found[name] = (torch.cuda.memory_allocated(device) - before) / PROBE
+                torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
+                found[f"work {name}"] = (torch.cuda.max_memory_allocated(device) - before) / PROBE
+                del y
+    stream = x[0, 0].nbytes
+    work = max(found["work all"], found["work scans"])
+    return BlockCosts(stream, found["all"], work, max(found["scans"] - stream, 0.0))
 
 
 class StackMemory:
@@ -163,8 +194,8 @@ class StackMemory:
         rows, length = hidden.shape[:2]
         held = torch.cuda.memory_allocated(hidden.device)
         return UserError(
-            f"memory_budget: expected {(plan.peak / self.share + held) / _GIB:.1f} GiB or more for a batch of "
-            f"{rows} x {length:,} positions, got {self.budget / _GIB:.1f} GiB",
+            f"memory_budget: expected {(plan.peak / self.share + held) / _GIB:.1f} GiB or more for a batch "
+            f"of {rows} x {length:,} positions, got {self.budget / _GIB:.1f} GiB",
             hint="make the batch smaller, or share out sequences among devices (--context_parallel)",
         )
 
@@ -173,14 +204,16 @@ class StackMemory:
         hidden: Tensor, blocks: Sequence[Callable[[Tensor], Tensor]], parameters: list[Tensor]
     ) -> BlockCosts:
         found = [measure_costs(block, parameters, hidden) for block in blocks]
-        return BlockCosts(found[0].stream, max(x.kept for x in found), max(x.work for x in found))
+        most = {name: max(getattr(each, name) for each in found) for name in ("kept", "work", "scans")}
+        return BlockCosts(found[0].stream, **most)
 
 
 def _agreed(plan: ActivationPlan, device: torch.device) -> ActivationPlan:
     """Return the thriftiest plan of all processes: blocks that run again meet in their collectives."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return plan
-    own = torch.tensor([plan.recomputed, plan.offloaded, not plan.fits, plan.peak], device=device)
-    dist.all_reduce(own, op=dist.ReduceOp.MAX)
-    recomputed, offloaded, too_large, peak = own.tolist()
-    return ActivationPlan(recomputed, offloaded, not too_large, peak)
+    own = [plan.recomputed, plan.offloaded, not plan.fits, plan.peak, -plan.scans]
+    most = torch.tensor(own, device=device)
+    dist.all_reduce(most, op=dist.ReduceOp.MAX)
+    recomputed, offloaded, too_large, peak, scans = most.tolist()
+    return ActivationPlan(recomputed, offloaded, not too_large, peak, -scans)

@@ -9,12 +9,12 @@ from typing import Any, Literal, cast, overload
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from seqmamba.backbones.activations import ActivationPlan, StackMemory
 from seqmamba.backbones.config import BackboneConfig
 from seqmamba.backbones.host_inputs import HostInputs
 from seqmamba.backbones.hub import HubModel
+from seqmamba.backbones.recomputation import run_again
 from seqmamba.backbones.state import BackboneState
 from seqmamba.errors import UserError
 from seqmamba.nn.block import Block
@@ -115,10 +115,11 @@ class BlockStack(nn.Module):
         for index, (layer, state) in enumerate(zip(self.layers, old, strict=True)):
             shared = isinstance(layer, SharedAttentionBlock)
             given = shared_options if shared else options
-            if index < plan.recomputed:  # what is kept of a block is its input: one tensor, not two
+            if index < plan.recomputed:  # what is kept of its input is one tensor, not two
                 parking = nullcontext() if host is None or index >= plan.offloaded else host.parking(hidden)
+                keep_scans = index >= plan.recomputed - plan.scans
                 with parking:
-                    hidden, state = checkpoint(layer, hidden, use_reentrant=False, state=state, **given)
+                    hidden, state = run_again(layer, hidden, keep_scans=keep_scans, state=state, **given)
             elif shared:
                 hidden, state = layer(hidden if branch is None else hidden + branch, state=state, **given)
                 branch = None

@@ -141,6 +141,7 @@ def describe(learner: nn.Module, case: dict[str, Any], device: torch.device) -> 
     return {
         "strands": "together" if both.fits else "one after the other",
         "recomputed": plan.recomputed,
+        "scans": plan.scans,
         "offloaded": plan.offloaded,
         "expected_gib": plan.peak / _GIB,
         "costs": vars(stack.memory.costs),
@@ -177,6 +178,7 @@ def exactness(device: torch.device, width: int, layers: int, length: int) -> dic
         "all kept": ActivationPlan(),
         "half recomputed": ActivationPlan(layers // 2),
         "recomputed": ActivationPlan(layers),
+        "recomputed but for scans": ActivationPlan(layers, scans=layers),
         "recomputed, inputs on the host": ActivationPlan(layers, layers),
         "strands one after the other": ActivationPlan(layers, layers),
     }
@@ -238,7 +240,8 @@ def markdown(found: dict[str, Any]) -> str:
         plan = row.get("plan")
         text = row.get("failure", "all kept")
         if plan:
-            text = f"{plan['recomputed']} recomputed, {plan['offloaded']} on the host, {plan['strands']}"
+            text = f"{plan['recomputed']} recomputed, {plan['scans']} of them but for scans, "
+            text += f"{plan['offloaded']} on the host, strands {plan['strands']}"
         cells = [
             str(row["width"]),
             str(row["layers"]),
