@@ -42,9 +42,10 @@ class HostInputs:
         Args:
             x: The input of the block that is called, through `torch.utils.checkpoint`, in the context.
         """
+        address = x.data_ptr()  # not x: autograd holds what it calls
 
         def pack(saved: Tensor) -> Any:
-            return self._send(saved) if saved.data_ptr() == x.data_ptr() and saved.numel() else saved
+            return self._send(saved) if saved.data_ptr() == address and saved.numel() else saved
 
         def unpack(kept: Any) -> Tensor:
             return self._receive(kept) if isinstance(kept, _Parked) else kept
