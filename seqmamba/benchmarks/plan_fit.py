@@ -54,10 +54,14 @@ class Point:
     @property
     def name(self) -> str:
         """What was measured, in words."""
-        layout = self.layout
+        layout, config = self.layout, self.workload.backbone
         kind = "recomputed" if layout.recompute else "kept"
         shared = ", sharded" if layout.sharded else ""
-        return f"{self.workload.length:,} tokens, context {layout.context} of {layout.gpus}{shared}, {kind}"
+        windows = f"{layout.windows} x " if layout.windows > 1 else ""
+        return (
+            f"{config.n_layers} x {config.d_model}, {windows}{self.workload.length:,} tokens, context "
+            f"{layout.context} of {layout.gpus}{shared}, {kind}"
+        )
 
 
 @dataclass(frozen=True)
@@ -87,18 +91,16 @@ def read_points() -> tuple[Rates, tuple[Point, ...], dict[str, float]]:
     rates = {
         name: (value["forward"], value["backward"]) for name, value in document["seconds_an_element"].items()
     }
-    points = tuple(_point(document["models"], run) for run in document["runs"])
+    points = tuple(map(_point, document["runs"]))
     return Rates(**rates, operations=document["operations_a_second"]), points, document["memory_gib"]
 
 
-def _point(models: dict[str, Any], run: dict[str, Any]) -> Point:
-    model = models[run["model"]]
-    config = BackboneConfig(**model["backbone"])
-    layout = Layout(run["gpus"], run["context"], run["sharded"], run["recompute"])
+def _point(run: dict[str, Any]) -> Point:
+    config = BackboneConfig(**run["backbone"])
     return Point(
-        Workload(config, run["length"], model["strands"]),
+        Workload(config, run["length"], run["strands"]),
         Weights.of(config),
-        layout,
+        Layout(**run["layout"]),
         run["seconds"],
         run["gib"],
         run["gpu"],

@@ -19,9 +19,6 @@ _OPERATORS = {
     "conv": ("conv_gpu.json", "1x1048576x512", "triton"),
     "norm": ("norm_gpu.json", "1x1048576x256", "triton"),
 }
-_MODELS = {
-    "equivariant": {"backbone": {"d_model": 256, "n_layers": 16, "direction": "bidirectional"}, "strands": 2}
-}
 _OPERATIONS = 4e14
 """Of matrix products in a second: assumed, two fifths of what the H100's data sheet says of bfloat16."""
 
@@ -32,12 +29,14 @@ def collect() -> dict[str, Any]:
         name: _read(file)["hardware"]["memory_bytes"] / 2**30
         for name, file in (("H100", "generation/mamba_8x256_gpu.json"), ("H200", "scan_gpu.json"))
     }
+    runs = runs_on_several(_read("context_parallel.json"))
+    if (RESULTS / "long_training.json").exists():
+        runs += runs_of_one(_read("long_training.json"))
     return {
         "memory_gib": {name: round(size, 2) for name, size in memory.items()},
         "operations_a_second": _OPERATIONS,
         "seconds_an_element": {name: _rates(*place) for name, place in _OPERATORS.items()},
-        "models": _MODELS,
-        "runs": _runs(),
+        "runs": runs,
     }
 
 
@@ -60,27 +59,53 @@ def _rates(name: str, shape: str, kernel: str) -> dict[str, float]:
     }
 
 
-def _runs() -> list[dict[str, Any]]:
-    """Return the steps of context_parallel.json; of one GPU and replicas there is one kind only."""
-    found = _read("context_parallel.json")
+def runs_on_several(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the training steps of `context_parallel`, of the model that it measures.
+
+    Args:
+        found: Content of its results.
+    """
     runs = []
     for stage in found["stages"]:
         for row in stage["rows"] if stage["stage"] in ("context", "data") else ():
-            context = stage["ranks"] if stage["stage"] == "context" else 1
-            runs.append(
-                {
-                    "model": "equivariant",
-                    "gpu": "H100" if "H100" in found["device"] else "H200",
-                    "length": row["length"],
-                    "gpus": stage["ranks"],
-                    "context": context,
-                    "sharded": row.get("kind") == "sharded",
-                    "recompute": row.get("recompute", False),
-                    "seconds": float(f"{row['seconds']:.5g}"),
-                    "gib": row.get("peak_gib") and float(f"{row['peak_gib']:.4g}"),
-                }
-            )
+            layout = {
+                "gpus": stage["ranks"],
+                "context": stage["ranks"] if stage["stage"] == "context" else 1,
+                "sharded": row.get("kind") == "sharded",
+                "recompute": row.get("recompute", False),
+            }
+            runs.append(_run(found["device"], 256, 16, row, layout))
     return runs
+
+
+def runs_of_one(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the training steps of `long_training` in which a model of ours keeps or recomputes all blocks.
+
+    Args:
+        found: Content of its results.
+    """
+    runs = []
+    for row in found["rows"]:
+        kept = {"recomputed": 0, "scans": 0, "offloaded": 0, "strands": "together"}
+        plan = {name: row.get("plan", kept)[name] for name in kept}
+        recompute = plan == {**kept, "recomputed": row["layers"]}
+        if row.get("peer") or "seconds" not in row or not (recompute or plan == kept):
+            continue
+        layout = {"recompute": recompute, "windows": row.get("batch", 1)}
+        runs.append(_run(found["device"], row["width"], row["layers"], row, layout))
+    return runs
+
+
+def _run(device: str, width: int, layers: int, row: dict[str, Any], layout: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "gpu": "H100" if "H100" in device else "H200",
+        "backbone": {"d_model": width, "n_layers": layers, "direction": "bidirectional"},
+        "strands": 2,
+        "length": row["length"],
+        "layout": {"gpus": 1, **layout},
+        "seconds": float(f"{row['seconds']:.5g}"),
+        "gib": row.get("peak_gib") and float(f"{row['peak_gib']:.4g}"),
+    }
 
 
 if __name__ == "__main__":

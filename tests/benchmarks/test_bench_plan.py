@@ -34,6 +34,23 @@ def test_the_package_carries_what_the_result_files_say() -> None:
     assert plan_points.TARGET.read_text() == plan_points.text()
 
 
+def test_steps_with_a_plan_between_all_and_nothing_are_left_out() -> None:
+    row = {"width": 118, "layers": 4, "length": 1024, "batch": 256, "seconds": 0.1, "peak_gib": 9.0}
+    plan = {"recomputed": 0, "scans": 0, "offloaded": 0, "strands": "together"}
+    rows = [
+        row,
+        {**row, "plan": {**plan, "recomputed": 4}},
+        {**row, "plan": {**plan, "recomputed": 2}},
+        {**row, "plan": {**plan, "strands": "one after the other"}},
+        {**row, "peer": True},
+        {"width": 118, "layers": 4, "length": 1024, "failure": "OutOfMemoryError"},
+    ]
+    found = plan_points.runs_of_one({"device": "NVIDIA H200", "rows": rows})
+    assert [run["layout"]["recompute"] for run in found] == [False, True]
+    assert found[0]["layout"]["windows"] == 256
+    assert found[0]["gpu"] == "H200"
+
+
 def test_constants_are_found_again_in_steps_that_follow_the_formulas() -> None:
     true = Constants(1.2, 2e-3, 3e-2, 0.1, 3.5, 5.0)
     model = Model(RATES, true)
