@@ -170,7 +170,7 @@ class WaveformTask(AnsweringTask):
         if self.teacher is not None:
             soft = self.teacher.answer(waveform, lengths if masked else None)
             loss = self.teacher.loss(loss, logits, soft, self.model)
-        logged = {"on_step": False, "on_epoch": True, "prog_bar": True, "sync_dist": True}
+        logged: dict[str, Any] = {"on_step": False, "on_epoch": True, "prog_bar": True, "sync_dist": True}
         self.log("train/loss", loss, batch_size=len(waveform), **logged)
         return loss
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 import socket
@@ -94,6 +95,7 @@ def _command(rank: int, size: int, port: int, words: list[str], log: Path) -> No
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    faulthandler.dump_traceback_later(_SECONDS - 20)  # what does not end says where it waits
     from seqmamba.cli.main import main
 
     os._exit(main(words))
