@@ -1,8 +1,32 @@
-"""How much memory the process has taken."""
+"""Amounts of memory: what is asked for, and what the process has taken."""
 
 from __future__ import annotations
 
+import re
 import sys
+
+from seqmamba.errors import UserError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_AMOUNT = re.compile(r"([0-9]*\.?[0-9]+)\s*([kmgt]i?)?b?", re.IGNORECASE)
+
+
+def parse_bytes(text: str | int, name: str) -> int:
+    """Return an amount of memory in bytes.
+
+    Args:
+        text: A number of bytes, or with a unit, as in ``40GiB``, ``500 MB`` or ``1.5g``.
+        name: What it is for, for the error.
+
+    Raises:
+        UserError: If it is none, or not positive.
+    """
+    match = _AMOUNT.fullmatch(str(text).strip())
+    amount = 0 if match is None else int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+    if amount <= 0:
+        raise UserError(f"{name}: expected an amount of memory such as 40GiB, got {text!r}")
+    return amount
 
 
 def peak_memory() -> int | None:

@@ -159,6 +159,7 @@ class StackMemory:
     def __init__(self, budget: int, share: float = 1.0) -> None:
         self.budget, self.share = budget, share
         self.costs: BlockCosts | None = None
+        self.last: ActivationPlan | None = None  # for the last batch
 
     def plan(
         self,
@@ -182,7 +183,8 @@ class StackMemory:
         # what is still to come beside the activations: gradients, and at first the moments of AdamW
         pending = sum(3 * each.nbytes for each in parameters if each.requires_grad and each.grad is None)
         free = int((self.budget - torch.cuda.memory_allocated(hidden.device) - pending) * self.share)
-        return _agreed(choose_plan(self.costs, layers, positions, free), hidden.device)
+        self.last = _agreed(choose_plan(self.costs, layers, positions, free), hidden.device)
+        return self.last
 
     def too_small(self, hidden: Tensor, plan: ActivationPlan) -> UserError:
         """Return the error that says that a batch cannot be trained on in the budget.

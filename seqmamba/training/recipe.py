@@ -26,6 +26,7 @@ from seqmamba.training.checkpoints import DataOnlyCheckpointIO, RunCheckpoint, r
 from seqmamba.training.context_parallel import ContextParallel, lost_a_process
 from seqmamba.training.finite import FiniteSteps
 from seqmamba.training.hardware import describe_device, limit_threads
+from seqmamba.training.memory_budget import MemoryBudget
 from seqmamba.training.metrics_csv import MetricsCSV
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.shared_order import ResumedPlace
@@ -87,6 +88,12 @@ class RecipeCLI(LightningCLI):
         parser.add_argument(
             "--context_parallel", type=int, default=1, help="devices that share out every sequence"
         )
+        parser.add_argument(
+            "--memory_budget",
+            type=str | None,
+            default=None,
+            help="GPU memory that `fit` may take, as in 40GiB: what does not fit is computed again",
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Merge no hyper-parameters from the checkpoint: what the user wrote is what runs."""
@@ -130,6 +137,8 @@ class RecipeCLI(LightningCLI):
         callbacks: list[L.Callback] = [*_as_list(options["callbacks"]), EpochSeeds(self._seed())]
         if (size := self.config[self.subcommand]["context_parallel"]) != 1:
             callbacks.append(ContextParallel(size))
+        if self.subcommand == "fit" and (budget := self.config[self.subcommand]["memory_budget"]) is not None:
+            callbacks.append(MemoryBudget(budget))
         if self.subcommand == "fit":
             callbacks += [ResumedPlace(), FiniteSteps()]  # the latter logs what the lines of EpochLines show
         if not any(isinstance(callback, ProgressBar) for callback in callbacks):
