@@ -76,3 +76,19 @@ def test_an_epoch_goes_over_one_two_and_four_ranks_and_back(tmp_path: Path) -> N
     assert_goes_on(four, whole, 4)
     one = fit(config, "one", 1, "--ckpt_path", str(four / "step7.ckpt"), *workers)
     assert_goes_on(one, whole, 7)
+
+
+@pytest.mark.slow
+def test_streams_go_on_with_the_states_of_their_rows(tmp_path: Path) -> None:
+    config = recipe(tmp_path)
+    content = yaml.safe_load(config.read_text())
+    model = content["model"]["init_args"]["model"]
+    model["backbone"]["direction"] = "causal"
+    model |= {"objective": "next_base", "strand": "forward", "backprop": {"carry": True}}
+    content["data"]["init_args"]["windows"]["order"] = "stream"
+    config.write_text(yaml.safe_dump(content))
+    whole = fit(config, "whole", 1)
+    two = fit(config, "two", 2, "--ckpt_path", str(whole / "step7.ckpt"))
+    assert_goes_on(two, whole, 7)
+    one = fit(config, "one", 1, "--ckpt_path", str(two / "step9.ckpt"))
+    assert_goes_on(one, whole, 9)

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from seqmamba.distributed import ContextGroup
+from seqmamba.training.checkpoints import read_checkpoint
 from seqmamba.training.run_folder import RunFolder
 
 FORKS = torch.multiprocessing.get_context("forkserver")
@@ -128,7 +129,7 @@ class KeepSteps(L.Callback):
         """Copy ``last.ckpt`` to ``stepN.ckpt``."""
         folder = RunFolder.of(trainer)
         if trainer.is_global_zero and folder.last.exists():
-            copy = folder.path / f"step{torch.load(folder.last, weights_only=True)['global_step']}.ckpt"
+            copy = folder.path / f"step{read_checkpoint(folder.last)['global_step']}.ckpt"
             if not copy.exists():
                 shutil.copy(folder.last, copy)
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import seqmamba.backbones  # noqa: F401  whose states checkpoints may hold
+from seqmamba.training.checkpoints import read_checkpoint
+
 
 def samples(run: Path) -> dict[int, list[int]]:
     """The samples of all ranks in each step, sorted."""
@@ -35,5 +38,5 @@ def assert_goes_on(run: Path, whole: Path, start: int) -> None:
     expected = losses(whole)
     for name, values in losses(run).items():
         assert values == pytest.approx(expected[name][-len(values) :], rel=1e-5), name
-    states = [torch.load(each / "checkpoints" / "last.ckpt", weights_only=True) for each in (run, whole)]
+    states = [read_checkpoint(each / "checkpoints" / "last.ckpt") for each in (run, whole)]
     torch.testing.assert_close(*(state["state_dict"] for state in states), rtol=1e-5, atol=1e-5)
