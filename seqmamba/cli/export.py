@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--step",
         action="store_true",
-        help="torch, onnx: one position at a time of a causal model, with its state",
+        help="torch, onnx: the next positions (default: 1) of a causal model, with its state",
     )
     add_device(parser, default="cpu")
     add_again(parser, "what is there", resumes=False)
@@ -85,11 +85,11 @@ def _write_program(args: argparse.Namespace) -> int:
     """Write a program and a description of what it takes and gives."""
     from seqmamba.training.program_export import ProgramConfig, export_program
 
-    if args.step == (args.length is not None):
-        raise UserError("expected either --length N, the positions of the input, or --step")
+    if args.length is None and not args.step:
+        raise UserError("--length: expected the positions of the input, or --step for one at a time")
     output = args.output.expanduser()
-    batch = 1 if args.batch is None else args.batch
-    config = ProgramConfig(args.format, args.length, batch, args.device)
+    length, batch = (1 if number is None else number for number in (args.length, args.batch))
+    config = ProgramConfig(args.format, length, args.step, batch, args.device)
     facts = export_program(args.model, output, config, overwrite=args.overwrite)
     times = facts["milliseconds"]
     print(f"{'largest difference':22}{facts['difference']:14.2g} of the largest answer")

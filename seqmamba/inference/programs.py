@@ -63,7 +63,7 @@ class Answering(nn.Module):
 
 
 class Stepping(nn.Module):
-    """One position of a causal model, whose state is given and returned as a flat list of tensors.
+    """The next positions of a causal model, whose state is given and returned as a flat list of tensors.
 
     Args:
         model: The model.
@@ -75,7 +75,7 @@ class Stepping(nn.Module):
         self._leaves, self._form = _pytree.tree_flatten(model.init_state(1))
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs at a position and the state after it."""
+        """Return the outputs at the next positions and the state after them."""
         given = iter(state)  # what is no tensor says what kind of state it is
         leaves = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self._leaves]
         y, after = self.model(x, state=_pytree.tree_unflatten(leaves, self._form), return_state=True)
@@ -103,34 +103,37 @@ def sequence_program(model: Any, length: int, batch: int = 1) -> Program:
 
 
 @torch.no_grad()
-def step_program(model: Any, batch: int = 1) -> Program:
+def step_program(model: Any, batch: int = 1, length: int = 1) -> Program:
     """Export one step of a causal model, and compare several.
 
     Args:
         model: A causal backbone or language model; it is put into evaluation mode.
         batch: Sequences side by side.
+        length: Positions of a step; for a multi-scale stack a multiple of its `step_period`.
 
     Raises:
         UserError: If a number is out of range, the model carries no state, or its steps are not all alike.
     """
-    _require_positive(batch=batch)
+    _require_positive(batch=batch, length=length)
     if not isinstance(model, CausalModel) or not isinstance(model, nn.Module):
         raise UserError(f"expected a causal model, got a {type(model).__name__}, which carries no state")
     start = _tensors(model.init_state(batch))
     period = step_period(model)
-    if period != 1:
-        raise UserError(f"expected a model whose steps are alike, got one with {period} kinds of steps")
+    if length % period:
+        raise UserError(
+            f"--length: expected a multiple of {period}, after which steps are alike, got {length}"
+        )
     wrapped = Stepping(model.eval())
-    x = _input(model, batch, _STEPS, 0)
-    first = (x[:, :1], *start)
+    x = _input(model, batch, _STEPS * length, 0)
+    first = (x[:, :length], *start)
     answers = wrapped(*first)
     if [tensor.shape for tensor in answers[1:]] != [tensor.shape for tensor in start]:
         raise UserError("expected a model whose state keeps its size, got one whose state grows (attention)")
     exported = _export(wrapped, first)
-    step, before, worst, whole = exported.module(), start, 0.0, model(x)
-    for position in range(_STEPS):
-        y, *before = step(x[:, position : position + 1], *before)
-        worst = max(worst, largest_difference(y, whole[:, position : position + 1]))
+    step, before, worst = exported.module(), start, 0.0
+    for piece, expected in zip(x.split(length, dim=1), model(x).split(length, dim=1), strict=True):
+        y, *before = step(piece, *before)
+        worst = max(worst, largest_difference(y, expected))
     return Program(exported, wrapped, first, answers, worst)
 
 

@@ -28,13 +28,15 @@ class ProgramConfig:
 
     Args:
         format: ``torch``, for `torch.export.load`, or ``onnx``.
-        length: Positions of whole sequences; None exports one step of a causal model, with its state.
+        length: Positions of whole sequences, or of a step.
+        step: Whether to export a step of a causal model, with its state.
         batch: Sequences at once.
         device: Where the program is made, and runs; one in ONNX is made on the CPU.
     """
 
     format: Literal["torch", "onnx"]
-    length: int | None
+    length: int
+    step: bool = False
     batch: int = 1
     device: str = "cpu"
 
@@ -64,8 +66,8 @@ def export_program(
             f"--device: expected cpu for onnx, whose runtime chooses for itself, got {config.device}"
         )
     model: Any = load_any_model(source, "cpu" if onnx else config.device)
-    if config.length is None:
-        program = step_program(model, config.batch)
+    if config.step:
+        program = step_program(model, config.batch, config.length)
     else:
         program = sequence_program(model, config.length, config.batch)
     run: Callable[[], Any]

@@ -63,6 +63,13 @@ def test_steps_of_other_mixers_are_the_model(mixer: str) -> None:
     assert step_program(language_model(mixer)).difference < 1e-5
 
 
+def test_a_multi_scale_stack_steps_by_its_period() -> None:
+    model = language_model("multiscale")
+    program = step_program(model, batch=2, length=12)
+    assert program.difference < 1e-5
+    assert program.inputs[0].shape == (2, 12)
+
+
 def test_both_directions_and_attention_are_the_model() -> None:
     options = AttentionOptions(n_heads=2)
     config = BackboneConfig(8, 2, mixer=("mamba", "attention"), direction="bidirectional", attention=options)
@@ -117,7 +124,10 @@ def test_onnx_that_answers_otherwise_is_not_written(runtime: Any, step: Program,
     ("model", "message"),
     [
         (lambda: nn.Linear(2, 2), "expected a causal model, got a Linear"),
-        (lambda: language_model("multiscale"), "whose steps are alike, got one with 6 kinds of steps"),
+        (
+            lambda: language_model("multiscale"),
+            "expected a multiple of 6, after which steps are alike, got 1",
+        ),
         (lambda: language_model("attention"), "got one whose state grows"),
         (lambda: quantise(language_model("mamba")), "expected a model with ordinary weights, got int8 ones"),
     ],
