@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from genomics.equivariance import mirror, reverse_complement_tokens
+from genomics.equivariance import APART_FROM, mirror, reverse_complement_tokens
 from genomics.vocabulary import CADUCEUS, Vocabulary
 from seqmamba.backbones import Backbone, BackboneConfig, HubModel, LanguageModel, LanguageModelConfig
 from seqmamba.distributed import ContextGroup, Piece, mirror_pieces
@@ -20,6 +20,8 @@ from seqmamba.nn.packing import reset_from_lengths
 from seqmamba.nn.pooling import mean_pool
 from seqmamba.nn.precision import at_least_float32
 from seqmamba.nn.rerun import rerun
+
+Way = Literal["together", "apart", "again"]
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,13 @@ class MaskedModel(nn.Module, HubModel):
         if not self.config.equivariant:
             return self._logits(tokens, self._reset(tokens, lengths))
         turned, reset, reset_turned = self._other_strand(tokens, lengths)
-        if self._one_by_one(tokens):
+        way = self._way(tokens)
+        if way == "again":
             given = rerun(lambda: self._logits(tokens, reset), self.parameters())
+            other = self._logits(turned, reset_turned)
+        elif way == "apart" and self.backbone.memory is not None:
+            with self.backbone.memory.before(1):
+                given = self._logits(tokens, reset)
             other = self._logits(turned, reset_turned)
         else:
             both = None if reset is None or reset_turned is None else torch.cat((reset, reset_turned))
@@ -184,13 +191,25 @@ class MaskedModel(nn.Module, HubModel):
         # over ranks the padding is turned round with the strand, and comes first
         return turned, reset, self._reset(tokens, Piece(self.context, tokens).total - lengths)
 
-    def _one_by_one(self, tokens: Tensor) -> bool:
-        """Tell whether the strands have to run one after the other to stay in the memory budget."""
-        if self.backbone.memory is None or not torch.is_grad_enabled():
-            return False
-        width = self.config.backbone.d_model
+    def _way(self, tokens: Tensor) -> Way:
+        """Return how the strands are read to stay in the memory budget.
+
+        Side by side, or one after the other where one keeps a device busy, which halves what the backward
+        pass of a block takes; or the first one again when the second is done, so that one graph is held.
+        """
+        memory = self.backbone.memory
+        if memory is None or not torch.is_grad_enabled():
+            return "together"
         stream = torch.empty(1, dtype=torch.float32, device=tokens.device)
-        return not self.backbone.activation_plan(stream.expand(2 * len(tokens), tokens.shape[1], width)).fits
+        rows, length, width = *tokens.shape, self.config.backbone.d_model
+        plan = self.backbone.activation_plan(stream.expand(2 * rows, length, width))
+        if plan.fits and not (plan.recomputed or plan.spares):
+            return "together"
+        if tokens.numel() >= APART_FROM:
+            with memory.before(1):
+                if self.backbone.activation_plan(stream.expand(rows, length, width)).fits:
+                    return "apart"
+        return "together" if plan.fits else "again"
 
     def _mirror(self, rows: Tensor, lengths: Tensor | None) -> Tensor:
         """Reverse the positions of every sequence; over ranks, of every padded sequence."""

@@ -3,12 +3,14 @@
 A block can keep all that its backward pass needs, or its input alone and run again (Chen et al. 2016,
 arXiv:1604.06174), with or without the results of its scans, which take about half of the time; that input can
 lie on the device, or in the host's memory. The first blocks are the ones to recompute: the backward pass
-begins with the last, so what those kept is gone when the first run again.
+begins with the last, so what those kept is gone when the first run again. Mixers can spare memory too, and
+compute the cheaper half of their intermediate results again, one direction after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -16,16 +18,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from seqmamba.backbones.recomputation import run_again
+from seqmamba.backbones.recomputation import run_again, sparingly
 from seqmamba.errors import UserError
 
-PROBE = 8_192
-"""Positions on which the costs of a block are measured."""
+PROBE = 65_536
+"""Positions on which the costs of a block are measured, if a batch has as many."""
 
 _GIB = 2**30
-_STREAMS = 4  # tensors as large as the residual stream beside the blocks: its end, and its gradients
-_ON_THE_WAY = 3  # inputs of blocks that are on the device though they lie on the host
+_STREAMS = 2  # tensors as large as the residual stream beside the blocks: its end, and its gradient
+_ON_THE_WAY = 2  # inputs of blocks that are on the device though they lie on the host
+_MARGIN = 0.03  # of the budget, for what is not foreseen of batches that follow
 _SCAN_SHARE = 0.5  # of a block's forward pass, in time
+_SPARING_SHARE = 0.12  # the same, of what is computed again to spare memory
 _COPY_SHARE = 0.02  # the same, of a copy to the host and back: it runs beside the computation
 
 
@@ -39,6 +43,7 @@ class ActivationPlan:
         fits: Whether the peak stays in the budget.
         peak: Expected bytes beside what was held before, at most.
         scans: How many of the recomputed, the last of them, keep the results of their scans.
+        spares: Whether mixers spare memory, see `sparing_memory`.
     """
 
     recomputed: int = 0
@@ -46,6 +51,7 @@ class ActivationPlan:
     fits: bool = True
     peak: int = 0
     scans: int = 0
+    spares: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,57 +71,68 @@ class BlockCosts:
     scans: float = 0.0
 
 
-def choose_plan(costs: BlockCosts, layers: int, positions: int, free: int) -> ActivationPlan:
+def choose_plan(
+    costs: BlockCosts, sparing: BlockCosts, layers: int, positions: int, free: int, turns: int = 1
+) -> ActivationPlan:
     """Return the plan that computes least twice, and copies least, among those that fit.
 
     Args:
         costs: Of a block.
+        sparing: Of a block that spares memory, see `sparing_memory`.
         layers: Number of blocks.
         positions: Of all sequences of a batch together.
         free: Bytes that may be taken.
+        turns: How many such batches, this one included, are read before the first backward pass.
 
     Returns:
         The plan; if nothing fits, the one that takes least, with `ActivationPlan.fits` false.
     """
-    plan = ActivationPlan()
-    for recomputed, scans, offloaded in _in_order_of_time(layers, costs.scans > 0):
-        peak = _peak(costs, layers, recomputed, scans, offloaded) * positions
-        plan = ActivationPlan(recomputed, offloaded, peak <= free, int(peak), scans)
+    least = ActivationPlan(fits=False)
+    for recomputed, scans, offloaded, spares in _in_order_of_time(layers, costs.scans > 0):
+        chosen = sparing if spares else costs
+        peak = int(_peak(chosen, layers, recomputed, scans, offloaded, turns) * positions)
+        plan = ActivationPlan(recomputed, offloaded, peak <= free, peak, scans, spares)
         if plan.fits:
             return plan
-    return plan
+        least = plan if not least.peak or peak < least.peak else least
+    return least
 
 
 @lru_cache
-def _in_order_of_time(layers: int, with_scans: bool) -> list[tuple[int, int, int]]:
-    """Return plans: blocks that run again, those of them that keep their scans, inputs on the host."""
+def _in_order_of_time(layers: int, with_scans: bool) -> list[tuple[int, int, int, bool]]:
+    """Return plans: blocks that run again, those of them that keep scans, inputs on the host, sparing."""
     plans = [
-        (again, scans, offloaded)
+        (again, scans, offloaded, spares)
         for again in range(layers + 1)
         for scans in range(again + 1 if with_scans else 1)
         for offloaded in range(again + 1)
+        for spares in (False, True)
     ]
-    return sorted(plans, key=lambda plan: plan[0] - _SCAN_SHARE * plan[1] + _COPY_SHARE * plan[2])
+    share = _SPARING_SHARE * layers
+    return sorted(
+        plans, key=lambda plan: plan[0] - _SCAN_SHARE * plan[1] + _COPY_SHARE * plan[2] + share * plan[3]
+    )
 
 
-def _peak(costs: BlockCosts, layers: int, recomputed: int, scans: int, offloaded: int) -> float:
-    """Return the expected bytes a position at the turns of the backward pass, the largest of them."""
-    inputs = recomputed - offloaded + min(_ON_THE_WAY, offloaded)
-    of_scans = scans * costs.scans
-    turns = [0.0]
+def _peak(costs: BlockCosts, layers: int, recomputed: int, scans: int, offloaded: int, turns: int) -> float:
+    """Return the expected bytes a position where the backward pass takes most."""
+    inputs = (recomputed - offloaded + min(_ON_THE_WAY, offloaded)) * costs.stream
+    of_scans, of_kept = scans * costs.scans, (layers - recomputed) * costs.kept
+    at_blocks = [0.0]
     if recomputed < layers:
-        turns.append((layers - recomputed - 1) * costs.kept + costs.work + of_scans)
+        at_blocks.append(of_kept - costs.kept + costs.work + of_scans)
     if scans:
-        turns.append(of_scans - costs.scans + costs.work)
+        at_blocks.append(of_scans - costs.scans + costs.work)
     if recomputed > scans:
-        turns.append(costs.work)
-    return (inputs + _STREAMS) * costs.stream + max(turns)
+        at_blocks.append(costs.work)
+    earlier = (turns - 1) * (inputs + of_scans + of_kept + _STREAMS * costs.stream)
+    return earlier + inputs + _STREAMS * costs.stream + max(at_blocks)
 
 
 def measure_costs(
     block: Callable[[Tensor], Tensor], parameters: Iterable[Tensor], like: Tensor
 ) -> BlockCosts:
-    """Measure what a block takes, by a forward and a backward pass over `PROBE` positions, on a GPU.
+    """Measure what a block takes, by forward and backward passes over up to `PROBE` positions, on a GPU.
 
     It resets the allocator's peak. The gradients are thrown away.
 
@@ -130,7 +147,8 @@ def measure_costs(
     device = like.device
     if device.type != "cuda":
         raise UserError(f"memory_budget: expected a model on a GPU, got one on {device}")
-    x = torch.randn(1, PROBE, like.shape[-1], dtype=like.dtype, device=device, requires_grad=True)
+    positions = min(PROBE, like.shape[0] * like.shape[1])
+    x = torch.randn(1, positions, like.shape[-1], dtype=like.dtype, device=device, requires_grad=True)
     wanted = [x, *(each for each in parameters if each.requires_grad)]
     found: dict[str, float] = {}
     with torch.random.fork_rng([device]), torch.enable_grad():
@@ -139,9 +157,9 @@ def measure_costs(
                 before = torch.cuda.memory_allocated(device)
                 torch.cuda.reset_peak_memory_stats(device)
                 y = run(x)
-                found[name] = (torch.cuda.memory_allocated(device) - before) / PROBE
+                found[name] = (torch.cuda.memory_allocated(device) - before) / positions
                 torch.autograd.grad(y, wanted, torch.ones_like(y), allow_unused=True)
-                found[f"work {name}"] = (torch.cuda.max_memory_allocated(device) - before) / PROBE
+                found[f"work {name}"] = (torch.cuda.max_memory_allocated(device) - before) / positions
                 del y
     stream = x[0, 0].nbytes
     work = max(found["work all"], found["work scans"])
@@ -158,7 +176,8 @@ class StackMemory:
 
     def __init__(self, budget: int, share: float = 1.0) -> None:
         self.budget, self.share = budget, share
-        self.costs: BlockCosts | None = None
+        self.costs: tuple[BlockCosts, BlockCosts] | None = None  # of a block, and of one that spares memory
+        self.turns = 1
         self.last: ActivationPlan | None = None  # for the last batch
 
     def plan(
@@ -178,13 +197,29 @@ class StackMemory:
         """
         parameters = list(parameters)
         if self.costs is None:
-            self.costs = self._measure(hidden, blocks, parameters)
+            sparing = [partial(sparingly, block) for block in blocks]
+            self.costs = tuple(self._measure(hidden, each, parameters) for each in (blocks, sparing))
         positions = hidden.shape[0] * hidden.shape[1]
         # what is still to come beside the activations: gradients, and at first the moments of AdamW
         pending = sum(3 * each.nbytes for each in parameters if each.requires_grad and each.grad is None)
         free = int((self.budget - torch.cuda.memory_allocated(hidden.device) - pending) * self.share)
-        self.last = _agreed(choose_plan(self.costs, layers, positions, free), hidden.device)
+        free = int(free * (1 - _MARGIN * (self.turns - 1)))  # the last of the turns must not be refused
+        plan = choose_plan(*self.costs, layers, positions, free, self.turns)
+        self.last = _agreed(plan, hidden.device)
         return self.last
+
+    @contextmanager
+    def before(self, later: int) -> Iterator[None]:
+        """Return a context in which batches leave memory to others that follow before the backward pass.
+
+        Args:
+            later: How many of the same size follow.
+        """
+        self.turns = 1 + later
+        try:
+            yield
+        finally:
+            self.turns = 1
 
     def too_small(self, hidden: Tensor, plan: ActivationPlan) -> UserError:
         """Return the error that says that a batch cannot be trained on in the budget.
@@ -214,8 +249,8 @@ def _agreed(plan: ActivationPlan, device: torch.device) -> ActivationPlan:
     """Return the thriftiest plan of all processes: blocks that run again meet in their collectives."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return plan
-    own = [plan.recomputed, plan.offloaded, not plan.fits, plan.peak, -plan.scans]
+    own = [plan.recomputed, plan.offloaded, not plan.fits, plan.peak, -plan.scans, plan.spares]
     most = torch.tensor(own, device=device)
     dist.all_reduce(most, op=dist.ReduceOp.MAX)
-    recomputed, offloaded, too_large, peak, scans = most.tolist()
-    return ActivationPlan(recomputed, offloaded, not too_large, peak, -scans)
+    recomputed, offloaded, too_large, peak, scans, spares = most.tolist()
+    return ActivationPlan(recomputed, offloaded, not too_large, peak, -scans, bool(spares))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal, cast, overload
@@ -14,7 +15,7 @@ from seqmamba.backbones.activations import ActivationPlan, StackMemory
 from seqmamba.backbones.config import BackboneConfig
 from seqmamba.backbones.host_inputs import HostInputs
 from seqmamba.backbones.hub import HubModel
-from seqmamba.backbones.recomputation import run_again
+from seqmamba.backbones.recomputation import run_again, sparingly
 from seqmamba.backbones.state import BackboneState
 from seqmamba.errors import UserError
 from seqmamba.nn.block import Block
@@ -115,16 +116,17 @@ class BlockStack(nn.Module):
         for index, (layer, state) in enumerate(zip(self.layers, old, strict=True)):
             shared = isinstance(layer, SharedAttentionBlock)
             given = shared_options if shared else options
+            run: Callable[..., Any] = partial(sparingly, layer) if plan.spares else layer
             if index < plan.recomputed:  # what is kept of its input is one tensor, not two
                 parking = nullcontext() if host is None or index >= plan.offloaded else host.parking(hidden)
                 keep_scans = index >= plan.recomputed - plan.scans
                 with parking:
-                    hidden, state = run_again(layer, hidden, keep_scans=keep_scans, state=state, **given)
+                    hidden, state = run_again(run, hidden, keep_scans=keep_scans, state=state, **given)
             elif shared:
-                hidden, state = layer(hidden if branch is None else hidden + branch, state=state, **given)
+                hidden, state = run(hidden if branch is None else hidden + branch, state=state, **given)
                 branch = None
             else:
-                hidden, branch, state = layer(hidden, branch, defer=True, state=state, **given)
+                hidden, branch, state = run(hidden, branch, defer=True, state=state, **given)
             new.append(state)
         return hidden, branch, tuple(new)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from seqmamba.nn.both_ways import combine_directions, scan_both_ways
 from seqmamba.nn.config import MixerConfig
+from seqmamba.nn.fused_both_ways import DirectionWeights, mix_both_ways
 from seqmamba.nn.mixer import Mixer, no_recurrent_state
 from seqmamba.nn.selective import SelectiveSSM, split_channels
 
@@ -54,6 +56,10 @@ class BidirectionalMamba(Mixer):
         """
         if state is not None or return_state:
             raise no_recurrent_state()
+        if self._fuses(x, rate):
+            dtype = x.dtype
+            ways = (self._weights(direction, dtype) for direction in (self.mamba_fwd, self.mamba_rev))
+            return self.out_proj(mix_both_ways(x, self.in_proj.weight.to(dtype), *ways, reset)), None
         inner, z, *gates = split_channels(self.in_proj(x), self.n_projected)
         if self.combine == "add":
             return self.out_proj(self._scan_both(inner, z, reset, rate)), None
@@ -67,3 +73,28 @@ class BidirectionalMamba(Mixer):
         forward, _ = self.mamba_fwd.select(inner, reset=reset, rate=rate)
         reverse, _ = self.mamba_rev.select(inner, reverse=True, reset=reset, rate=rate)
         return scan_both_ways(forward, reverse, z, reset, self.mamba_fwd.impl, self.context)
+
+    def _fuses(self, x: Tensor, rate: float) -> bool:
+        """Tell whether a gradient is wanted, on a GPU, of what `mix_both_ways` computes."""
+        if not (x.is_cuda and torch.is_grad_enabled()) or torch.compiler.is_compiling() or rate != 1:
+            return False
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
+        known = x.dtype == dtype in (torch.float32, torch.bfloat16)
+        return known and self.combine == "add" and self.context is None and self._is_plain()
+
+    def _is_plain(self) -> bool:
+        """Tell whether the layers are those of the paper, and nothing was put in the place of one."""
+        layers: list[nn.Module] = [self.in_proj]
+        for way in (self.mamba_fwd, self.mamba_rev):
+            if not way.is_plain:
+                return False
+            layers += [way.x_proj, way.dt_proj]
+        plain = all(type(layer) is nn.Linear and not layer._forward_hooks for layer in layers)
+        return plain and self.in_proj.bias is None
+
+    @staticmethod
+    def _weights(way: SelectiveSSM, dtype: torch.dtype) -> DirectionWeights:
+        A = way.state_matrix(way.A_log)
+        projections = way.x_proj.weight.to(dtype), way.dt_proj.weight.to(dtype)
+        conv = way.conv1d
+        return DirectionWeights(conv.weight.squeeze(1), conv.bias, *projections, way.dt_proj.bias, A, way.D)

@@ -21,6 +21,7 @@ from seqmamba.nn.short_convolution import convolve_causally
 from seqmamba.nn.state import MambaState
 from seqmamba.ops import causal_conv1d_step, selective_state_step
 from seqmamba.ops.decay import decay_rate
+from seqmamba.ops.selective_scan.layout import GPU_STATES
 
 ScanOperands = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 """u, delta, A, B, C, D and the bias of delta, as `selective_scan` takes them.
@@ -114,6 +115,12 @@ class Selection(nn.Module):
             return u, delta, A, B, C, self.D, self.dt_proj.bias
         step_size = bounded_step_size(delta, self.dt_proj.bias, self.dt_limit or (0.0, math.inf))
         return u, step_size * rate, A, B, C, self.D, None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is added to the published layer, and the scan is left to `seqmamba.ops`."""
+        real = self.A_imag is None and self.A_log.shape[1] <= GPU_STATES
+        return real and self.bc_norm == "none" and self.dt_limit is None and self.impl == "auto"
 
     def state_matrix(self, A_log: Float[Tensor, "dim state"]) -> Inexact[Tensor, "dim state"]:
         """Return A with these decay rates, and the learned frequencies if it is complex.

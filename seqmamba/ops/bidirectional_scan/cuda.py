@@ -139,23 +139,56 @@ def add_scans_backward(
     gradients: list[Tensor] = []
     d_z = None
     for number, (way, entry, states) in enumerate(zip(ways, entries, saved, strict=True)):
-        *most, bias = _cast(way.operands, dtype)
         wanted = z is not None and (number == len(ways) - 1 or not from_sum)
-        arguments = (*most, gate, bias, reset, delta_softplus, way.reverse)
-        *of_most, d_gate, d_bias, _ = cuda.backward(
-            grad_y,
-            entry.state,
-            y,
-            states,
-            *arguments,
-            gate_gradient=wanted,
-            add_to=d_z,
-            reduced=entry.reduced,
-        )
-        given = [None if x is None else x.dtype for x in way.operands]
-        gradients += [g if d is None else g.to(d) for g, d in zip((*of_most, d_bias), given, strict=True)]
+        options = (gate, reset, delta_softplus, wanted, d_z, entry)
+        of_way, d_gate = way_backward(grad_y, y, states, way, dtype, *options)
+        gradients += of_way
         d_z = d_gate if wanted else None
     return [*gradients, grad_y.new_empty(0) if z is None or d_z is None else d_z.to(z.dtype)]
+
+
+def way_backward(
+    grad_y: Tensor,
+    y: Tensor,
+    states: Tensor,
+    way: Way,
+    dtype: torch.dtype,
+    gate: Tensor | None,
+    reset: Tensor | None,
+    delta_softplus: bool,
+    gate_gradient: bool,
+    add_to: Tensor | None = None,
+    entry: Boundary = _NOTHING,
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients of the operands of one way, in their order, and of the gate, empty unless wanted.
+
+    Args:
+        grad_y: (batch, length, dim).
+        y: What `add_scans` returned.
+        states: What this way saved.
+        way: The scan.
+        dtype: In which all ways read their sequences; the gate has it.
+        gate: z, or None.
+        reset: As `add_scans` takes it.
+        delta_softplus: As there.
+        gate_gradient: Whether to compute the gradient of the gate, which of most dtypes is that of the sum.
+        add_to: See `cuda.backward`.
+        entry: What is known of the gradient of the final state.
+    """
+    *most, bias = _cast(way.operands, dtype)
+    arguments = (*most, gate, bias, reset, delta_softplus, way.reverse)
+    *of_most, d_gate, d_bias, _ = cuda.backward(
+        grad_y,
+        entry.state,
+        y,
+        states,
+        *arguments,
+        gate_gradient=gate_gradient,
+        add_to=add_to,
+        reduced=entry.reduced,
+    )
+    given = [None if x is None else x.dtype for x in way.operands]
+    return [g if d is None else g.to(d) for g, d in zip((*of_most, d_bias), given, strict=True)], d_gate
 
 
 def piece_operands(

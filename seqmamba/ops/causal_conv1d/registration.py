@@ -102,6 +102,36 @@ def causal_conv1d_registered(*arguments: Any) -> tuple[Tensor, Tensor]:
     return torch.ops.seqmamba.causal_conv1d_forward(*arguments)
 
 
+def backward_into(
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    reset: Tensor | None,
+    reverse: bool,
+    grad_x: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of x, weight and bias of a convolution with SiLU from a zero state.
+
+    Args:
+        grad_y: (batch, length, dim).
+        x: (batch, length, dim).
+        weight: (dim, width).
+        bias: (dim,), or None.
+        reset: (batch, length) bool, or None.
+        reverse: Whether it ran from right to left.
+        grad_x: Another gradient of x, contiguous, which is added to and returned; None for none.
+    """
+    final = x.new_zeros(x.shape[0], weight.shape[1] - 1, x.shape[2], dtype=torch.float32)
+    operands = (grad_y, final, x, weight, bias, None, reset, True, reverse)
+    if x.is_cuda and grad_x is not None:
+        from seqmamba.ops.causal_conv1d.triton_launch import backward
+
+        return backward(*operands, add_to=grad_x)[:3]
+    own, *others, _ = torch.ops.seqmamba.causal_conv1d_backward(*operands)
+    return own if grad_x is None else grad_x.add_(own), *others
+
+
 def causal_conv1d_step_in_place(
     state: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool
 ) -> Tensor:

@@ -264,8 +264,11 @@ def conv_backward(
     COLUMNS: tl.constexpr,
     GROUP: tl.constexpr,
     FAST: tl.constexpr,
+    ACCUMULATE: tl.constexpr = False,
 ):
     """Write the gradients of x and of the initial state, and for each tile of steps those of the filters.
+
+    With ACCUMULATE the gradient of x is added to what `grad_x` holds. One program owns each of its places.
 
     With v the convolution before its activation and p_s the gradient of v_s, input s - PAST has its whole
     gradient once p_s is known: walkers carry the sums of the PAST inputs that wait for more. The last PAST
@@ -348,7 +351,11 @@ def conv_backward(
             before = step - PAST
             position = length - 1 - before if REVERSE else before
             inside = (column < dim) & (before < length - PAST)
-            tl.store(grad_x + position * dim + column, updated[0], mask=inside & (before >= 0))
+            place = grad_x + position * dim + column
+            own = updated[0]
+            if ACCUMULATE:
+                own += tl.load(place, mask=inside & (before >= 0), other=0.0).to(tl.float32)
+            tl.store(place, own, mask=inside & (before >= 0))
             if initial_state is not None:
                 tl.store(grad_initial + step * dim + column, updated[0], mask=inside & (before < 0))
         s += GROUP
@@ -377,8 +384,11 @@ def conv_backward(
             last = end + (i - PAST)
             kept = (column < dim) & (last >= since)
             whole = left[i] + tl.load(grad_final + i * dim + column, mask=kept, other=0.0)
-            place = length - 1 - last if REVERSE else last
-            tl.store(grad_x + place * dim + column, whole, mask=(column < dim) & (last >= 0))
+            where = grad_x + (length - 1 - last if REVERSE else last) * dim + column
+            own = whole
+            if ACCUMULATE:
+                own += tl.load(where, mask=(column < dim) & (last >= 0), other=0.0).to(tl.float32)
+            tl.store(where, own, mask=(column < dim) & (last >= 0))
             if initial_state is not None:
                 tl.store(grad_initial + (PAST + last) * dim + column, whole, mask=(column < dim) & (last < 0))
 

@@ -151,15 +151,19 @@ def backward(
     silu: bool,
     reverse: bool,
     tiling: Tiling | None = None,
+    add_to: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, weight, bias and initial_state, each in its dtype, empty where absent."""
+    """Gradients of x, weight, bias and initial_state, each in its dtype, empty where absent.
+
+    `add_to`, contiguous, is another gradient of x, which this one adds to and returns.
+    """
     (batch, length, dim), width = x.shape, weight.shape[1]
     x, grad_y = _with_contiguous_rows(x), _with_contiguous_rows(grad_y)
     tiling = tiling or choose_tiling(
         "backward", batch, length, dim, width, x.element_size(), reset is not None
     )
     step_tiles = cdiv(length, tiling.rows * tiling.groups * tiling.group)
-    d_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    d_x = torch.empty_like(x, memory_format=torch.contiguous_format) if add_to is None else add_to
     d_weight = weight.new_empty(weight.shape)
     d_bias, d_initial = _empty_like(bias, x), _empty_like(initial_state, x)
     partials = x.new_empty(batch * step_tiles, width + 1, dim, dtype=torch.float32)
@@ -182,6 +186,7 @@ def backward(
             grad_y.stride(0),
             grad_y.stride(1),
             tiling.groups,
+            ACCUMULATE=add_to is not None,
             **compile_options(tiling, width, silu, reverse, x.is_cuda),
         )
         sum_partials(partials, d_weight, None if bias is None else d_bias)
