@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from seqmamba.nn.both_ways import combine_directions, scan_both_ways
 from seqmamba.nn.config import MixerConfig
@@ -90,7 +91,9 @@ class BidirectionalMamba(Mixer):
                 return False
             layers += [way.x_proj, way.dt_proj]
         plain = all(type(layer) is nn.Linear and not layer._forward_hooks for layer in layers)
-        return plain and self.in_proj.bias is None
+        if not plain or self.in_proj.bias is not None:
+            return False
+        return not any(is_traceable_wrapper_subclass(layer.get_parameter("weight")) for layer in layers)
 
     @staticmethod
     def _weights(way: SelectiveSSM, dtype: torch.dtype) -> DirectionWeights:

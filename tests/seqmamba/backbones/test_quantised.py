@@ -110,6 +110,22 @@ def test_it_learns_nothing_and_is_no_gpu_program(quantised: LanguageModel) -> No
     assert program_obstacle(quantise(causal)) == "its matrices are quantised"
 
 
+def test_gradients_do_not_go_past_the_weights() -> None:
+    torch.manual_seed(0)
+    model = Backbone(BackboneConfig(d_model=16, n_layers=1, d_state=2, direction="bidirectional")).eval()
+    small, grads = quantise(model), []
+    mixers: list[Any] = [each.layers[0].mixer for each in (model, small)]
+    assert [mixer._is_plain() for mixer in mixers] == [
+        True,
+        False,
+    ]  # a backward by hand reads them as numbers
+    for each in (model, small):
+        x = torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        each(x).square().sum().backward()
+        grads.append(x.grad)
+    assert (grads[0] - grads[1]).abs().max() < 0.03 * grads[0].abs().max()
+
+
 @torch.no_grad()
 def test_a_multi_scale_stack_of_lstms_steps_too() -> None:
     outer = BackboneConfig(d_model=16, n_layers=1, mixer="lstm")
