@@ -161,6 +161,8 @@ class RecipeCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Make the folder ready, now that everything else is known to be in order, and say what will run."""
+        if not self.trainer.is_global_zero:  # the others would clear what this process is writing
+            return
         if self.keeps_files:
             self.folder.prepare(resume=self.resume_step is not None)
             self._write_config()

@@ -63,6 +63,8 @@ def test_an_epoch_begun_on_one_rank_ends_on_two(tmp_path: Path) -> None:
     whole = fit(config, "whole", 1)
     two = fit(config, "two", 2, "--ckpt_path", str(whole / "step7.ckpt"))
     assert_goes_on(two, whole, 7)
+    # one process makes the folder ready and says so; two would clear each other's files
+    assert (tmp_path / "two.log").read_text().count("resumed at step 7") == 1
 
 
 @pytest.mark.slow
