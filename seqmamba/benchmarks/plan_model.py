@@ -2,8 +2,8 @@
 
 A step of one GPU goes over n tokens, its share of the windows. Each of the s strands of each token passes L
 blocks of d channels, e inside (`expand` x d), with states of N values and r directions (1 causal, 2
-bidirectional). F is the number of weights in matrix products, P that of all parameters; p is 2 passes, the
-forward and the backward, or 3 where activations are recomputed, a second forward.
+bidirectional). F is the number of weights in matrix products, P that of all parameters. A step has 2 passes,
+the forward and the backward, or 3 where activations are recomputed, a second forward.
 
 - **computing**: n s L (scan(e N / 16, r) + conv(e r) + norm(d)) from the measured rates of the operators, and
   2 n s F operations a forward, twice that a backward. All of it times `slowdown`, for what lies between
@@ -12,15 +12,15 @@ forward and the backward, or 3 where activations are recomputed, a second forwar
   `exchange` seconds at least; where that takes longer than the GPU computes it is the time of the step. What
   is sent, 4 (c - 1) e N r s bytes for the states and as many for their decays (both float32) and 2 e r s
   bytes for each of the convolution's other taps, is divided by the bandwidth.
-- **data parallel**, n GPUs in all: 2 (n - 1) / n 4 P bytes a step for the gradients' all-reduce by a ring
-  (Patarasuk & Yuan 2009, section 3), nothing of it hidden. With parameters shared out 3 (n - 1) / n 4 P bytes
-  for each batch (Rajbhandari et al. 2020, arXiv:1910.02054, section 7): gathered twice and the gradients
-  scattered. The slowest of several GPUs sets the pace: times 1 + `waiting`.
+- **data parallel**, n GPUs in all: 2 (n - 1) / n 4 P bytes a step for the gradients' all-reduce by a ring, the
+  least that there is (Patarasuk & Yuan 2009, J. Parallel Distrib. Comput. 69), nothing of it hidden. With
+  parameters shared out 3 (n - 1) / n 4 P bytes for each batch: gathered twice and the gradients scattered
+  (Rajbhandari et al. 2020, arXiv:1910.02054, section 7). The slowest GPU sets the pace: times 1 + `waiting`.
 - **memory**: 16 P bytes for weights, gradients and two moments in float32, shared out or not (then also the
   whole weights of a block); of each token L s 2 e (2 + `kept` r) bytes of bfloat16 inside of the blocks, or
   with recomputation 4 L s d for what enters them and the inside of one block; 4 s d `around` outside of them.
 
-`seqmamba.benchmarks.plan_fit` finds the six constants in quotes.
+`seqmamba.benchmarks.plan_fit` finds the six constants in backquotes.
 """
 
 from __future__ import annotations
