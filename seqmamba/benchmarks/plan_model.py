@@ -12,8 +12,8 @@ the forward and the backward, or 3 where activations are recomputed, a second fo
   `exchange` seconds at least; where that takes longer than the GPU computes it is the time of the step. What
   is sent, 4 (c - 1) e N r s bytes for the states and as many for their decays (both float32) and 2 e r s
   bytes for each of the convolution's other taps, is divided by the bandwidth.
-- **data parallel**, n GPUs in all: 2 (n - 1) / n 4 P bytes a step for the gradients' all-reduce by a ring, the
-  least that there is (Patarasuk & Yuan 2009, J. Parallel Distrib. Comput. 69), nothing of it hidden. With
+- **data parallel**, n GPUs in all: 2 (n - 1) / n 4 P bytes a step for the gradients' all-reduce by a ring,
+  the least that there is (Patarasuk & Yuan 2009, J. Parallel Distrib. Comput. 69), none of it hidden. With
   parameters shared out 3 (n - 1) / n 4 P bytes for each batch: gathered twice and the gradients scattered
   (Rajbhandari et al. 2020, arXiv:1910.02054, section 7). The slowest GPU sets the pace: times 1 + `waiting`.
 - **memory**: 16 P bytes for weights, gradients and two moments in float32, shared out or not (then also the
