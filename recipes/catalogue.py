@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe.
+    """One recipe; its numbers are in ``results.json`` of its folder.
 
     Attributes:
         name: ``<domain>/<dataset>``; also its folder below this package.
@@ -16,7 +16,6 @@ class Recipe:
         data: Size of the data set.
         split: What is held out.
         licence: Licence of the package that the data come in.
-        published: The number to beat: a published one, or what stands in for it.
         configs: Names of the YAML files; the first is what the recipe's name alone stands for.
     """
 
@@ -25,7 +24,6 @@ class Recipe:
     data: str
     split: str
     licence: str
-    published: str
     configs: tuple[str, ...]
 
     @property
@@ -49,7 +47,6 @@ RECIPES = (
         data="7,997 x 200 bp, 2 classes",
         split="chr8 + chr9",
         licence="GPL-3",
-        published="about 0.85 accuracy",
         configs=("mamba.yaml",),
     ),
     Recipe(
@@ -58,7 +55,6 @@ RECIPES = (
         data="32,585 to 40,952 x 200 bp, 2 classes",
         split="blocks of 100 kb, or a genome",
         licence="GPL-2+",
-        published="the report's k-mer baseline",
         configs=("ecoli.yaml", "bjaponicum.yaml", "ecoli_to_bjaponicum.yaml", "bjaponicum_to_ecoli.yaml"),
     ),
     Recipe(
@@ -67,7 +63,6 @@ RECIPES = (
         data="19.5 Mb of 3 genomes, windows of 8 kb, 131 kb or 1 Mb",
         split="the last 1,048,576 bases of a genome, or a genome",
         licence="GPL-2+",
-        published="8 kb of context",
         configs=("8k.yaml", "131k.yaml", "1m.yaml"),
     ),
     Recipe(
@@ -76,7 +71,6 @@ RECIPES = (
         data="16.7 Mb, 2 genomes",
         split="2 chromosomes, blocks of 100 kb",
         licence="GPL-3",
-        published="does it help genomics/cds_intergenic?",
         configs=("masked.yaml", "next_base.yaml"),
     ),
     Recipe(
@@ -85,7 +79,6 @@ RECIPES = (
         data="20.0 Mb, 6 genomes",
         split="blocks of 100 kb",
         licence="GPL-2+",
-        published="does it help genomics/cds_intergenic?",
         configs=("masked.yaml",),
     ),
     Recipe(
@@ -94,7 +87,6 @@ RECIPES = (
         data="70.0 Mb of the human X chromosome",
         split="blocks of 100 kb",
         licence="GPL-3",
-        published="does it help genomics/gue?",
         configs=("masked.yaml",),
     ),
     Recipe(
@@ -103,7 +95,6 @@ RECIPES = (
         data="10,500 x 1 kb, 7 classes",
         split="blocks of 100 kb",
         licence="GPL-2+",
-        published="the report's k-mer baseline",
         configs=("mamba.yaml",),
     ),
     Recipe(
@@ -112,7 +103,6 @@ RECIPES = (
         data="3,186 x 60 bp, 3 classes",
         split="alike sequences together",
         licence="GPL-2",
-        published="StatLog: 0.959 accuracy",
         configs=("hybrid.yaml",),
     ),
     Recipe(
@@ -121,7 +111,6 @@ RECIPES = (
         data="32,283 x 300 bp, 2 classes",
         split="regions that overlap or are alike together",
         licence="Artistic-2.0",
-        published="the report's k-mer baseline",
         configs=("hybrid.yaml",),
     ),
     Recipe(
@@ -130,7 +119,6 @@ RECIPES = (
         data="3,128 genes, 10 classes",
         split="gene families together",
         licence="Apache-2.0",
-        published="the report's k-mer baseline",
         configs=("mamba.yaml",),
     ),
     Recipe(
@@ -139,7 +127,6 @@ RECIPES = (
         data="16 chromosomes of 16 strains, windows of 64 bases to 1 Mb",
         split="strains",
         licence="BSD-3",
-        published="the k-mer baseline",
         configs=("mamba.yaml",),
     ),
     Recipe(
@@ -148,7 +135,6 @@ RECIPES = (
         data="6,000 substitutions in E. coli; 17.9 Mb of 3 genomes to pretrain on",
         split="blocks of 100 kb",
         licence="GPL-2+",
-        published="the base given its neighbours",
         configs=("masked.yaml",),
     ),
     Recipe(
@@ -157,7 +143,6 @@ RECIPES = (
         data="70 Mb of chromosome X, 451 islands",
         split="blocks of 100 kb",
         licence="GPL-3, MIT",
-        published="CpG density",
         configs=("mamba.yaml",),
     ),
     Recipe(
@@ -166,7 +151,6 @@ RECIPES = (
         data="30,000 substitutions",
         split="blocks of 100 kb",
         licence="GPL-2+",
-        published="stop codons made in any frame",
         configs=("mamba.yaml",),
     ),
     Recipe(
@@ -175,7 +159,6 @@ RECIPES = (
         data="13 tasks of 2,382 to 59,196 sequences, 70 to 300 bp",
         split="official",
         licence="Apache-2.0",
-        published="MCC 0.680 (core promoters), 0.527 (mouse4)",
         configs=("prom_core_notata.yaml", "prom_core_all.yaml", "mouse4.yaml", "pretrain.yaml"),
     ),
     Recipe(
@@ -184,7 +167,6 @@ RECIPES = (
         data="3,368 x 200 bp, 2 classes",
         split="official; 100 test sequences are in training",
         licence="none stated",
-        published="0.73 to 0.83 accuracy",
         configs=("layer1.yaml",),
     ),
     Recipe(
@@ -193,7 +175,6 @@ RECIPES = (
         data="5 sets of 1,373 to 17,364 sequences, 81 or 251 bp",
         split="none official; folds",
         licence="none stated",
-        published="MCC 0.84 to 0.94",
         configs=("ath_tata.yaml",),
     ),
     Recipe(
@@ -202,7 +183,6 @@ RECIPES = (
         data="1,210 to 289,061 sequences, on genomes of your own",
         split="official",
         licence="Apache-2.0",
-        published="Caduceus: 0.747 (human_enhancers_cohn)",
         configs=("human_enhancers_cohn.yaml",),
     ),
     Recipe(
@@ -211,7 +191,6 @@ RECIPES = (
         data="400 x 5 s, 44.1 kHz, 10 classes",
         split="5 official folds",
         licence="CC BY 3.0",
-        published="0.872 to 0.914 accuracy (EnvNet)",
         configs=("filterbank.yaml", "strided.yaml"),
     ),
     Recipe(
@@ -220,7 +199,6 @@ RECIPES = (
         data="3,000 x 0.4 s, 8 kHz, 10 classes",
         split="each of 6 speakers",
         licence="CC BY-SA 4.0",
-        published="the log-mel baseline of the results",
         configs=("filterbank.yaml", "strided.yaml", "16k.yaml"),
     ),
     Recipe(
@@ -229,7 +207,6 @@ RECIPES = (
         data="3,000 x 0.4 s, 8 kHz, 10 classes",
         split="takes, as released",
         licence="CC BY-SA 4.0",
-        published="a WaveNet trained alike",
         configs=("mamba_s4.yaml", "s4_mamba.yaml", "s4.yaml", "mamba.yaml", "wavenet.yaml"),
     ),
     Recipe(
@@ -238,7 +215,6 @@ RECIPES = (
         data="3,000 x 0.4 s, 8 kHz, 10 classes",
         split="each of 6 speakers",
         licence="CC BY-SA 4.0",
-        published="the same network from scratch",
         configs=(
             "masked.yaml",
             "next_sample.yaml",
@@ -254,7 +230,6 @@ RECIPES = (
         data="105,829 x 1 s, 16 kHz, 2,618 speakers",
         split="official, by speaker",
         licence="CC BY 4.0",
-        published="S4D: 0.963 accuracy",
         configs=("filterbank.yaml", "8k.yaml", "s4.yaml"),
     ),
     Recipe(
@@ -263,7 +238,6 @@ RECIPES = (
         data="38,908 x 1 s, 16 kHz",
         split="official, by speaker",
         licence="CC BY 4.0",
-        published="Mamba: 1.852 bits per sample, FID 0.94",
         configs=(
             "mamba.yaml",
             "mamba_large.yaml",
@@ -280,7 +254,6 @@ RECIPES = (
         data="40 tracks, 2.1 h, 16 kHz",
         split="pieces",
         licence="GPL-2+",
-        published="a WaveNet trained alike",
         configs=("s4_mamba.yaml", "s4.yaml", "mamba.yaml", "wavenet.yaml"),
     ),
     Recipe(
@@ -289,7 +262,6 @@ RECIPES = (
         data="620 sentences, 99.5 min, 16 kHz, 50,526 phones of 50",
         split="sentences",
         licence="BSD-like",
-        published="the log-mel baseline of segments: 0.761 accuracy",
         configs=("tagger.yaml", "segments.yaml"),
     ),
     Recipe(
@@ -298,7 +270,6 @@ RECIPES = (
         data="620 sentences, 99.5 min, 16 kHz",
         split="sentences",
         licence="BSD-like",
-        published="a WaveNet trained alike",
         configs=("s4_mamba.yaml", "wavenet.yaml"),
     ),
     Recipe(
@@ -307,7 +278,6 @@ RECIPES = (
         data="470 strokes of 0.06 to 3 s, 16 kHz, 5 classes",
         split="each of 12 kits",
         licence="GPL-2, CC BY, CC BY-SA or CC0",
-        published="the log-mel baseline: 0.764 accuracy",
         configs=("filterbank.yaml",),
     ),
     Recipe(
@@ -316,7 +286,6 @@ RECIPES = (
         data="241 clips of a minute, 16 kHz",
         split="published, 88/6/6 in order",
         licence="None stated",
-        published="SaShiMi: 1.294 bits per sample",
         configs=("sashimi.yaml", "s4_mamba.yaml", "wavenet.yaml"),
     ),
     Recipe(
@@ -325,7 +294,6 @@ RECIPES = (
         data="4,328 clips of 8 s, 16 kHz",
         split="published, 88/6/6 in order",
         licence="None stated",
-        published="SaShiMi: 0.946 bits per sample",
         configs=("sashimi.yaml", "wavenet.yaml"),
     ),
     Recipe(
@@ -334,7 +302,6 @@ RECIPES = (
         data="391 notes of up to 2 s, 16 kHz, 27 classes",
         split="5 folds of notes",
         licence="MIT",
-        published="the log-mel baseline: 0.781 accuracy",
         configs=("filterbank.yaml",),
     ),
 )

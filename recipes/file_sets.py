@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from recipes.prepared import DOWNLOADS, make_set
 from recipes.sources import UrlSource, obtain
+from seqmamba.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,12 @@ def prepare_files(file_set: FileSet, cache: Path, copy: Path | None = None) -> P
     def fetch() -> None:
         for path, source in zip(file_set.files, file_set.sources, strict=True):
             local = None if copy is None else copy / path
-            obtained[path] = obtain(source, cache / DOWNLOADS, local)
+            try:
+                obtained[path] = obtain(source, cache / DOWNLOADS, local)
+            except UserError as failure:
+                if copy is not None:
+                    raise
+                raise UserError(failure.message, hint=_by_hand(file_set)) from None
 
     def fill(folder: Path) -> dict[str, Any]:
         for path, file in obtained.items():
@@ -97,3 +103,10 @@ def prepare_files(file_set: FileSet, cache: Path, copy: Path | None = None) -> P
         "source": {"origin": file_set.base, "files": dict(file_set.files)},
     }
     return make_set(file_set.name, identity, cache, fetch, fill)
+
+
+def _by_hand(file_set: FileSet) -> str:
+    return (
+        f"run the command again, which continues, or get the {len(file_set.files)} files below "
+        f"{file_set.base} on any machine and give their folder, laid out as there, with --source PATH"
+    )

@@ -90,3 +90,11 @@ def test_a_copy_with_other_bytes_is_refused(release: Path, tmp_path: Path) -> No
 def test_digests_are_those_of_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "files.sha256").write_text("".join(f"{digest(c)}  {path}\n" for path, c in FILES.items()))
     assert read_digests(tmp_path / "files.sha256") == file_set().files
+
+
+def test_without_a_network_it_says_how_to_put_the_files_by_hand(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be fetched") as refused:
+        prepare_files(file_set("http://127.0.0.1:9/x/"), tmp_path / "data")
+    assert refused.value.hint is not None
+    assert "get the 3 files below http://127.0.0.1:9/x/" in refused.value.hint
+    assert "--source PATH" in refused.value.hint
