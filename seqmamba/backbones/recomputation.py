@@ -6,22 +6,17 @@ A scan is about half of a block's forward pass, and what it gives is a quarter o
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from inspect import signature
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from seqmamba.nn.fused_both_ways import sparing_memory
 
 _SCANS = ("bidirectional_scan_forward", "selective_scan_forward", "ssd_forward")
 """Operators of `seqmamba.ops` of which the results can be kept."""
-
-# Newer ones want to be told what hooks that are around the call have to do with kept results: nothing.
-_OF_NEWER = {"respect_saved_tensors_hooks": False}
-_KNOWN = {name: value for name, value in _OF_NEWER.items() if name in signature(checkpoint).parameters}
 
 
 def run_again(block: Callable[..., Any], x: Tensor, *, keep_scans: bool = False, **options: Any) -> Any:
@@ -36,9 +31,7 @@ def run_again(block: Callable[..., Any], x: Tensor, *, keep_scans: bool = False,
     Returns:
         What the block returns.
     """
-    kept: dict[str, Any] = {}
-    if keep_scans:
-        kept = {"context_fn": partial(create_selective_checkpoint_contexts, _policy), **_KNOWN}
+    kept = {"context_fn": _kept_scans} if keep_scans else {}
     return checkpoint(block, x, use_reentrant=False, **kept, **options)
 
 
@@ -54,8 +47,43 @@ def sparingly(block: Callable[..., Any], *arguments: Any, **options: Any) -> Any
         return block(*arguments, **options)
 
 
-def _policy(context: Any, operator: Any, *_: Any, **__: Any) -> CheckpointPolicy:
-    kept = isinstance(operator, torch._ops.OpOverload) and (
-        operator.namespace == "seqmamba" and operator._opname in _SCANS
-    )
-    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+def _kept_scans() -> tuple[TorchDispatchMode, TorchDispatchMode]:
+    """Return the contexts of a first run, and of that which repeats it.
+
+    PyTorch's own, `create_selective_checkpoint_contexts`, want all operators to come in the same number: but
+    casts of weights that autocast has kept are made in one of the runs only.
+    """
+    results: list[Any] = []
+    return _Keeping(results), _GivingBack(results)
+
+
+def _is_scan(operator: Any) -> bool:
+    return operator.namespace == "seqmamba" and operator._opname in _SCANS
+
+
+class _Keeping(TorchDispatchMode):
+    def __init__(self, results: list[Any]) -> None:
+        super().__init__()
+        self._results = results
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if _is_scan(func):  # without their graph, which would hold them in a circle
+            self._results.append(_pytree.tree_map_only(Tensor, Tensor.detach, out))
+        return out
+
+
+class _GivingBack(TorchDispatchMode):
+    def __init__(self, results: list[Any]) -> None:
+        super().__init__()
+        self._results, self._given = results, 0
+
+    def __enter__(self) -> Any:
+        self._given = 0  # a graph that is retained runs several times
+        return super().__enter__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not _is_scan(func):
+            return func(*args, **(kwargs or {}))
+        self._given += 1
+        return self._results[self._given - 1]

@@ -1,13 +1,15 @@
 """Caduceus' own model, from a checkout of its repository, to train beside ours.
 
-Its code asks transformers for two base classes and three tuples of results. Where transformers is not
-installed, classes of the same names that do nothing stand in, so that what runs is its own.
+Its code asks transformers for two base classes and three tuples of results, and does not run with newer ones.
+Classes of the same names that do nothing stand in, so that what runs is its own.
 """
 
 from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,14 @@ def caduceus(folder: Path, width: int, layers: int) -> nn.Module:
     Returns:
         A module whose ``forward(tokens, labels)`` returns the loss; tokens int64 (batch, length).
     """
-    _stand_in_for_transformers()
     for name in ("modules.mamba_simple", "modules.block", "ops.triton.layer_norm"):
         import_without_init("mamba_ssm", name)
     package = types.ModuleType("caduceus")
     package.__path__ = [str(folder / "caduceus")]
     sys.modules["caduceus"] = package
-    from caduceus.configuration_caduceus import CaduceusConfig  # type: ignore[import-not-found]
-    from caduceus.modeling_caduceus import CaduceusForMaskedLM  # type: ignore[import-not-found]
+    with _in_place_of_transformers():
+        from caduceus.configuration_caduceus import CaduceusConfig  # type: ignore[import-not-found]
+        from caduceus.modeling_caduceus import CaduceusForMaskedLM  # type: ignore[import-not-found]
 
     config = CaduceusConfig(
         d_model=width,
@@ -59,17 +61,13 @@ class _Loss(nn.Module):
         return result[0]
 
 
-def _stand_in_for_transformers() -> None:
-    try:
-        import transformers  # noqa: F401
-    except ImportError:
-        pass
-    else:
-        return
+@contextmanager
+def _in_place_of_transformers() -> Iterator[None]:
     base, outputs = types.ModuleType("transformers"), types.ModuleType("transformers.modeling_outputs")
 
     class PretrainedConfig:
         use_return_dict = output_hidden_states = False
+        pad_token_id = -100  # what a label has where no base is asked for
 
         def __init__(self, **_: Any) -> None: ...
 
@@ -85,4 +83,9 @@ def _stand_in_for_transformers() -> None:
     base.PretrainedConfig, base.PreTrainedModel = PretrainedConfig, PreTrainedModel  # type: ignore[attr-defined]
     for name in ("BaseModelOutputWithNoAttention", "MaskedLMOutput", "SequenceClassifierOutput"):
         setattr(outputs, name, dict)
-    sys.modules["transformers"], sys.modules["transformers.modeling_outputs"] = base, outputs
+    before = {name: sys.modules.pop(name, None) for name in ("transformers", "transformers.modeling_outputs")}
+    sys.modules.update({"transformers": base, "transformers.modeling_outputs": outputs})
+    try:
+        yield
+    finally:
+        sys.modules.update({name: module for name, module in before.items() if module is not None})

@@ -8,11 +8,12 @@ that runs out loses nothing. A step is forward, loss, backward and AdamW, in bfl
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from caduceus_peer import caduceus
@@ -20,29 +21,38 @@ from torch import Tensor, nn
 
 from genomics.alphabet import A, T
 from genomics.datasets.genome_batches import GenomeBatch
+from genomics.masked_model import MaskedModel
 from genomics.pretraining import Objectives, PretrainingConfig, build_model
 from seqmamba.atomic import atomic_path
 from seqmamba.backbones import BackboneConfig, LanguageModel, LanguageModelConfig
 from seqmamba.backbones.activations import ActivationPlan
-from seqmamba.backbones.isotropic import BlockStack
 from seqmamba.backbones.memory_budget import set_memory_budget
+from seqmamba.nn.bidirectional import BidirectionalMamba
 
 _GIB = 2**30
+_SIXTEEN, _FOUR, _SMALL = ({"width": w, "layers": n} for w, n in ((256, 16), (256, 4), (118, 4)))
 CASES: tuple[dict[str, Any], ...] = (
-    {"width": 256, "layers": 16, "length": 2**17},
-    {"width": 256, "layers": 16, "length": 2**17, "peer": True},
-    {"width": 256, "layers": 16, "length": 2**17, "budget": 12},
-    {"width": 256, "layers": 16, "length": 2**20, "budget": 60},
-    {"width": 256, "layers": 4, "length": 2**20, "budget": 24},
-    {"width": 256, "layers": 4, "length": 2**20, "budget": 72},
-    {"width": 118, "layers": 4, "length": 2**10, "batch": 256},
-    {"width": 118, "layers": 4, "length": 2**10, "batch": 256, "peer": True},
-    {"width": 256, "layers": 16, "length": 2**22, "budget": 74},
-    {"width": 256, "layers": 4, "length": 2**19, "peer": True},
-    {"width": 256, "layers": 4, "length": 2**20, "peer": True},
+    {**_SIXTEEN, "length": 2**17, "profile": True},
+    {**_SIXTEEN, "length": 2**17, "budget": 12},
+    {**_SIXTEEN, "length": 2**17, "peer": True},
+    {**_SMALL, "length": 2**10, "batch": 256},
+    {**_SMALL, "length": 2**10, "batch": 256, "peer": True},
+    {**_FOUR, "length": 2**20, "budget": 24},
+    {**_FOUR, "length": 2**20, "budget": 72},
+    {**_FOUR, "length": 2**19, "peer": True},
+    {**_SIXTEEN, "length": 2**20, "budget": 60},
+    {**_SIXTEEN, "length": 2**22, "budget": 74},
+    {**_FOUR, "length": 2**20, "peer": True},
 )
-SWEEP = tuple(2**power for power in range(14, 23))
-TINY = ({"width": 16, "layers": 2, "length": 256}, {"width": 16, "layers": 2, "length": 64, "batch": 4})
+# As many tokens a step up to a window of as many, and one plan for all: that of the longest.
+SWEEP = tuple(
+    {**_FOUR, "length": 2**power, "batch": max(2 ** (20 - power), 1), "fixed": True}
+    for power in range(14, 23)
+)
+TINY = (
+    {"width": 16, "layers": 2, "length": 256},
+    {"width": 16, "layers": 2, "length": 64, "batch": 4, "fixed": True},
+)
 
 
 class Learner(nn.Module):
@@ -52,7 +62,7 @@ class Learner(nn.Module):
         super().__init__()
         backbone = BackboneConfig(width, n_layers=layers, direction="bidirectional")
         config = PretrainingConfig(backbone=backbone, strand="equivariant")
-        self.model = build_model(config)
+        self.model = cast(MaskedModel, build_model(config))
         self.objectives = Objectives(self.model, config)
 
     def forward(self, batch: GenomeBatch) -> Tensor:
@@ -102,6 +112,8 @@ def prepare(
     learner = Learner(case["width"], case["layers"]).to(device)
     if "budget" in case:
         set_memory_budget(learner, int(case["budget"] * _GIB))
+    if "fixed" in case:
+        fix(learner, ActivationPlan(case["layers"], case["layers"], spares=True), "again")
     return learner, (batch,)
 
 
@@ -114,7 +126,7 @@ def measure(case: dict[str, Any], peer: Path | None, device: torch.device) -> di
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     start, steps = time.perf_counter(), 0
-    while steps < 8 and time.perf_counter() - start < 2:
+    while steps < 8 and time.perf_counter() - start < 1.5:
         step()
         synchronise(device)
         steps += 1
@@ -123,29 +135,18 @@ def measure(case: dict[str, Any], peer: Path | None, device: torch.device) -> di
     found = {"tokens_s": tokens / seconds, "seconds": seconds, "steps": steps}
     if device.type == "cuda":
         found["peak_gib"] = torch.cuda.max_memory_allocated() / _GIB
-        if "budget" in case:
-            found["plan"] = describe(learner, case, device)
+        if isinstance(learner, Learner) and "budget" in case:
+            found["plan"] = describe(learner, inputs)
         if case.get("profile"):
             found["profile"] = profile(step)
     return found
 
 
-def describe(learner: nn.Module, case: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def describe(learner: Learner, inputs: tuple[Any, ...]) -> dict[str, Any]:
     """Return what the budget led to."""
-    stack = next(module for module in learner.modules() if isinstance(module, BlockStack))
-    stream = torch.empty(1, device=device)
-    shape = case["length"], case["width"]
-    both = stack.activation_plan(stream.expand(2 * case.get("batch", 1), *shape))
-    plan = both if both.fits else stack.activation_plan(stream.expand(case.get("batch", 1), *shape))
-    assert stack.memory is not None
-    return {
-        "strands": "together" if both.fits else "one after the other",
-        "recomputed": plan.recomputed,
-        "scans": plan.scans,
-        "offloaded": plan.offloaded,
-        "expected_gib": plan.peak / _GIB,
-        "costs": vars(stack.memory.costs),
-    }
+    stack = learner.model.backbone
+    plan = stack.activation_plan(torch.empty(0)) if stack.memory is None else stack.memory.last
+    return {**vars(plan), "strands": learner.model._way(inputs[0]["tokens"])}
 
 
 def synchronise(device: torch.device) -> None:
@@ -174,28 +175,39 @@ def exactness(device: torch.device, width: int, layers: int, length: int) -> dic
     """Largest difference of a gradient of each plan from those with all kept, relative to its largest."""
     found: dict[str, float] = {}
     expected: list[Tensor] = []
+    batch = windows(1, length, device)
     plans = {
-        "all kept": ActivationPlan(),
-        "half recomputed": ActivationPlan(layers // 2),
-        "recomputed": ActivationPlan(layers),
-        "recomputed but for scans": ActivationPlan(layers, scans=layers),
-        "recomputed, inputs on the host": ActivationPlan(layers, layers),
-        "strands one after the other": ActivationPlan(layers, layers),
+        "all kept": (ActivationPlan(), "together"),
+        "mixers by autograd": (ActivationPlan(), "together"),
+        "half recomputed": (ActivationPlan(layers // 2), "together"),
+        "recomputed but for scans": (ActivationPlan(layers, scans=layers), "together"),
+        "recomputed, inputs on the host": (ActivationPlan(layers, layers), "together"),
+        "sparing": (ActivationPlan(spares=True), "together"),
+        "strands one after the other": (ActivationPlan(layers, layers, scans=1, spares=True), "apart"),
+        "one strand's graph at a time": (ActivationPlan(layers, layers, spares=True), "again"),
     }
-    for name, plan in plans.items():
+    for name, (plan, way) in plans.items():
         torch.manual_seed(0)
         learner = Learner(width, layers).to(device)
-        stack = next(module for module in learner.modules() if isinstance(module, BlockStack))
-        stack.activation_plan = lambda *_, plan=plan: plan  # type: ignore[method-assign]
-        learner.model._one_by_one = lambda *_, name=name: name.startswith("strands")  # type: ignore
+        fix(learner, plan, way)
+        for module in learner.modules():
+            if isinstance(module, BidirectionalMamba) and name == "mixers by autograd":
+                module._fuses = lambda *_: False  # type: ignore[method-assign]
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss = learner(windows(1, length, device))
+            loss = learner(batch)
         loss.backward()
         own = [each.grad for each in learner.parameters() if each.grad is not None]
         expected = expected or own
         pairs = zip(own, expected, strict=True)
         found[name] = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
     return found
+
+
+def fix(learner: Learner, plan: ActivationPlan, way: str) -> None:
+    """Let a model follow a plan, whatever its budget."""
+    set_memory_budget(learner, _GIB)  # which plays no part
+    learner.model.backbone.activation_plan = lambda *_: plan  # type: ignore[method-assign]
+    learner.model._way = lambda *_: way  # type: ignore[method-assign, assignment, return-value]
 
 
 @torch.inference_mode()
@@ -241,7 +253,10 @@ def markdown(found: dict[str, Any]) -> str:
         text = row.get("failure", "all kept")
         if plan:
             text = f"{plan['recomputed']} recomputed, {plan['scans']} of them but for scans, "
-            text += f"{plan['offloaded']} on the host, strands {plan['strands']}"
+            text += f"{plan['offloaded']} inputs on the host, strands {plan['strands']}"
+            text += ", sparing" if plan["spares"] else ""
+        elif "fixed" in row:
+            text = "one plan for all lengths"
         cells = [
             str(row["width"]),
             str(row["layers"]),
@@ -272,10 +287,9 @@ def main() -> None:
     device = torch.device("cpu" if given.tiny else "cuda")
     name = "CPU" if given.tiny else torch.cuda.get_device_name()
     found: dict[str, Any] = {"device": name, "torch": torch.__version__, "rows": []}
-    sweep = [{"width": 256, "layers": 4, "length": n, "budget": 72, "sweep": True} for n in SWEEP]
-    cases = list(TINY) if given.tiny else [*CASES, *sweep]
-    if cases and not given.tiny:
-        cases[0] = {**cases[0], "profile": True}
+    cases = list(TINY) if given.tiny else [*CASES, *SWEEP]
+    found["exact"] = exactness(device, 16 if given.tiny else 256, 4, 64 if given.tiny else 2**15)
+    print(found["exact"], flush=True)
     for case in cases:
         if time.monotonic() > end or (case.get("peer") and given.peer is None):
             continue
@@ -284,12 +298,11 @@ def main() -> None:
         except Exception as failure:  # out of memory, or a peer that does not run
             row = {**case, "failure": f"{type(failure).__name__}: {str(failure).splitlines()[0][:160]}"}
         found["rows"].append(row)
+        gc.collect()  # failures hold their frames in circles
         if device.type == "cuda":
             torch.cuda.empty_cache()
         print({key: value for key, value in row.items() if key != "profile"}, flush=True)
         _write(given.out, found)
-    found["exact"] = exactness(device, 16 if given.tiny else 256, 4, 64 if given.tiny else 2**15)
-    _write(given.out, found)
     if time.monotonic() < end:
         found["stream"] = stream(device, *((1000, 100) if given.tiny else (250_000_000, 2**21)))
     _write(given.out, found)

@@ -174,6 +174,25 @@ def test_parts_of_a_projection_need_no_copy(impl: str, reverse: bool) -> None:
     torch.testing.assert_close(leaf.grad.chunk(2, dim=-1)[0], again.grad)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_gradient_adds_to_another(reverse: bool) -> None:
+    from seqmamba.ops.causal_conv1d.triton_launch import backward
+
+    arguments = {name: x.float() for name, x in conv_arguments(2, 37, 6).items()}
+    x, weight, bias = (arguments[name] for name in ("x", "weight", "bias"))
+    final = x.new_zeros(2, weight.shape[1] - 1, 6)
+    operands = (torch.randn_like(x), final, x, weight, bias, None, None, True, reverse)
+    expected, *others = backward(*operands)
+    before = torch.randn_like(x)
+    actual = before.clone()
+    given, *same = backward(*operands, add_to=actual)
+    assert given is actual
+    torch.testing.assert_close(actual, before + expected)
+    for one, other in zip(same[:2], others[:2], strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("impl", ["numba", TRITON])
 def test_a_bias_may_lie_apart(impl: str) -> None:
     x, weight, bias = torch.randn(2, 5, 6), torch.randn(6, 4), torch.full((6, 3), torch.nan)
