@@ -6,6 +6,9 @@ of a microsecond or two. Here one kernel takes the whole step, `seqmamba.ops.tok
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -99,31 +102,25 @@ def _block_obstacle(layer: nn.Module) -> str | None:
     return None
 
 
-def write_program(model: LanguageModel, state: BackboneState) -> tuple[Program, BackboneState]:
-    """Write the program that takes one step of a model.
+def write_program(
+    model: LanguageModel, state: BackboneState, steps: int = 1
+) -> tuple[Program, list[BackboneState]]:
+    """Write the program that takes steps of a model, with an instruction to draw behind each.
 
     Args:
         model: One without an obstacle.
-        state: Its state before the step, contiguous; the program changes its tensors.
+        state: Its state before the steps, contiguous; the program changes its tensors.
+        steps: How many before it begins again; then the state must have come round.
 
     Returns:
-        The program, and the state after the step: the same tensors with other whole numbers.
+        The program, and the state before each step and behind the last: the same tensors with other whole
+        numbers.
     """
-    head = cast(nn.Linear, model.lm_head)
-    writer = _Writer(Program(head.weight.dtype))
-    backbone = model.backbone
-    hidden = writer.program.vector(backbone.config.d_model)
-    writer.program.embed(_plain(model.embedding.weight), hidden)
-    if isinstance(backbone, MultiScaleBackbone):
-        layers = writer.stage(backbone, 0, hidden, state.layers)
-    else:
-        writer.stack(cast(BlockStack, backbone), hidden, state.layers)
-        layers = state.layers
-    vocabulary = model.config.vocab_size
-    bias = None if head.bias is None else _single(head.bias[:vocabulary])
-    norm = _norm(cast(nn.Module, backbone.norm_f))
-    writer.program.product(_plain(head.weight)[:vocabulary], bias, hidden, None, norm=norm)
-    return writer.program, BackboneState(layers)
+    writer = _Writer(Program(cast(nn.Linear, model.lm_head).weight.dtype))
+    states = [state]
+    for _ in range(steps):
+        states.append(BackboneState(writer.step(model, states[-1].layers)))
+    return writer.program, states
 
 
 class _Writer:
@@ -131,13 +128,35 @@ class _Writer:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._scratch: dict[tuple[str, int], Vector] = {}
+        self._vectors: dict[tuple[Any, int], Vector] = {}
+        self._written: defaultdict[Any, list[int]] = defaultdict(list)
 
-    def vector(self, role: str, length: int) -> Vector:
+    def vector(self, role: Any, length: int) -> Vector:
         """Return the vector of a role; blocks of one width share theirs."""
-        if (role, length) not in self._scratch:
-            self._scratch[role, length] = self.program.vector(length)
-        return self._scratch[role, length]
+        if (role, length) not in self._vectors:
+            self._vectors[role, length] = self.program.vector(length)
+        return self._vectors[role, length]
+
+    def step(self, model: LanguageModel, states: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Write a step from token to token, or logits; returns the states behind it."""
+        self.program.begin_step()
+        backbone = model.backbone
+        hidden = self.vector("hidden", backbone.config.d_model)
+        self._once("embed", lambda: self.program.embed(_plain(model.embedding.weight), hidden))
+        if isinstance(backbone, MultiScaleBackbone):
+            states = self.stage(backbone, 0, hidden, states)
+        else:
+            self.stack(cast(BlockStack, backbone), hidden, states)
+        self._once("head", lambda: self._head(model, hidden))
+        return states
+
+    def _head(self, model: LanguageModel, hidden: Vector) -> None:
+        head, vocabulary = cast(nn.Linear, model.lm_head), model.config.vocab_size
+        bias = None if head.bias is None else _single(head.bias[:vocabulary])
+        logits = self.vector("logits", vocabulary)
+        norm = _norm(cast(nn.Module, model.backbone.norm_f))
+        self.program.product(_plain(head.weight)[:vocabulary], bias, hidden, logits, norm=norm)
+        self.program.draw(logits)
 
     def stage(
         self, model: MultiScaleBackbone, index: int, hidden: Vector, states: tuple[Any, ...]
@@ -150,33 +169,44 @@ class _Writer:
         down, up = cast(DownPool, model.down_pools[index]), cast(UpPool, model.up_pools[index])
         if model.down:
             self.stack(cast(BlockStack, model.down[index]), hidden, state.down)
-        frame = self.program.vector(down.linear.in_features)
-        self.program.load_window(state.window, hidden, frame)
-        self.program.shift_window(state.window, frame)
+        frame = self.vector(("frame", index), down.linear.in_features)
+        held = self.vector(("held", index), up.linear.out_features)
+        if ("hold", index) not in self._written:
+            self._written["hold", index] = [0]
+            self.program.hold(state.window, frame, offset=hidden.length)
+            self.program.hold(state.held, held)
+        self._once(("push", index), lambda: self.program.push(hidden, frame))
         # what comes back of the frame before; only then may the one that is now complete take its place
-        self.program.add_held(state.held, state.phase, hidden)
-        phase = (state.phase + 1) % down.factor
+        phase = state.phase
+        self._once(("held", index, phase), lambda: self.program.add_held(held, phase, hidden))
+        phase = (phase + 1) % down.factor
         if phase == 0:
-            coarse = self.program.vector(down.linear.out_features)
-            self._linear(down.linear, frame, coarse)
+            coarse = self.vector(("coarse", index), down.linear.out_features)
+            self._once(down, lambda: self._linear(down.linear, frame, coarse))
             coarser = self.stage(model, index + 1, coarse, coarser)
-            self._linear(up.linear, coarse, state.held)
+            self._once(up, lambda: self._linear(up.linear, coarse, held))
         self.stack(cast(BlockStack, model.up[index]), hidden, state.up)
         return (state._replace(phase=phase), *coarser)
 
     def stack(self, stack: BlockStack, hidden: Vector, states: tuple[Any, ...]) -> None:
         """Write blocks on a residual stream."""
         for layer, state in zip(stack.layers, states, strict=True):
-            block = cast(Block, layer)
-            if isinstance(block.mixer, S4):
-                self._s4(block.mixer, _norm(block.norm), hidden, state)
-            else:
-                self._mamba(cast(Mamba, block.mixer), _norm(block.norm), hidden, state)
-            if block.mlp is not None and block.norm2 is not None:
-                mlp = cast(GatedMLP, block.mlp)
-                inner = self.vector("inner", mlp.fc2.in_features)
-                self._linear(mlp.fc1, hidden, inner, norm=_norm(block.norm2), finish=Finish.SILU_GATE)
-                self._linear(mlp.fc2, inner, hidden, finish=Finish.ADD)
+            self._once(layer, partial(self._block, cast(Block, layer), hidden, state))
+
+    def _once(self, part: Any, write: Callable[[], None]) -> None:
+        """Write a part of the model, or name its instructions again that an earlier step has."""
+        self.program.once(self._written[part], write)
+
+    def _block(self, block: Block, hidden: Vector, state: Any) -> None:
+        if isinstance(block.mixer, S4):
+            self._s4(block.mixer, _norm(block.norm), hidden, state)
+        else:
+            self._mamba(cast(Mamba, block.mixer), _norm(block.norm), hidden, state)
+        if block.mlp is not None and block.norm2 is not None:
+            mlp = cast(GatedMLP, block.mlp)
+            inner = self.vector("inner", mlp.fc2.in_features)
+            self._linear(mlp.fc1, hidden, inner, norm=_norm(block.norm2), finish=Finish.SILU_GATE)
+            self._linear(mlp.fc2, inner, hidden, finish=Finish.ADD)
 
     def _s4(self, mixer: S4, norm: Norm, hidden: Vector, state: S4State) -> None:
         system, readout = mixer.recurrence(1.0)
@@ -222,7 +252,7 @@ class _Writer:
         )
         self._linear(mixer.out_proj, y, hidden, finish=Finish.ADD)
 
-    def _linear(self, layer: nn.Linear, source: Vector, target: Vector | Tensor, **options: Any) -> None:
+    def _linear(self, layer: nn.Linear, source: Vector, target: Vector, **options: Any) -> None:
         self.program.product(_plain(layer.weight), _optional(layer.bias), source, target, **options)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqmamba.errors import UserError
-from seqmamba.inference.fused_steps import FusedSteps, fusion_obstacle
+from seqmamba.inference.fused_steps import FusedDraws, FusedSteps, fusion_obstacle
 from seqmamba.inference.graphs import GraphedSteps, contiguous_copy
 from seqmamba.inference.model import TokenModel, evaluation_mode, require_tokens, step_period
 from seqmamba.inference.philox import uniforms
@@ -21,6 +21,7 @@ from seqmamba.nn.state import describe_state, map_state, register_state, repeat_
 from seqmamba.ops.draw import Draws
 from seqmamba.ops.in_place import updating_states_in_place
 
+_NUMBERS = 2**16  # random numbers that a GPU makes at once, in some hundred kernels
 _LONG = 16  # steps of a graph, at least: they share the casts of the weights and one update of the buffers
 
 
@@ -85,7 +86,8 @@ class TokenBlock(NamedTuple):
 class Decoder:
     """Draws tokens in constant memory: step by step, or on a GPU whole periods of steps as CUDA graphs.
 
-    Where `fusion_obstacle` has none, a step is one kernel and the drawing.
+    Where `fusion_obstacle` has none, a step is one kernel and the drawing; and where the unlikely tokens are
+    not cut off either, one kernel takes all steps of a block and draws, and leaves nothing for a graph.
     The period is that of the model (`step_period`). There are two graphs, of several periods and of one.
     Steps short of a period, and those up to the next border of two, run without: the numbers are the same.
 
@@ -120,10 +122,12 @@ class Decoder:
         self._long = self._period * -(-_LONG // self._period)
         self._since_border = 0
         self._graphs: dict[int, GraphedSteps[Generation]] = {}
-        self._active: GraphedSteps[Generation] | None = None  # holds the state, if any does
+        self._active: GraphedSteps[Generation] | FusedDraws | None = None  # holds the state, if any does
         self._eager_state = start
         self._weights = _fingerprint(model)
         self._fused: FusedSteps | None = None  # of the graphs
+        self._fused_draws: FusedDraws | None = None  # made when they are first needed
+        self._ahead = torch.empty(len(start.tokens), 0, dtype=torch.float64, device=device)
         if fusion_obstacle(model, len(start.tokens)) is None:
             self._fused = FusedSteps(model)
 
@@ -147,26 +151,29 @@ class Decoder:
         """
         require_whole("n_tokens", n_tokens)
         self._forget_graphs_of_other_weights()
-        with evaluation_mode(self.model), torch.inference_mode():
+        with torch.inference_mode():
             done_before = self._state.done.clone()
             draws = self._draw(n_tokens)
         # outside of inference mode, so that they may take part in training
         tokens, log_probs, sampled = (x.clone() for x in draws)
-        before_stop = self._before_stop(tokens, done_before)
+        drawn = n_tokens * (~done_before).long()
         if self.stop.tokens:
+            before_stop = self._before_stop(tokens, done_before)
             log_probs, sampled = log_probs.where(before_stop, 0), sampled.where(before_stop, 0)
+            drawn = before_stop.sum(dim=1)
         if not log_probs.isfinite().all():
             raise UserError(
                 "the model's logits are not finite, so there is nothing to draw a token from",
                 hint="its weights or its state have diverged; start again from the state of an earlier block",
             )
-        state = map_state(torch.clone, self._state)
-        return TokenBlock(tokens, log_probs, sampled, before_stop.sum(dim=1), state)
+        state = self._active.copy() if isinstance(self._active, FusedDraws) else self._state.clone()
+        return TokenBlock(tokens, log_probs, sampled, drawn, state)
 
     def _forget_graphs_of_other_weights(self) -> None:
-        weights = _fingerprint(self.model) if self._graphs else self._weights
+        weights = _fingerprint(self.model) if self._graphs or self._fused_draws else self._weights
         if weights != self._weights:
             self._eager_state, self._active, self._graphs = self._state, None, {}
+            self._fused_draws = None
             self._weights = weights
             self._fused = None if self._fused is None else FusedSteps(self.model)
 
@@ -175,9 +182,18 @@ class Decoder:
         return self._eager_state if self._active is None else self._active.state
 
     def _draw(self, n_tokens: int) -> Draws:
-        start = self._state
-        positions = start.positions[:, None] + torch.arange(n_tokens, device=start.positions.device)
-        numbers = uniforms(self.sampling.seed, start.rows, positions)
+        numbers = self._numbers(n_tokens)
+        fused = self._draws_in_kernel()
+        if fused is None:
+            with evaluation_mode(self.model):
+                return self._draw_by_steps(numbers)
+        if fused is not self._active:
+            fused.load(self._state)
+        self._active = fused
+        return fused(numbers)
+
+    def _draw_by_steps(self, numbers: Tensor) -> Draws:
+        n_tokens = numbers.shape[1]
         out = Draws.empty(*numbers.shape, device=numbers.device)
         at = 0
         while at < n_tokens:
@@ -187,6 +203,25 @@ class Decoder:
                 whole[:, at : at + width] = part
             at += width
         return out
+
+    def _numbers(self, n_tokens: int) -> Tensor:
+        """The random numbers of the next tokens (batch, tokens); a GPU makes many ahead as fast."""
+        if self._ahead.shape[1] < n_tokens:
+            start = self._state
+            count = max(n_tokens, _NUMBERS // len(start.rows)) if self._ahead.is_cuda else n_tokens
+            positions = start.positions[:, None] + torch.arange(count, device=start.positions.device)
+            self._ahead = uniforms(self.sampling.seed, start.rows, positions)
+        numbers, self._ahead = self._ahead[:, :n_tokens], self._ahead[:, n_tokens:]
+        return numbers
+
+    def _draws_in_kernel(self) -> FusedDraws | None:
+        """What takes steps and draws in one kernel, if anything does."""
+        cuts = self.sampling.cuts and self.sampling.temperature > 0
+        if self._fused is None or cuts or torch.is_autocast_enabled("cuda"):
+            return None
+        if self._fused_draws is None:
+            self._fused_draws = FusedDraws(self.model, self._state, self.sampling.temperature, self.stop)
+        return self._fused_draws if self._fused_draws.fits else None
 
     def _stretch(self, left: int) -> int:
         """How many of the steps that are left to take at once."""
@@ -255,6 +290,14 @@ class Decoder:
 
 
 def _fingerprint(model: TokenModel) -> tuple[Any, ...]:
-    """Where the weights are and how often they changed, which tensors made in inference mode do not count."""
-    parameters = list(model.parameters())
-    return tuple((x.data_ptr(), 0 if x.is_inference() else x._version) for x in parameters)
+    """Where the weights are and how often they changed, which tensors made in inference mode do not count.
+
+    It is taken at every block: naming the modules, as `torch.nn.Module.parameters` does, takes longer.
+    """
+    found: list[nn.Parameter] = []
+    modules = [cast(nn.Module, model)]
+    while modules:
+        module = modules.pop()
+        modules += [child for child in module._modules.values() if child is not None]
+        found += [x for x in module._parameters.values() if x is not None]
+    return tuple((x.data_ptr(), 0 if x.is_inference() else x._version) for x in found)

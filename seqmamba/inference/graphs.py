@@ -75,7 +75,7 @@ class GraphedSteps(Generic[State]):
         before, after = describe_state(self._state), describe_state(state)
         if before != after:
             raise UserError(f"state: expected one like the graph's, got {first_difference(before, after)}")
-        _overwrite(self._state, state)
+        overwrite(self._state, state)
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> Any:
@@ -108,7 +108,7 @@ class GraphedSteps(Generic[State]):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(device):
             self._warm_up(state, device)
-            _overwrite(state, self._state)  # what the steps changed
+            overwrite(state, self._state)  # what the steps changed
             with (
                 self._updating(),
                 keeping_derived() as self._derived,
@@ -118,7 +118,7 @@ class GraphedSteps(Generic[State]):
                 torch.cuda.graph(graph, capture_error_mode=_ERRORS),
             ):
                 outputs, new_state = self._function(state, *self._inputs)
-                _overwrite(state, new_state)
+                overwrite(state, new_state)
         # capturing runs nothing, so the buffers still hold the state to start from
         self._state, self._outputs, self._graph = state, outputs, graph
         return graph
@@ -213,7 +213,7 @@ def _casts_of_its_own() -> Iterator[None]:
         torch.clear_autocast_cache()
 
 
-def _overwrite(buffers: Any, state: Any) -> None:
+def overwrite(buffers: Any, state: Any) -> None:
     """Copy a state into buffers, in one kernel a dtype; what of it is a view of a buffer is saved first."""
     memory = {x.untyped_storage().data_ptr() for x in _tensors(buffers)}
     groups: defaultdict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))

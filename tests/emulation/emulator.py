@@ -49,6 +49,7 @@ _FLAGS = (
 )
 _TYPES = {
     "float32": {torch.float32},
+    "float64": {torch.float64},
     "bfloat16": {torch.bfloat16},
     "float16": {torch.float16},
     "int64": {torch.int64},

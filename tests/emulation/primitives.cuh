@@ -87,6 +87,8 @@ DEVICE float reciprocal_fast(float x) { return flush_subnormal(1.0f / flush_subn
 DEVICE float fused_multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float erf_exact(float x) { return __builtin_erff(x); }
 DEVICE float reciprocal_root(float x) { return 1.0f / __builtin_sqrtf(x); }
+DEVICE double exp_double(double x) { return __builtin_exp(x); }
+DEVICE double log_double(double x) { return __builtin_log(x); }
 
 // The bytes arrive no earlier than the wait for them, so that a missing wait shows.
 template <int BYTES> DEVICE void copy_async(void* shared, const void* global, EMULATED_PLACE) {
@@ -99,6 +101,7 @@ template <int PENDING> DEVICE void copy_async_wait() {
   emulator::wait_for_copies(PENDING);
 }
 
+template <class T> DEVICE T* in_device_memory(T* address) { return address; }
 DEVICE void prefetch(const void*) {}
 
 DEVICE int lane_id() { return threadIdx.x & 31; }
@@ -114,6 +117,21 @@ DEVICE float shuffle_from(float x, int lane, EMULATED_PLACE) {
   const uint32 word = bits_of(x);
   return float_of(emulator::meet(emulator::SHUFFLE_FROM, &word, 1, file, line)[lane & 31][0]);
 }
+DEVICE double shuffle_from(double x, int lane, EMULATED_PLACE) {
+  uint32 words[2];
+  __builtin_memcpy(words, &x, 8);
+  double value;
+  __builtin_memcpy(&value, emulator::meet(emulator::SHUFFLE_FROM, words, 2, file, line)[lane & 31], 8);
+  return value;
+}
+DEVICE uint32 warp_ballot(bool x, EMULATED_PLACE) {
+  const uint32 word = x;
+  emulator::Brought brought = emulator::meet(emulator::WARP_ANY, &word, 1, file, line);
+  uint32 lanes = 0;
+  for (int lane = 0; lane < 32; ++lane) lanes |= brought[lane][0] << lane;
+  return lanes;
+}
+DEVICE int64 clock_cycles() { return 0; }
 DEVICE bool warp_any(bool x, EMULATED_PLACE) {
   const uint32 word = x;
   emulator::Brought brought = emulator::meet(emulator::WARP_ANY, &word, 1, file, line);
@@ -143,6 +161,7 @@ namespace emulator {
 template <class T> struct Name { static constexpr const char* value = "other"; };
 #define EMULATED_NAME(type, name) template <> struct Name<type> { static constexpr const char* value = name; };
 EMULATED_NAME(float, "float32")
+EMULATED_NAME(double, "float64")
 EMULATED_NAME(bf16, "bfloat16")
 EMULATED_NAME(f16, "float16")
 EMULATED_NAME(int64, "int64")

@@ -85,6 +85,8 @@ DEVICE float reciprocal_fast(float x) {
 DEVICE float fused_multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE float erf_exact(float x) { return erff(x); }
 DEVICE float reciprocal_root(float x) { return rsqrtf(x); }
+DEVICE double exp_double(double x) { return exp(x); }
+DEVICE double log_double(double x) { return log(x); }
 
 // Copies of BYTES (4, 8 or 16, both ends aligned to it) from device to shared memory behind the thread's back.
 template <int BYTES> DEVICE void copy_async(void* shared, const void* global) {
@@ -100,6 +102,12 @@ template <int PENDING> DEVICE void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
+// Tell the compiler that an address that it cannot trace is one of device memory.
+template <class T> DEVICE T* in_device_memory(T* address) {
+  __builtin_assume(__isGlobal(address));
+  return address;
+}
+
 // Ask for the line of an address to be in the second-level cache soon.
 DEVICE void prefetch(const void* global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
 
@@ -109,7 +117,10 @@ DEVICE void sync_warp() { __syncwarp(); }
 DEVICE void sync_block() { __syncthreads(); }
 DEVICE float shuffle_xor(float x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE float shuffle_from(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+DEVICE double shuffle_from(double x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 DEVICE bool warp_any(bool x) { return __any_sync(0xffffffffu, x); }
+DEVICE uint32 warp_ballot(bool x) { return __ballot_sync(0xffffffffu, x); }
+DEVICE int64 clock_cycles() { return clock64(); }
 
 // d (16 x 8) += a (16 x 8) b (8 x 8), tf32 operands (the low 13 bits of a float are ignored), float32 sums.
 // Lane l = 4 r + c holds a[r][c], a[r+8][c], a[r][c+4], a[r+8][c+4]; b[c][r], b[c+4][r];

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqmamba.ops.cuda import runtime
+from seqmamba.ops.draw import Draws
 from seqmamba.ops.token_step.instructions import WORDS
 from seqmamba.ops.token_step.program import Program
 
@@ -21,6 +22,9 @@ _BLOCKS = 128  # at a time, of about 132 multiprocessors
 _WARPS = 16
 _WARPS_OF_MANY_ROWS = 12  # whose threads need more registers
 _MOST_SHARED_BYTES = 200 * 1024
+_HEADER_BYTES = 1024  # program.cu's HEADER
+_NO_DRAWING = (None, 0, None, None, None, None, 0, None, 0, 0, None)  # arguments of the kernel
+_MOST_STEPS = 256  # of a launch: a display's GPU ends kernels of seconds
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,9 @@ class Shape:
         return {"CLUSTER": self.cluster, "ROWS": self.rows, "WEIGHTS": weights, "WARPS": self.warps}
 
     def shared_bytes(self, program: Program) -> int:
-        """Return what a block needs of shared memory: vectors and instructions."""
-        return 4 * (program.row_floats * self.rows + len(program) * WORDS)
+        """Return what a block needs of shared memory: barriers and the like, vectors and instructions."""
+        words = program.row_floats * self.rows + len(program) * WORDS + program.lists().numel()
+        return _HEADER_BYTES + 4 * words
 
     def encode(self, program: Program) -> Tensor:
         """Return a program's code for this shape."""
@@ -70,6 +75,21 @@ class Shape:
         return (-(-batch // self.rows) * self.cluster, 1, 1)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How tokens are drawn in the kernel.
+
+    Attributes:
+        temperature: Float64, one number; see `seqmamba.ops.draw`.
+        stops: Tokens that end a row, int64.
+        pad: What follows them.
+    """
+
+    temperature: Tensor
+    stops: Tensor
+    pad: int
+
+
 class LoadedProgram:
     """A program on a GPU, ready to run.
 
@@ -77,31 +97,84 @@ class LoadedProgram:
         program: What to run. It and what it names stay alive with this.
         batch: Sequences of its states.
         device: An NVIDIA GPU.
+        shape: How they are spread; by default what suits the batch.
     """
 
-    def __init__(self, program: Program, batch: int, device: torch.device) -> None:
+    def __init__(
+        self, program: Program, batch: int, device: torch.device, shape: Shape | None = None
+    ) -> None:
         clusters = runtime.device_properties(device).capability >= CLUSTERS_CAPABILITY
         self.program, self.batch = program, batch
-        self.shape = Shape.of(batch, clusters)
-        self._code: Tensor = self.shape.encode(program).to(device)
+        self.shape = Shape.of(batch, clusters) if shape is None else shape
+        self._code, self._lists = self.shape.encode(program).to(device), program.lists().to(device)
+        self._constants = self.shape.constants(program)
+        self._shared_bytes = self.shape.shared_bytes(program)
+        self._done = torch.zeros(batch, dtype=torch.bool, device=device)
 
-    def __call__(self, tokens: Tensor, logits: Tensor) -> None:
-        """Take the step; the states that the program names are changed.
+    def step(self, tokens: Tensor, logits: Tensor, phase: int = 0) -> None:
+        """Take one step; the states that the program names are changed.
 
         Args:
             tokens: int64 (batch,), contiguous.
             logits: Float32 (batch, vocabulary), contiguous; written.
+            phase: Which of the program's steps.
         """
-        shape = self.shape
-        own = (self._code, len(self.program), self.batch, self.program.row_floats * shape.rows)
+        self._launch(phase, 1, tokens, self._done, logits, *_NO_DRAWING)
+
+    def draw(
+        self,
+        tokens: Tensor,
+        done: Tensor,
+        uniforms: Tensor,
+        drawing: Drawing,
+        out: Draws,
+        phase: int = 0,
+        clocks: Tensor | None = None,
+    ) -> None:
+        """Take steps, and draw a token behind each for the next one.
+
+        Args:
+            tokens: The first, int64 (batch,), contiguous; becomes the last one drawn.
+            done: Which rows have met a stop token, bool (batch,), contiguous; kept up to date.
+            uniforms: Float64 (batch, steps); the numbers of a row lie side by side, as those of `out` do.
+            drawing: See `Drawing`.
+            out: (batch, steps), all with the same strides; written.
+            phase: Which of the program's steps is the first.
+            clocks: For a look at where the time goes, int64 (instructions,): the cycles that each took the
+                first thread of the first block are added.
+        """
+        total = uniforms.shape[1]
+        for at in range(0, total, _MOST_STEPS):
+            numbers, drawn = uniforms[:, at:], [x[:, at:] for x in out]
+            self._launch(
+                (phase + at) % self.program.steps,
+                min(_MOST_STEPS, total - at),
+                tokens,
+                done,
+                None,
+                numbers,
+                uniforms.stride(0),
+                drawing.temperature,
+                *drawn,
+                out.tokens.stride(0),
+                drawing.stops,
+                len(drawing.stops),
+                drawing.pad,
+                clocks,
+            )
+
+    def _launch(self, phase: int, steps: int, *arguments: Tensor | int | None) -> None:
+        shape, lists = self.shape, self._lists
+        code = (self._code, len(self.program), lists, self.program.steps, lists.shape[1])
+        memory = (self.batch, self.program.row_floats * shape.rows)
         runtime.launch(
             SOURCE,
             "run_program",
-            shape.constants(self.program),
+            self._constants,
             shape.grid(self.batch),
             32 * shape.warps,
-            shape.shared_bytes(self.program),
-            (tokens, logits, *own),
+            self._shared_bytes,
+            (*code, *memory, phase, steps, *arguments),
         )
 
 

@@ -2,7 +2,9 @@
 
 A vector is a stretch of shared memory with one row for each sequence of the batch. An instruction reads
 vectors, weights and states, and writes one vector, a state, or both. Weights and states are named by their
-addresses, so a program holds on to them and is good for as long as they stay where they are.
+addresses, so a program holds on to them and is good for as long as they stay where they are. A state lies
+in device memory where each of its numbers has one thread that reads and writes it, and else in a vector, from
+the first step of a launch to the last.
 """
 
 from __future__ import annotations
@@ -23,20 +25,21 @@ class Operation(IntEnum):
     """What an instruction does; the numbers are program.cu's."""
 
     EMBED = 0
-    LOAD_WINDOW = 1
-    SHIFT_WINDOW = 2
-    ADD_HELD = 3
-    PRODUCT = 4
-    LTI_STEP = 5
-    SCAN_STEP = 6
+    LOAD = 1
+    STORE = 2
+    PUSH = 3
+    ADD_HELD = 4
+    PRODUCT = 5
+    LTI_STEP = 6
+    SCAN_STEP = 7
+    DRAW = 8
 
 
 class Finish(IntEnum):
     """What becomes of a product, or of a pair of products a and b, whose matrix has the rows of b behind a's.
 
     ``KEEP`` a; ``ADD`` a to what the target holds; ``GATE_ADD`` a * sigmoid(b) likewise; ``SILU_GATE`` keeps
-    a * silu(b); ``CONVOLVE`` keeps the convolution's step on a, and b in a second vector; ``OUT`` writes a to
-    device memory.
+    a * silu(b); ``CONVOLVE`` keeps the convolution's step on a, and b in a second vector.
     """
 
     KEEP = 0
@@ -44,7 +47,6 @@ class Finish(IntEnum):
     GATE_ADD = 2
     SILU_GATE = 3
     CONVOLVE = 4
-    OUT = 5
 
 
 class Vector(NamedTuple):

@@ -1,58 +1,35 @@
-"""Programs: instructions of program.cu, the vectors that they read and write, and their encoding."""
+"""Programs: what the instructions of program.cu are for."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from seqmamba.errors import UserError
-from seqmamba.ops.token_step.instructions import (
-    WORDS,
-    Finish,
-    Norm,
-    Operation,
-    Vector,
-    lane_shift,
-)
-
-_ALIGNED = 4  # floats: vectors are read four at a time
-_POINTERS = 9
-_FORMAT = f"<12i2f{_POINTERS}q"
+from seqmamba.ops.token_step.encoding import Listing
+from seqmamba.ops.token_step.instructions import Finish, Norm, Operation, Vector
 
 
-class Program:
-    """Instructions for one step of a batch, and the memory they need.
+class Program(Listing):
+    """A listing that is written operation by operation."""
 
-    Args:
-        matrix_dtype: Of all matrices: float32 or bfloat16.
-
-    Raises:
-        UserError: If it is another dtype.
-    """
-
-    def __init__(self, matrix_dtype: torch.dtype) -> None:
-        if matrix_dtype not in (torch.float32, torch.bfloat16):
-            raise UserError(f"matrix_dtype: expected float32 or bfloat16, got {matrix_dtype}")
-        self.matrix_dtype = matrix_dtype
-        self.row_floats = 0
-        self._instructions: list[tuple[list[int], list[int], float]] = []
-        self._held: list[Tensor] = []
-
-    def __len__(self) -> int:
-        return len(self._instructions)
-
-    def vector(self, length: int) -> Vector:
-        """Lay out another vector.
+    def hold(self, state: Tensor, vector: Vector, offset: int = 0) -> None:
+        """Load a state into a vector before the first step of a launch, and store it behind the last.
 
         Args:
-            length: Its elements.
+            state: Float32 (batch, ...); changed.
+            vector: Where it lies in between.
+            offset: Elements of the vector in front of it.
         """
-        new = Vector(self.row_floats, length)
-        self.row_floats += -(-length // _ALIGNED) * _ALIGNED
-        return new
+        for operation, listed in ((Operation.LOAD, self.before), (Operation.STORE, self.after)):
+            self.add(
+                operation,
+                listed,
+                n_out=state[0].numel(),
+                n_in=vector.length,
+                target=vector,
+                position=offset,
+                pointers=(*[None] * 6, state),
+            )
 
     def embed(self, table: Tensor, target: Vector) -> None:
         """Look up the rows of the tokens.
@@ -62,51 +39,60 @@ class Program:
             target: Where they go.
         """
         self._require_matrix(table)
-        self._add(Operation.EMBED, n_out=target.length, target=target, pointers=(table,))
+        length = target.length
+        self.add(Operation.EMBED, n_out=length, n_in=length, target=target, pointers=(table,))
 
-    def load_window(self, window: Tensor, source: Vector, frame: Vector) -> None:
-        """Put the positions of a window and the new one side by side.
+    def push(self, source: Vector, frame: Vector) -> None:
+        """Move the positions of a frame one on, and put a new one behind them.
 
         Args:
-            window: Float32 (batch, positions - 1, length), oldest first.
-            source: The new position.
-            frame: All of them, in a row.
+            source: The new one.
+            frame: Several positions in a row, oldest first.
         """
-        self._window(Operation.LOAD_WINDOW, window, frame, source)
+        count = frame.length // source.length
+        self.add(
+            Operation.PUSH,
+            n_out=source.length,
+            n_in=frame.length,
+            source=source,
+            target=frame,
+            count=count,
+            pointers=(),
+        )
 
-    def shift_window(self, window: Tensor, frame: Vector) -> None:
-        """Move a window one position on, to the last ones of a frame that `load_window` made.
+    def add_held(self, held: Vector, position: int, target: Vector) -> None:
+        """Add one of several positions that lie in a row.
 
         Args:
-            window: See `load_window`; changed.
-            frame: See `load_window`.
-        """
-        self._window(Operation.SHIFT_WINDOW, window, frame)
-
-    def add_held(self, held: Tensor, position: int, target: Vector) -> None:
-        """Add one of the positions that are held in device memory.
-
-        Args:
-            held: Float32 (batch, positions, length).
+            held: The positions.
             position: Which.
             target: What it is added to.
         """
-        _, count, dim = held.shape
-        self._add(
+        self.add(
             Operation.ADD_HELD,
-            n_out=dim,
+            n_out=target.length,
+            n_in=target.length,
+            source=held,
             target=target,
-            count=count,
-            position=position,
-            pointers=(*[None] * 6, held),
+            second=position,
+            count=held.length // target.length,
+            pointers=(),
         )
+
+    def draw(self, logits: Vector) -> None:
+        """Draw the next tokens, or write the logits to device memory: the launch says which.
+
+        Args:
+            logits: The logits.
+        """
+        self.add(Operation.DRAW, n_in=logits.length, source=logits, pointers=())
 
     def product(
         self,
         matrix: Tensor,
         bias: Tensor | None,
         source: Vector,
-        target: Vector | Tensor | None,
+        target: Vector,
         *,
         norm: Norm | None = None,
         finish: Finish = Finish.KEEP,
@@ -117,25 +103,22 @@ class Program:
             matrix: (outputs, length of the source), of the matrices' dtype; twice the outputs for a pair.
             bias: Float32, one a row of the matrix.
             source: The vector.
-            target: Where the result goes: a vector, float32 (batch, outputs) in device memory, or ``None``
-                for the logits.
+            target: Where the result goes.
             norm: Applied to the vector first.
             finish: What becomes of the result.
         """
         self._require_matrix(matrix, source.length)
         n_out = len(matrix) // (2 if finish in (Finish.GATE_ADD, Finish.SILU_GATE) else 1)
-        kept, out = (target, None) if isinstance(target, tuple) else (None, target)
-        pointers = (matrix, bias, *_norm_pointers(norm), None, None, None, out)
-        self._add(
+        self.add(
             Operation.PRODUCT,
-            finish=Finish.OUT if kept is None else finish,
+            finish=finish,
             n_out=n_out,
             n_in=source.length,
             source=source,
-            target=kept,
+            target=target,
             norm=norm,
             loads=source.length // 4,
-            pointers=pointers,
+            pointers=(matrix, bias, *_norm_pointers(norm)),
         )
 
     def convolved_product(
@@ -165,7 +148,7 @@ class Program:
             state: Inputs of the convolution so far, float32 (batch, width - 1, outputs); changed.
         """
         self._require_matrix(matrix, source.length)
-        self._add(
+        self.add(
             Operation.PRODUCT,
             finish=Finish.CONVOLVE,
             n_out=target.length,
@@ -204,7 +187,7 @@ class Program:
         """
         dim, count = transition.shape
         pointers = (transition, drive, *_norm_pointers(norm), readout, skip, state)
-        self._add(
+        self.add(
             Operation.LTI_STEP,
             n_out=dim,
             n_in=dim,
@@ -243,7 +226,7 @@ class Program:
         """
         self._require_matrix(delta_matrix)
         dim, count = A_log.shape
-        self._add(
+        self.add(
             Operation.SCAN_STEP,
             n_out=dim,
             n_in=delta_matrix.shape[1],
@@ -256,64 +239,12 @@ class Program:
             pointers=(A_log, skip, delta_matrix, delta_bias, None, None, state),
         )
 
-    def encode(self, rows: int, threads: int) -> Tensor:
-        """Return the instructions as program.cu reads them, int32 (instructions, 32), on the CPU.
-
-        Args:
-            rows: Sequences that share a cluster, on which the places of the vectors depend.
-            threads: Of a cluster, which share out the work.
-        """
-        encoded = bytearray()
-        for numbers, places, eps in self._instructions:
-            at = [places_row * rows for places_row in places]
-            operation, finish, norm, n_out, n_in, count, loads, position, *pointers = numbers
-            position = position * rows if operation == Operation.SCAN_STEP else position
-            shift = lane_shift(max(1, n_out), loads, threads)
-            words = (operation, finish, norm, n_out, n_in, *at, count, shift, position, 0, eps, 0.0)
-            encoded += struct.pack(_FORMAT, *words, *pointers)
-        return torch.frombuffer(encoded, dtype=torch.int32).view(-1, WORDS)
-
-    def _window(
-        self, operation: Operation, window: Tensor, frame: Vector, source: Vector | None = None
-    ) -> None:
-        count, dim = window.shape[1] + 1, window.shape[2]
-        pointers = (*[None] * 6, window)
-        self._add(operation, n_out=dim, count=count, source=source, target=frame, pointers=pointers)
-
     def _require_matrix(self, matrix: Tensor, length: int | None = None) -> None:
         if matrix.dtype != self.matrix_dtype or (length is not None and matrix.shape[1] != length):
             raise UserError(
                 f"program: expected a matrix of {self.matrix_dtype} for a vector of {length}, "
                 f"got {matrix.dtype} {tuple(matrix.shape)}"
             )
-
-    def _add(
-        self,
-        operation: Operation,
-        *,
-        pointers: Sequence[Tensor | None],
-        finish: Finish = Finish.KEEP,
-        source: Vector | None = None,
-        target: Vector | None = None,
-        second: int = 0,
-        norm: Norm | None = None,
-        n_out: int = 0,
-        n_in: int = 0,
-        count: int = 0,
-        loads: int = 1,
-        position: int = 0,
-    ) -> None:
-        for tensor in pointers:
-            if tensor is not None:
-                if not tensor.is_contiguous():
-                    raise UserError(f"program: expected contiguous tensors, got strides {tensor.stride()}")
-                self._held.append(tensor)
-        addresses = [0 if tensor is None else tensor.data_ptr() for tensor in pointers]
-        addresses += [0] * (_POINTERS - len(addresses))
-        kind = 0 if norm is None else 1 if norm.bias is None else 2
-        numbers = [operation, finish, kind, n_out, n_in, count, loads, position, *addresses]
-        places = [0 if source is None else source.at, 0 if target is None else target.at, second]
-        self._instructions.append((numbers, places, 0.0 if norm is None else norm.eps))
 
 
 def _norm_pointers(norm: Norm | None) -> tuple[Tensor | None, Tensor | None]:

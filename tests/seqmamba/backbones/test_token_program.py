@@ -18,7 +18,7 @@ from seqmamba.backbones.token_program import (
     write_program,
 )
 from seqmamba.errors import UserError
-from seqmamba.inference import Decoder, SamplingConfig, begin
+from seqmamba.inference import Decoder, SamplingConfig, StopRule, TokenBlock, begin
 from seqmamba.inference import decoding as decoding_module
 from seqmamba.nn import S4Options
 from seqmamba.nn.state import map_state
@@ -54,19 +54,32 @@ def model_of(name: str, dtype: torch.dtype = torch.float32, **options) -> Langua
     return model.to(dtype)
 
 
-def emulated(program: Program, tokens: Tensor, logits: Tensor, shape: Shape, order: str = "forward") -> None:
-    batch = len(tokens)
-    own = shape.encode(program), len(program), batch, program.row_floats * shape.rows
-    emulate(
-        SOURCE,
-        "run_program",
-        shape.constants(program),
-        shape.grid(batch),
-        32 * shape.warps,
-        shape.shared_bytes(program),
-        (tokens, logits, *own),
-        order=order,  # not both: states are changed behind the emulator's back
-    )
+@pytest.fixture
+def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let programs and decoders think that the CPU is a GPU without clusters; collects the steps launched."""
+    launched = []
+
+    def launch(source, kernel, constants, grid, threads, shared_bytes, arguments) -> None:
+        launched.append(arguments[8])
+        blocks = constants["CLUSTER"]  # their threads are those of one emulated block
+        grid = (grid[0] // blocks, 1, 1)
+        shape = grid, threads * blocks, shared_bytes * blocks
+        emulate(source, kernel, constants, *shape, arguments, order=ORDER[0])
+
+    monkeypatch.setattr(runtime, "launch", launch)
+    monkeypatch.setattr(runtime, "device_properties", lambda device: runtime.DeviceProperties(1, 1, (8, 0)))
+    monkeypatch.setattr("seqmamba.inference.fused_steps.cuda_obstacle", lambda *tensors: None)
+    return launched
+
+
+ORDER = ["forward"]  # of the emulated threads; not both: states are changed behind the emulator's back
+
+
+def run_in(shape: Shape | None = None) -> Callable[[Program, Tensor, Tensor], None]:
+    def run(program: Program, tokens: Tensor, logits: Tensor) -> None:
+        LoadedProgram(program, len(tokens), tokens.device, shape).step(tokens, logits)
+
+    return run
 
 
 @torch.inference_mode()
@@ -83,7 +96,7 @@ def error_of_steps(
     for at in range(5, 5 + steps):
         expected, state = model(tokens[:, at : at + 1], state=state, return_state=True)
         logits = torch.full((batch, VOCABULARY), torch.nan, device=device)
-        program, own = write_program(model, own)
+        program, (_, own) = write_program(model, own)
         run(program, tokens[:, at].contiguous(), logits)
         for one, other in zip(tree_leaves((logits, own)), tree_leaves((expected[:, 0], state)), strict=True):
             if isinstance(one, Tensor):
@@ -94,17 +107,23 @@ def error_of_steps(
     return worst
 
 
-@pytest.mark.parametrize(("rows", "order"), [(1, "forward"), (2, "backward"), (4, "forward")])
+@pytest.mark.parametrize(
+    ("cluster", "rows", "order"),
+    [(1, 1, "forward"), (1, 2, "backward"), (1, 4, "forward"), (4, 1, "forward"), (8, 1, "backward")],
+)
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_program_takes_the_models_steps(name: str, rows: int, order: str) -> None:
+def test_a_program_takes_the_models_steps(
+    name: str, cluster: int, rows: int, order: str, emulated_gpu: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = model_of(name, head_bias=name == "hybrid", tie_embeddings=name != "mamba")
     assert program_obstacle(model) is None
-    shape = Shape(cluster=1, rows=rows, warps=2)
-    error = error_of_steps(model, 3, 7, lambda *step: emulated(*step, shape, order))
+    monkeypatch.setattr(f"{__name__}.ORDER", [order])
+    error = error_of_steps(model, 3, 7, run_in(Shape(cluster, rows, warps=2)))
+    assert emulated_gpu == [1] * 7
     assert error < 2e-6, error
 
 
-def test_matrices_in_bfloat16() -> None:
+def test_matrices_in_bfloat16(emulated_gpu: list[int]) -> None:
     model = model_of("hybrid", torch.bfloat16)
     assert program_obstacle(model) is None
     exact = model_of("hybrid", torch.bfloat16).float()
@@ -114,46 +133,78 @@ def test_matrices_in_bfloat16() -> None:
         expected = exact(tokens[:, None], state=exact.init_state(batch), return_state=True)[0][:, 0]
         program, _ = write_program(model, state)
         logits = torch.full((batch, VOCABULARY), torch.nan)
-        emulated(program, tokens, logits, Shape(1, 2, warps=2))
+        run_in(Shape(1, 2, warps=2))(program, tokens, logits)
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.fixture
-def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let decoders think that the CPU is a GPU without clusters; collects what was launched."""
-    launched = []
-
-    def launch(source, kernel, constants, grid, threads, shared_bytes, arguments) -> None:
-        launched.append(grid[0])
-        emulate(source, kernel, constants, grid, threads, shared_bytes, arguments)
-
-    monkeypatch.setattr(runtime, "launch", launch)
-    monkeypatch.setattr(runtime, "device_properties", lambda device: runtime.DeviceProperties(1, 1, (8, 0)))
-    monkeypatch.setattr("seqmamba.inference.fused_steps.cuda_obstacle", lambda *tensors: None)
-    return launched
-
-
 @pytest.mark.parametrize("name", ["mamba", "multiscale"])
+@pytest.mark.parametrize(
+    ("sampling", "stop"),
+    [
+        (SamplingConfig(seed=4), StopRule()),
+        (SamplingConfig(seed=4, temperature=0.6), StopRule((5, 8), pad=2)),
+        (SamplingConfig(temperature=0), StopRule()),
+        (SamplingConfig(seed=4, top_k=6), StopRule()),
+    ],
+)
 def test_a_decoder_draws_the_same_in_any_blocks(
-    name: str, emulated_gpu: list[int], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    sampling: SamplingConfig,
+    stop: StopRule,
+    emulated_gpu: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = model_of(name)
     start = begin(model, torch.tensor([[1, 2, 3]]), batch_size=2)
     before = [leaf.clone() for leaf in tree_leaves(start) if isinstance(leaf, Tensor)]
-    sampling = SamplingConfig(seed=4)
-    whole = Decoder(model, start, sampling).advance(12)
-    assert len(emulated_gpu) == 12
-    decoder = Decoder(model, start, sampling)
+    whole = Decoder(model, start, sampling, stop).advance(12)
+    assert emulated_gpu == ([1] * 12 if sampling.cuts else [12])
+    decoder = Decoder(model, start, sampling, stop)
     parts = [decoder.advance(n) for n in (1, 7, 4)]
-    assert torch.equal(torch.cat([part.tokens for part in parts], dim=1), whole.tokens)
-    assert torch.equal(torch.cat([part.log_probs for part in parts], dim=1), whole.log_probs)
+    assert_joined(parts, whole)
+    resumed = Decoder(model, parts[1].state, sampling, stop).advance(4)
+    assert_joined([*parts[:2], resumed], whole)
     after = [leaf for leaf in tree_leaves(start) if isinstance(leaf, Tensor)]
     assert all(map(torch.equal, before, after))
+    launched = len(emulated_gpu)
     monkeypatch.setattr(decoding_module, "fusion_obstacle", lambda model, batch: "none wanted")
-    plain = Decoder(model, start, sampling).advance(12)
-    assert len(emulated_gpu) == 24
+    plain = Decoder(model, start, sampling, stop).advance(12)
+    assert len(emulated_gpu) == launched
     assert torch.equal(plain.tokens, whole.tokens)
-    torch.testing.assert_close(plain.log_probs, whole.log_probs, rtol=1e-5, atol=1e-5)
+    assert torch.equal(plain.drawn, whole.drawn)
+    for part in ("log_probs", "sampled_log_probs"):
+        torch.testing.assert_close(getattr(plain, part), getattr(whole, part), rtol=1e-5, atol=1e-5)
+    for one, other in zip(tree_leaves(plain.state), tree_leaves(whole.state), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def assert_joined(parts: list[TokenBlock], whole: TokenBlock) -> None:
+    for name in ("tokens", "log_probs", "sampled_log_probs"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts], dim=1), getattr(whole, name))
+    for one, other in zip(tree_leaves(parts[-1].state), tree_leaves(whole.state), strict=True):
+        assert torch.equal(one, other) if isinstance(one, Tensor) else one == other
+
+
+def test_logits_that_are_not_finite_are_refused(emulated_gpu: list[int]) -> None:
+    model = model_of("mamba", head_bias=True)
+    with torch.no_grad():
+        model.lm_head.bias[7] = torch.nan
+    with pytest.raises(UserError, match="logits are not finite"):
+        Decoder(model, begin(model, batch_size=2)).advance(3)
+    assert emulated_gpu == [3]
+
+
+def test_new_weights_reach_the_kernel(emulated_gpu: list[int]) -> None:
+    model = model_of("multiscale")
+    start = begin(model, torch.tensor([[1, 2, 3]]))
+    decoder = Decoder(model, start)
+    state = decoder.advance(5).state
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.9)
+    changed, fresh = decoder.advance(6), Decoder(model, state).advance(6)
+    assert torch.equal(changed.log_probs, fresh.log_probs)
+    assert emulated_gpu == [5, 6, 6]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +254,7 @@ def test_how_a_batch_is_spread(batch: int, cluster: int, rows: int) -> None:
     assert Shape.of(batch, clusters=False).cluster == 1
 
 
-@pytest.mark.parametrize(("cluster", "rows", "weights"), [(1, 1, 0), (8, 1, 0), (8, 8, 1), (1, 8, 0)])
+@pytest.mark.parametrize(("cluster", "rows", "weights"), [(1, 1, 0), (8, 1, 0), (2, 1, 1), (1, 8, 0), (1, 8, 1)])
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 def test_it_compiles_without_spilling(architecture: str, cluster: int, rows: int, weights: int) -> None:
     if cluster > 1 and architecture == "sm_80":
@@ -222,24 +273,33 @@ def test_it_compiles_without_spilling(architecture: str, cluster: int, rows: int
 def test_steps_on_a_gpu(name: str, batch: int) -> None:
     model = model_of(name).cuda()
 
-    def run(program: Program, tokens: Tensor, logits: Tensor) -> None:
-        LoadedProgram(program, len(tokens), tokens.device)(tokens, logits)
-
-    error = error_of_steps(model, batch, 7, run)
+    error = error_of_steps(model, batch, 7, run_in())
     assert error < 1e-5, error
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["mamba", "multiscale-both"])
-def test_graphs_on_a_gpu_draw_what_single_steps_draw(name: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("sampling", [SamplingConfig(), SamplingConfig(top_k=9)])
+def test_what_is_drawn_on_a_gpu(name: str, dtype: torch.dtype, sampling: SamplingConfig) -> None:
     model = model_of(name, dtype).cuda()
     start = begin(model, torch.tensor([[1, 2, 3]]), batch_size=5)
-    graphed, single = Decoder(model, start, graph=True), Decoder(model, start, graph=False)
-    one, other = graphed.advance(600), single.advance(600)
-    assert graphed.graphed
-    assert torch.equal(one.tokens, other.tokens)
-    assert torch.equal(one.log_probs, other.log_probs)
+    whole, single = Decoder(model, start, sampling, graph=True), Decoder(model, start, sampling, graph=False)
+    one = whole.advance(600)
+    assert whole.graphed == sampling.cuts
+    assert_joined([single.advance(n) for n in (1, 7, 592)], one)
     expected = model.float()(torch.cat([torch.tensor([[1, 2, 3]]).expand(5, -1).cuda(), one.tokens], dim=1))
     log_probs = expected[:, 2:-1].log_softmax(-1).gather(-1, one.tokens[..., None])[..., 0]
     torch.testing.assert_close(one.log_probs.float(), log_probs, rtol=0, atol=2e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch", [1, 40, 200, 1030])
+def test_kernels_of_every_shape_draw_alike(batch: int) -> None:
+    model = model_of("multiscale").cuda()
+    start = begin(model, torch.tensor([[1, 2, 3]]), batch_size=batch)
+    stop = StopRule((5,), pad=2)
+    drawn = Decoder(model, start, stop=stop).advance(50)
+    alone = Decoder(model, start.select(slice(0, 1)), stop=stop).advance(50)
+    assert torch.equal(drawn.tokens[:1], alone.tokens)
+    assert torch.equal(drawn.drawn[:1], alone.drawn)
