@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import lightning as L
 
 from seqmamba.errors import UserError
+from seqmamba.training.callbacks import epoch_seed, run_seed, seed_everything
 from seqmamba.training.run_folder import RunFolder
 
 
@@ -19,10 +20,12 @@ class _Resumable(Protocol):
 class StepCheckpoint(L.Callback):
     """Writes ``last.ckpt`` every so many steps, so that a killed run loses no more than these.
 
-    The loader of the training batches must know its place (``state_dict``, ``load_state_dict``), and the
-    random numbers of a step must follow from the seed and the step; then the resumed run is the one that was
-    killed. Nothing is written at the end of an epoch, which has its own checkpoint, nor before a validation
-    in the middle of one.
+    The loader of the training batches must know its place (``state_dict``, ``load_state_dict``). All random
+    number generators are set at every step, from the run's seed, the epoch, the device and the step; so the
+    resumed run is the one that was killed.
+
+    Nothing is written at the end of an epoch, which has its own checkpoint, nor before a validation in the
+    middle of one.
 
     Args:
         every_n_steps: Optimiser steps from one checkpoint to the next. A multiple of 50 on a GPU, where the
@@ -49,6 +52,13 @@ class StepCheckpoint(L.Callback):
                 f"StepCheckpoint: {type(loaders).__name__} does not know its place in an epoch",
                 hint="leave it out of trainer.callbacks: runs are resumed from the end of an epoch then",
             )
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the generators of the step."""
+        seed = epoch_seed(run_seed(trainer) or 0, trainer.current_epoch, trainer.global_rank)
+        seed_everything(epoch_seed(seed, batch_idx))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -8,18 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from seqmamba.training.callbacks import epoch_seed, run_seed, seed_everything
 from seqmamba.training.task import Task
 
 _SUMS = "train_sums"
 
 
 class StreamedTask(Task):
-    """A task that can be resumed at any step, on any number of devices.
-
-    The random numbers of a step are set from the run's seed, the epoch, the device and the step: a run that
-    is resumed in the middle of an epoch draws what it would have drawn. The mean loss of an epoch goes on
-    where it was, too.
+    """A task whose mean loss of an epoch goes on where it was, on any number of devices.
 
     A subclass calls `log_loss` in each training step.
     """
@@ -29,11 +24,6 @@ class StreamedTask(Task):
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's mean loss."""
         self._train_sums = None
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the generators of the step."""
-        seed = epoch_seed(run_seed(self.trainer) or 0, self.trainer.current_epoch, self.trainer.global_rank)
-        seed_everything(epoch_seed(seed, batch_idx))
 
     def log_loss(self, loss: Float[Tensor, ""], samples: float) -> None:
         """Add a batch's loss to the mean of the epoch, which is logged as ``train/loss`` at its end.

@@ -1,4 +1,4 @@
-"""The tiny task, with a loader that knows its place and steps that draw from their own number alone."""
+"""The tiny task, with a loader that knows its place."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
-from tiny_recipe import NoisyRows, TinyTask
+from tiny_recipe import NoisyRows
 from torch.utils.data import DataLoader
-
-from seqmamba.training.callbacks import epoch_seed, seed_everything
 
 ROWS = 48
 
@@ -71,11 +69,6 @@ class PlacedData(L.LightningDataModule):
         self.state = state
 
 
-class SteppedTask(TinyTask):
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        seed_everything(epoch_seed(self.trainer.current_epoch, batch_idx))
-
-
 def recipe(folder: Path, strike: str | None = None, **trainer: Any) -> Path:
     """Write a recipe of three epochs of six steps, with a checkpoint every two and perhaps a SIGKILL."""
     callbacks = [
@@ -89,7 +82,7 @@ def recipe(folder: Path, strike: str | None = None, **trainer: Any) -> Path:
     content = {
         "seed_everything": 3,
         "run": str(folder / "run"),
-        "model": {"class_path": "placed_recipe.SteppedTask", "init_args": {"optimiser": {"lr": 0.01}}},
+        "model": {"class_path": "tiny_recipe.TinyTask", "init_args": {"optimiser": {"lr": 0.01}}},
         "data": {"class_path": "placed_recipe.PlacedData"},
         "trainer": {"max_epochs": 3, "accelerator": "cpu", "callbacks": callbacks, **trainer},
     }
