@@ -31,7 +31,8 @@ FREE = Model(Rates(*((0.0, 0.0),) * 4, operations=1e30), Constants(0, 0, 0, 0, 0
 
 
 def test_the_package_carries_what_the_result_files_say() -> None:
-    assert plan_points.TARGET.read_text() == plan_points.text()
+    same = plan_points.TARGET.read_text() == plan_points.text()
+    assert same, "python tests/benchmarks/plan_points.py brings it up to date"
 
 
 def test_steps_with_a_plan_between_all_and_nothing_are_left_out() -> None:
