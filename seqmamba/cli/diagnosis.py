@@ -11,9 +11,10 @@ import platform
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
+
+from seqmamba.cli.finding import Finding, first_line
 
 REQUIRED = ("torch", "lightning", "numpy", "numba", "jsonargparse", "torchmetrics", "safetensors", "pyfaidx")
 OPTIONAL = ("torchaudio", "triton", "mamba-ssm", "causal-conv1d")
@@ -21,31 +22,14 @@ LEAST_FREE = 2 * 2**30
 """Bytes that a prepared dataset and a few runs need."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check.
-
-    Args:
-        group: Heading that it is listed under.
-        name: What was looked at.
-        detail: What was found.
-        ok: Whether it is as it should be.
-        fix: What to do when it is not.
-    """
-
-    group: str
-    name: str
-    detail: str
-    ok: bool = True
-    fix: str | None = None
-
-
 def examine() -> list[Finding]:
     """Run all checks, in the order in which they are to be read."""
     findings = [*_versions(), _torchaudio(), *_plug_ins()]
     if any(not finding.ok and finding.name == "torch" for finding in findings):
         return [*findings, *_folders()]
-    return [*findings, *_devices(), *_operators(), *_folders()]
+    from seqmamba.cli.device_diagnosis import examine_devices
+
+    return [*findings, *examine_devices(), *_operators(), *_folders()]
 
 
 def _versions() -> list[Finding]:
@@ -59,7 +43,7 @@ def _versions() -> list[Finding]:
             findings.append(Finding("versions", package, version(package)))
         except Exception as failure:  # a broken binary package raises anything
             fix = f"install it again: pip install --force-reinstall {package}"
-            findings.append(Finding("versions", package, _first_line(failure), ok=False, fix=fix))
+            findings.append(Finding("versions", package, first_line(failure), ok=False, fix=fix))
     for package in OPTIONAL:
         try:
             findings.append(Finding("versions", package, version(package)))
@@ -70,17 +54,29 @@ def _versions() -> list[Finding]:
 
 def _torchaudio() -> Finding:
     """Import torchaudio, which refuses beside a torch that was built for another CUDA."""
+    name = "torchaudio with torch"
     try:
         importlib.import_module("torchaudio")
+    except ModuleNotFoundError as failure:
+        fix = "install it: pip install torchaudio"
+        return Finding("versions", name, first_line(failure), ok=False, fix=fix)
     except Exception as failure:
+        pair = " and ".join(f"{package} {_version(package)}" for package in ("torchaudio", "torch"))
         return Finding(
             "versions",
-            "torchaudio with torch",
-            _first_line(failure),
+            name,
+            f"{pair} do not fit: {first_line(failure)}",
             ok=False,
             fix="install torch and torchaudio of one CUDA version together: pip install --upgrade seqmamba",
         )
-    return Finding("versions", "torchaudio with torch", "they fit")
+    return Finding("versions", name, "they fit")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def _plug_ins() -> list[Finding]:
@@ -94,33 +90,8 @@ def _plug_ins() -> list[Finding]:
         except Exception as failure:
             fix = f"install the package that brings {entry.value} again"
             findings.append(
-                Finding("commands", f"seqmamba {entry.name}", _first_line(failure), ok=False, fix=fix)
+                Finding("commands", f"seqmamba {entry.name}", first_line(failure), ok=False, fix=fix)
             )
-    return findings
-
-
-def _devices() -> list[Finding]:
-    import torch
-
-    from seqmamba.training.hardware import available_cores
-
-    cores = available_cores()
-    threads = torch.get_num_threads()
-    findings = [Finding("devices", "cpu", f"{cores} usable cores, {threads} threads by default")]
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        memory = f"{properties.total_memory / 2**30:.0f} GiB"
-        detail = f"{properties.name}, {memory}, compute capability {properties.major}.{properties.minor}"
-        try:
-            torch.ones(8, device=f"cuda:{index}").sum().item()
-            findings.append(Finding("devices", f"cuda:{index}", detail))
-        except Exception as failure:
-            fix = "install a torch that was built for this GPU and driver"
-            findings.append(
-                Finding("devices", f"cuda:{index}", f"{detail}: {_first_line(failure)}", ok=False, fix=fix)
-            )
-    if not torch.cuda.device_count():
-        findings.append(Finding("devices", "cuda", "none; everything runs on the CPU"))
     return findings
 
 
@@ -128,15 +99,17 @@ def _operators() -> list[Finding]:
     import torch
 
     try:
+        from seqmamba.cli.implementations import examine_implementations
         from seqmamba.cli.operator_check import check_operators
 
+        used = examine_implementations()
         devices = [torch.device("cpu")] + ([torch.device("cuda")] if torch.cuda.is_available() else [])
         verdicts = [verdict for device in devices for verdict in check_operators(device)]
     except Exception as failure:
         return [
-            Finding("operators", "self-test", _first_line(failure), ok=False, fix="install seqmamba again")
+            Finding("operators", "self-test", first_line(failure), ok=False, fix="install seqmamba again")
         ]
-    return [
+    checked = [
         Finding(
             "operators",
             f"{verdict.operator} {verdict.impl} {verdict.device}{' (default)' if verdict.default else ''}",
@@ -146,13 +119,17 @@ def _operators() -> list[Finding]:
         )
         for verdict in verdicts
     ]
+    return [*checked, *used]
 
 
 def _folders() -> list[Finding]:
-    from seqmamba.paths import DATA_VARIABLE, data_dir
+    from seqmamba.paths import DATA_VARIABLE, KERNELS_VARIABLE, data_dir, kernels_dir
 
     return [
         _folder("data cache", data_dir(), f"set {DATA_VARIABLE} to a folder that can be written to"),
+        _folder(
+            "compiled kernels", kernels_dir(), f"set {KERNELS_VARIABLE} to a folder that can be written to"
+        ),
         _folder(
             "temporary files", Path(tempfile.gettempdir()), "set TMPDIR to a folder that can be written to"
         ),
@@ -161,8 +138,8 @@ def _folders() -> list[Finding]:
 
 def _folder(name: str, path: Path, fix: str) -> Finding:
     """Check a folder, or the nearest one above it that exists, without creating anything that stays."""
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
     try:
+        existing = next(parent for parent in (path, *path.parents) if parent.exists())
         with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"seqmamba")
     except OSError as failure:
@@ -173,11 +150,6 @@ def _folder(name: str, path: Path, fix: str) -> Finding:
         fix = f"free some space there, or {fix}"
         return Finding("folders", name, f"{detail}, {LEAST_FREE / 2**30:.0f} wanted", ok=False, fix=fix)
     return Finding("folders", name, detail)
-
-
-def _first_line(failure: BaseException) -> str:
-    lines = str(failure).strip().splitlines()
-    return f"{type(failure).__name__}: {lines[0]}" if lines else type(failure).__name__
 
 
 def describe_process() -> dict[str, str]:
