@@ -13,10 +13,12 @@ from seqmamba.nn.options import require_whole
 def set_memory_budget(model: nn.Module, budget: int | None) -> None:
     """Let the stacks of a model keep as much for the backward pass as fits, and compute the rest again.
 
-    What a block takes is measured at the first batch, on 8,192 positions. Then every batch gets the plan that
-    computes least twice: all is kept; or some first blocks keep their input only; or some of these wait
-    in pinned host memory. Gradients are the same bits whatever the plan where operators repeat their bits, as
-    ours do. A batch that does not fit is refused before it runs, with the size that it needs.
+    What a block takes is measured at the first batch, on up to 65,536 positions. Then every batch gets the
+    plan that computes least twice: all is kept; or some first blocks keep their input only, with or without
+    the results of their scans; or some of these inputs wait in pinned host memory; or mixers spare memory too
+    (see `sparing_memory`). Gradients are the same bits whatever the plan where operators repeat their bits,
+    as ours do. An equivariant model reads its strands one after the other where that helps, which adds up
+    gradients in another order. A batch that does not fit is refused before it runs, with the size it needs.
 
     Args:
         model: A backbone, or a model around one or several.

@@ -8,10 +8,12 @@ from torch import Tensor
 
 import seqmamba
 from genomics.alphabet import PAD, A, C, G, N, T
-from genomics.equivariance import mirror, reverse_complement_tokens
+from genomics.equivariance import APART_FROM, mirror, reverse_complement_tokens
 from genomics.masked_model import MaskedModel, MaskedModelConfig
 from genomics.vocabulary import PLANT_CADUCEUS, Vocabulary
 from seqmamba.backbones import BackboneConfig
+from seqmamba.backbones.activations import ActivationPlan
+from seqmamba.backbones.memory_budget import set_memory_budget
 from seqmamba.errors import UserError
 
 BACKBONE = BackboneConfig(d_model=12, n_layers=2, d_state=4, direction="bidirectional", scan_impl="chunked")
@@ -102,6 +104,53 @@ def test_padding_never_matters(equivariant: bool) -> None:
             per_base = slice(None) if alone.ndim == 1 else slice(length)
             assert (together[row, per_base] - alone).abs().max() < 1e-5
             assert (wider[row, per_base] - alone).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("way", ["apart", "again"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_strands_in_turn_give_what_they_give_together(
+    way: str, padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build()
+    tokens = bases(2, 17)
+    lengths = torch.tensor([17, 11]) if padded else None
+    found = []
+    for each in ("together", way):
+        set_memory_budget(model, 2**30)
+        monkeypatch.setattr(model, "_way", lambda *_, each=each: each)
+        monkeypatch.setattr(model.backbone, "activation_plan", lambda *_: ActivationPlan(2))
+        logits = model(tokens, lengths)
+        model.zero_grad()
+        logits[:, :11].square().sum().backward()
+        found.append([logits.detach()[:, :11], *(x.grad for x in model.parameters())])
+    for together, in_turn in zip(*found, strict=True):
+        torch.testing.assert_close(in_turn, together, atol=1e-4, rtol=1e-4)
+
+
+def test_how_strands_are_read_follows_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    assert model._way(bases(1, 5)) == "together"
+    set_memory_budget(model, 2**30)
+    assert model.backbone.memory is not None
+    memory = model.backbone.memory
+    for all_kept, both_fit, in_turn_fit, expected in (
+        (True, True, True, "together"),
+        (False, True, True, "apart"),
+        (False, False, True, "apart"),
+        (False, True, False, "together"),
+        (False, False, False, "again"),
+    ):
+
+        def plan(x: Tensor, *flags: bool) -> ActivationPlan:
+            assert memory.turns == 3 - len(x)
+            return ActivationPlan(0 if flags[0] else 2, fits=flags[len(x) % 2 + 1])
+
+        flags = (all_kept, both_fit, in_turn_fit)
+        monkeypatch.setattr(model.backbone, "activation_plan", lambda x, f=flags, plan=plan: plan(x, *f))
+        assert model._way(bases(1, APART_FROM)) == expected
+    assert model._way(bases(1, 100)) == "again"  # of short ones both keep a device busy
+    with torch.no_grad():
+        assert model._way(bases(1, APART_FROM)) == "together"
 
 
 def test_gradients_reach_the_shared_weights_from_both_strands() -> None:

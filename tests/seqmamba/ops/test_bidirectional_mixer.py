@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
 from scan_cases import Machine, machine_of
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqmamba.backbones import Backbone, BackboneConfig
 from seqmamba.backbones.activations import ActivationPlan
@@ -95,3 +98,33 @@ def test_every_plan_gives_the_same_bits(
         found.append([y.detach(), *torch.autograd.grad(y.square().sum(), wanted)])
     for expected, actual in zip(*found, strict=True):
         assert torch.equal(actual, expected)
+
+
+class CopiedActivations(TorchDispatchMode):
+    """Counts operators that do nothing but move or add up tensors as large as a sequence's activations."""
+
+    MOVES = ("flip", "cat", "clone", "copy_", "_to_copy", "add", "add_", "index", "roll", "constant_pad_nd")
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.found = size, Counter[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.namespace == "aten" and func._opname in self.MOVES and out.numel() >= self.size:
+            self.found[func._opname] += 1
+        return out
+
+
+def test_no_activation_is_flipped_joined_copied_or_added_up(machine: Machine) -> None:
+    torch.manual_seed(0)
+    config = MixerConfig(d_model=16, d_state=4, direction="bidirectional")
+    mixer = BidirectionalMamba(config).to(machine.device)
+    x = torch.randn(2, 400, 16, device=machine.device, requires_grad=True)
+    weights = [mixer._weights(way, x.dtype) for way in (mixer.mamba_fwd, mixer.mamba_rev)]
+    with CopiedActivations(x.numel()) as counter, torch.autograd.set_multithreading_enabled(False):
+        y = mixer.out_proj(mix_both_ways(x, mixer.in_proj.weight, *weights))
+        torch.autograd.grad(y.square().sum(), [x, *mixer.parameters()])
+    # the CPU's convolution has no kernel that adds to another gradient, and the emulator copies
+    stand_ins = {} if x.is_cuda else {"add_": 1, "copy_": counter.found["copy_"]}
+    assert counter.found == stand_ins
