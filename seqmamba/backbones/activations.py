@@ -198,13 +198,15 @@ class StackMemory:
         parameters = list(parameters)
         if self.costs is None:
             sparing = [partial(sparingly, block) for block in blocks]
-            self.costs = tuple(self._measure(hidden, each, parameters) for each in (blocks, sparing))
+            all_of, spared = (self._measure(hidden, each, parameters) for each in (blocks, sparing))
+            self.costs = all_of, spared
         positions = hidden.shape[0] * hidden.shape[1]
         # what is still to come beside the activations: gradients, and at first the moments of AdamW
         pending = sum(3 * each.nbytes for each in parameters if each.requires_grad and each.grad is None)
         free = int((self.budget - torch.cuda.memory_allocated(hidden.device) - pending) * self.share)
         free = int(free * (1 - _MARGIN * (self.turns - 1)))  # the last of the turns must not be refused
-        plan = choose_plan(*self.costs, layers, positions, free, self.turns)
+        costs, sparing_costs = self.costs
+        plan = choose_plan(costs, sparing_costs, layers, positions, free, self.turns)
         self.last = _agreed(plan, hidden.device)
         return self.last
 

@@ -31,7 +31,7 @@ def run_again(block: Callable[..., Any], x: Tensor, *, keep_scans: bool = False,
     Returns:
         What the block returns.
     """
-    kept = {"context_fn": _kept_scans} if keep_scans else {}
+    kept: dict[str, Any] = {"context_fn": _kept_scans} if keep_scans else {}
     return checkpoint(block, x, use_reentrant=False, **kept, **options)
 
 

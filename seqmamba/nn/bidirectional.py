@@ -59,8 +59,9 @@ class BidirectionalMamba(Mixer):
             raise no_recurrent_state()
         if self._fuses(x, rate):
             dtype = x.dtype
-            ways = (self._weights(direction, dtype) for direction in (self.mamba_fwd, self.mamba_rev))
-            return self.out_proj(mix_both_ways(x, self.in_proj.weight.to(dtype), *ways, reset)), None
+            forward, reverse = (self._weights(way, dtype) for way in (self.mamba_fwd, self.mamba_rev))
+            y = mix_both_ways(x, self.in_proj.weight.to(dtype), forward, reverse, reset)
+            return self.out_proj(y), None
         inner, z, *gates = split_channels(self.in_proj(x), self.n_projected)
         if self.combine == "add":
             return self.out_proj(self._scan_both(inner, z, reset, rate)), None

@@ -104,7 +104,8 @@ class _MixBothWays(torch.autograd.Function):
         reset, x, in_proj, inner, z, y, *rest = ctx.saved_tensors
         states, low_ranks, kept, ways = rest[:2], rest[2:4], rest[4:8], _ways(rest[8:])
         found: list[list[Tensor | None]] = [[], []]
-        d_inner = d_z = None
+        d_inner: Any = None
+        d_z: Any = None
         for number in (1, 0):
             way, low_rank = ways[number], low_ranks[number]
             u, delta = kept[2 * number : 2 * number + 2]
@@ -115,16 +116,16 @@ class _MixBothWays(torch.autograd.Function):
             options = (z.dtype, z, reset, True, number == 1)
             (d_u, d_delta, *of_scan), d_gate = way_backward(grad_y, y, states[number], scan, *options)
             d_z = d_gate if number == 1 else d_z
-            scan = delta = None  # the memory is needed
+            del scan, delta  # the memory is needed
             d_A, d_B, d_C, d_D, d_bias = of_scan
             d_low_rank, d_dt_proj = _through_step_size(d_delta, d_B, d_C, low_rank, way)
-            d_delta = None
             d_x_proj = _rows(d_low_rank).mT @ _rows(u)
-            u = None
+            del d_delta, u
             _rows(d_u).addmm_(_rows(d_low_rank), way.x_proj)
             d_inner, d_conv, d_conv_bias = backward_into(
                 d_u, inner, way.conv, way.conv_bias, reset, number == 1, d_inner
             )
+            del d_u, d_low_rank
             conv_bias = None if way.conv_bias is None else d_conv_bias
             found[number] = [d_conv, conv_bias, d_x_proj, d_dt_proj, d_bias, d_A, d_D]
         of_inner, of_z = in_proj.chunk(2)
