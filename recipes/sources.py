@@ -15,10 +15,11 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from recipes.locks import exclusive
 from seqmamba.errors import UserError
+from seqmamba.progress import Progress
 
 _BLOCK = 1 << 20
 
@@ -74,9 +75,9 @@ class UrlSource:
             with urllib.request.urlopen(request, timeout=self.timeout) as answer:
                 resumed = answer.status == 206
                 expected = answer.headers.get("Content-Length")
+                total = None if expected is None else int(expected) + (have if resumed else 0)
                 with part.open("ab" if resumed else "wb") as out:
-                    shutil.copyfileobj(answer, out, _BLOCK)
-            total = None if expected is None else int(expected) + (have if resumed else 0)
+                    _copy(answer, out, Progress(total, have if resumed else 0, unit="bytes"))
             if total is not None and part.stat().st_size != total:
                 raise UserError(
                     f"{self.url}: the connection closed after {part.stat().st_size:,} of {total:,} bytes",
@@ -204,6 +205,16 @@ def _verify(path: Path, source: Source, hint: str) -> None:
     found = file_sha256(path)
     if found != source.sha256:
         raise UserError(f"{path}: expected sha256 {source.sha256}, got {found}", hint=hint)
+
+
+def _copy(answer: IO[bytes], out: IO[bytes], progress: Progress) -> None:
+    """Write what a server sends, and show how far it is."""
+    try:
+        while block := answer.read(_BLOCK):
+            out.write(block)
+            progress.advance(len(block))
+    finally:
+        progress.close()
 
 
 def _hint(source: Source) -> str:

@@ -39,6 +39,14 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def held_memory() -> int | None:
+    """Return the bytes that are in use: on the GPU if one is used, else the peak of main memory, if known."""
+    torch = sys.modules.get("torch")  # whoever did not import it uses no GPU
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.memory_reserved())
+    return peak_memory()
+
+
 def describe_memory() -> str:
     """Return the peak of main memory, and of the GPU's if one was used, for the last line of a long work."""
     import torch

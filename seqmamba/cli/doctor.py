@@ -7,7 +7,8 @@ import json
 import sys
 from dataclasses import asdict
 
-from seqmamba.cli.diagnosis import Finding, describe_process, examine
+from seqmamba.cli.diagnosis import describe_process, examine
+from seqmamba.cli.finding import Finding
 
 HELP = "check the installation: versions, devices, operators, folders"
 

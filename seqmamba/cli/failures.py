@@ -7,6 +7,7 @@ import sys
 import traceback
 
 from seqmamba.errors import UserError
+from seqmamba.progress import leave_bar
 
 USER_ERROR = 2
 DEFECT = 1
@@ -35,6 +36,7 @@ def report_failure(failure: BaseException, *, show_traceback: bool) -> int:
     Returns:
         2 for a mistake in the input or a file-system refusal, 130 for an interrupt, 1 otherwise.
     """
+    leave_bar()
     if show_traceback:
         traceback.print_exception(failure)
     if isinstance(failure, KeyboardInterrupt):
