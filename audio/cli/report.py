@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from seqmamba.cli.arguments import add_again
+
 HELP = "write a page about a run, generated sound or a timeline, with players"
 
 _EPILOG = """
@@ -24,8 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder, folder of a cross-validation or of generated recordings, or timeline (.parquet)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="HTML", help="page to write (default: report.html in the folder)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="HTML",
+        help="page to write (default: report.html in the folder, which is drawn anew)",
     )
+    add_again(parser, "HTML", resumes=False)
     parser.add_argument(
         "--clips",
         type=int,
@@ -64,12 +71,16 @@ def run(args: argparse.Namespace) -> int | None:
     """Write the page."""
     from audio.report import SoundConfig, write_report
     from seqmamba.errors import UserError
+    from seqmamba.finished import require_new
     from seqmamba.training.hardware import limit_threads
 
     limit_threads()
     missing = next((path for path in args.recordings if not path.expanduser().exists()), None)
     if missing is not None:
         raise UserError(f"--recordings {missing}: no such file or folder")
+    # The page of a folder is made from the folder alone and belongs to it; one named with -o may be anything.
+    if args.output is not None and not args.output.expanduser().is_dir():
+        require_new(args.output.expanduser(), overwrite=args.overwrite)
     config = SoundConfig(
         clips=args.clips,
         seconds=args.clip_seconds,

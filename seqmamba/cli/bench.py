@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqmamba.cli import bench_generate, bench_plan
-from seqmamba.cli.arguments import add_device, add_output
+from seqmamba.cli.arguments import add_again, add_device, add_output
 from seqmamba.errors import UserError
+from seqmamba.finished import require_new
 
 if TYPE_CHECKING:
     from seqmamba.benchmarks.comparison import Settings
@@ -57,6 +58,7 @@ def _add_options(verb: argparse.ArgumentParser, name: str) -> None:
     verb.add_argument("--seconds", type=float, help="for the repeats of each candidate at each shape")
     verb.add_argument("--seed", type=int, default=0, help="of the inputs")
     add_output(verb, "FILE", "write everything as JSON", required=False)
+    add_again(verb, "FILE", resumes=False)
     if name in ("scan", "bidirectional", "ssd"):
         verb.add_argument("--state", type=int, help="state size")
     if name == "ssd":
@@ -77,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         return bench_generate.run(args)
     if args.bench_verb == "plan":
         return bench_plan.run(args)
+    require_new(args.output, overwrite=args.overwrite)
     from seqmamba.benchmarks.comparison import compare
     from seqmamba.benchmarks.floors import measure_limits
     from seqmamba.benchmarks.machine import describe_run, load_average

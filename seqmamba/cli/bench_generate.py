@@ -7,8 +7,9 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from seqmamba.cli.arguments import add_device, add_output
+from seqmamba.cli.arguments import add_again, add_device, add_output
 from seqmamba.errors import UserError
+from seqmamba.finished import require_new
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--seconds", type=float, default=3.0, help="for the repeats of each row")
     verb.add_argument("--seed", type=int, default=0, help="of weights and prompt")
     add_output(verb, "FILE", "write everything as JSON", required=False)
+    add_again(verb, "FILE", resumes=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0, or 1 if a result was wrong or one of our rows failed.
     """
+    require_new(args.output, overwrite=args.overwrite)
     from seqmamba.benchmarks.floors import measure_limits
     from seqmamba.benchmarks.generation import PEERS, measure
     from seqmamba.benchmarks.machine import describe_run, load_average

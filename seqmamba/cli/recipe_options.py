@@ -21,7 +21,8 @@ Option = tuple[str, type | tuple[str, ...], str]
 """Recipe key, type or choices, help."""
 
 _METAVARS = {int: "N", float: "X", str: "FOLDER"}
-_MAY_BE_ZERO = ("--seed", "--labels-seed")
+_SEED = "seed"
+"""Beginning of the last part of keys whose numbers may be zero: ``seed_everything``, ``labels.seed``."""
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +63,8 @@ def check_settings(args: argparse.Namespace, options: Mapping[str, Option]) -> N
     """
     for option, (key, kind, _) in options.items():
         value = getattr(args, key)
-        if kind in (int, float) and value is not None and value <= 0 and option not in _MAY_BE_ZERO:
+        may_be_zero = key.rpartition(".")[2].startswith(_SEED)
+        if kind in (int, float) and value is not None and value <= 0 and not may_be_zero:
             raise UserError(f"{option}: expected a positive number, got {value}")
 
 

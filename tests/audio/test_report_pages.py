@@ -187,6 +187,8 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "pages" / "page.html"
     assert main([*words, "-o", str(output), "--clips", "1", "--clip-seconds", "0.1"]) == 0
     assert f"report: {output}" in capsys.readouterr().out
+    assert main([*words, "-o", str(output)]) == 2
+    assert f"{output}: exists already" in capsys.readouterr().err
     page = output.read_text()
     assert [round(seconds, 3) for seconds, _, _ in runs.players(page)] == [0.1, 0.1]
     assert "Here the first 0.1 of 0.3 s." in page
@@ -200,3 +202,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert main(wrong) == 2
         assert message in capsys.readouterr().err
+    assert main([*words, "-o", str(output), "--clips", "0", "--overwrite"]) == 0
+    assert runs.players(output.read_text()) == []
+    for _ in range(2):  # the page of the run itself is drawn anew
+        assert main([*words, "--clips", "0"]) == 0

@@ -379,3 +379,14 @@ def test_gpu_implementations_pass_their_check_and_are_timed(name: str) -> None:
     assert found.rows[0].status == "ok", found.rows[0].detail
     assert found.rows[0].memory is not None
     assert found.rows[0].memory.peak is not None
+
+
+@pytest.mark.parametrize("verb", ["scan", "generate"])
+def test_a_file_of_earlier_measurements_stays(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text("mine")
+    assert main(["bench", verb, "-o", str(file)]) == 2
+    assert f"{file}: exists already" in capsys.readouterr().err
+    assert file.read_text() == "mine"
