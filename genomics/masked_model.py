@@ -171,7 +171,7 @@ class MaskedModel(nn.Module, HubModel):
         return self.backbone(self.language_model.embedding(tokens.long()), reset=reset)
 
     def _logits(self, tokens: Tensor, reset: Tensor | None) -> Tensor:
-        return at_least_float32(self.language_model.logits(self._hidden(tokens, reset)))
+        return self.language_model.judge(tokens, at_least_float32, reset=reset)
 
     def _reset(self, tokens: Tensor, lengths: Tensor | None) -> Tensor | None:
         """Return where sequences and their padding start, of this rank's piece; None without padding."""

@@ -22,6 +22,7 @@ from seqmamba.errors import UserError
 from seqmamba.inference.philox import uniforms
 from seqmamba.nn.context import spread_context
 from seqmamba.nn.options import is_number, require, require_bool, require_choice
+from seqmamba.nn.slices import in_slices
 from seqmamba.training.exported import load_any_model
 from seqmamba.training.segments import BackpropConfig, SegmentedLoss, segmented_loss
 
@@ -202,20 +203,25 @@ class Objectives:
         own = whole if self._context is None else piece_bounds(self._context, tokens.shape[1])
         if self._config.objective == "next_base":
             truth, lower = tokens[:, 1:][:, own], lower[:, 1:][:, own]  # the last rank's is one shorter
-            logits = self._model(ids[tokens[:, own].long()])[:, : truth.shape[1]]
-            asked = known_bases(truth)
+            shown, asked = ids[tokens[:, own].long()], known_bases(truth)
+            count = truth.shape[1]
+            target = F.pad(ids[truth.long()], (0, shown.shape[1] - count))
+            nll, right = cast(LanguageModel, self._model).judge(shown, self._judge, target)
+            nll, right = nll[:, :count], right[:, :count]
         else:
             tokens, lower = tokens[:, own], lower[:, own]
             hidden, asked = mask_bases(tokens, keys, self._config.masking, own.start)
             shown = ids[hidden.long()]
             # Without padding nothing has to be told apart; a backbone is faster without a reset.
-            logits = self._model(shown, lengths)
             truth = tokens
-        target = ids[truth.long()]
-        bases = ids[A : T + 1]
+            nll, right = in_slices(self._judge, self._model(shown, lengths), ids[truth.long()])
+        return Guesses(nll, right, asked, truth, lower, genome)
+
+    def _judge(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the negative log-likelihood of targets, and whether no other base has a larger logit."""
+        bases = self._ids[A : T + 1]
         nll = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), reduction="none")
-        guessed = bases[logits[..., bases].argmax(dim=-1)]
-        return Guesses(nll.view_as(target), guessed == target, asked, truth, lower, genome)
+        return nll.view_as(target), bases[logits[..., bases].argmax(dim=-1)] == target
 
     def loss(self, guesses: Guesses) -> Float[Tensor, ""]:
         """Return the mean over the asked positions, weighted by case; 0 where none was asked.

@@ -228,13 +228,34 @@ class Backbone(BlockStack, HubModel):
         Raises:
             UserError: If a shape or dtype does not fit, or a bidirectional backbone is to use a state.
         """
+        hidden, branch, new = self.run_stream(x, reset, state, return_state, rate)
+        y = self.normalise(hidden, branch)
+        return (y, new) if return_state else y
+
+    def run_stream(
+        self,
+        x: Tensor,
+        reset: Tensor | None = None,
+        state: BackboneState | None = None,
+        return_state: bool = False,
+        rate: float = 1.0,
+    ) -> tuple[Tensor, Tensor | None, BackboneState]:
+        """Do what `forward` does, but for the last norm.
+
+        Returns:
+            The residual stream, what is still to be added to it if anything, and the new state; `normalise`
+            makes features of the first two, of any positions.
+        """
         self._check(x, reset, state, return_state)
         states = None if state is None else state.layers
         hidden, branch, new = self.run_deferred(
             at_least_float32(x), states, reset=reset, return_state=return_state, rate=rate
         )
-        y = self.norm_f(hidden) if branch is None else self.norm_f(hidden, branch)[0]
-        return (y, BackboneState(new)) if return_state else y
+        return hidden, branch, BackboneState(new)
+
+    def normalise(self, hidden: Tensor, branch: Tensor | None) -> Tensor:
+        """Return the features of a residual stream, see `run_stream`."""
+        return self.norm_f(hidden) if branch is None else self.norm_f(hidden, branch)[0]
 
     def _check(
         self, x: Tensor, reset: Tensor | None, state: BackboneState | None, return_state: bool

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast, overload
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmamba.backbones.build import build_backbone
 from seqmamba.backbones.config import BackboneConfig
 from seqmamba.backbones.hub import HubModel
+from seqmamba.backbones.isotropic import Backbone
 from seqmamba.backbones.multiscale_config import MultiScaleConfig
 from seqmamba.backbones.state import BackboneState
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_bool, require_whole
+from seqmamba.nn.slices import SLICE, in_slices
 
 _EMBEDDING_STD = 0.02  # as in the published language models
 
@@ -124,9 +127,7 @@ class LanguageModel(nn.Module, HubModel):
         Raises:
             UserError: If the tokens are not whole numbers (batch, length >= 1).
         """
-        if tokens.ndim != 2 or tokens.shape[1] == 0 or tokens.is_floating_point() or tokens.is_complex():
-            got = f"{tokens.dtype} {tuple(tokens.shape)}"
-            raise UserError(f"tokens: expected whole numbers (batch, length >= 1), got {got}")
+        self._check(tokens)
         hidden = self.backbone(
             self.embedding(tokens.long()), reset=reset, state=state, return_state=return_state
         )
@@ -134,6 +135,45 @@ class LanguageModel(nn.Module, HubModel):
         features = features[:, -1:] if last_only else features
         y = features if self.lm_head is None else self.logits(features)
         return (y, cast(BackboneState, new_state)) if return_state else y
+
+    def judge(
+        self,
+        tokens: Int[Tensor, "batch length"],
+        function: Callable[..., Any],
+        *beside: Shaped[Tensor, "batch length *_"],
+        reset: Bool[Tensor, "batch length"] | None = None,
+    ) -> Any:
+        """Apply a function to the logits, of which a slice is held at a time; see `in_slices`.
+
+        Args:
+            tokens: Token ids.
+            function: Takes the logits of a slice, and the slices of `beside`, for instance of targets.
+            *beside: What else it takes.
+            reset: See `Backbone.forward`.
+
+        Returns:
+            What the function gives for the whole sequences.
+
+        Raises:
+            UserError: If the tokens do not fit, or the model has no head.
+        """
+        self._check(tokens)
+        backbone, x = self.backbone, self.embedding(tokens.long())
+        if not isinstance(backbone, Backbone) or tokens.shape[1] <= SLICE:
+            features = backbone(x, reset=reset)
+            return in_slices(lambda part, *rest: function(self.logits(part), *rest), features, *beside)
+        hidden, branch, _ = backbone.run_stream(x, reset)
+
+        def of_stream(part: Tensor, waiting: Tensor | None, *rest: Tensor) -> Any:
+            return function(self.logits(backbone.normalise(part, waiting)), *rest)
+
+        return in_slices(of_stream, hidden, branch, *beside)
+
+    @staticmethod
+    def _check(tokens: Tensor) -> None:
+        if tokens.ndim != 2 or tokens.shape[1] == 0 or tokens.is_floating_point() or tokens.is_complex():
+            got = f"{tokens.dtype} {tuple(tokens.shape)}"
+            raise UserError(f"tokens: expected whole numbers (batch, length >= 1), got {got}")
 
     def logits(self, features: Float[Tensor, "batch length dim"]) -> Float[Tensor, "batch length vocabulary"]:
         """Apply the head to the backbone's features.

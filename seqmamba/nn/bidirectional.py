@@ -92,7 +92,8 @@ class BidirectionalMamba(Mixer):
                 return False
             layers += [way.x_proj, way.dt_proj]
         plain = all(type(layer) is nn.Linear and not layer._forward_hooks for layer in layers)
-        if not plain or self.in_proj.bias is not None:
+        bias: Tensor | None = getattr(self.in_proj, "bias", None)
+        if not plain or bias is not None:
             return False
         return not any(is_traceable_wrapper_subclass(layer.get_parameter("weight")) for layer in layers)
 

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
@@ -20,6 +20,7 @@ from seqmamba.nn.shared_attention import SharedTransformer
 from seqmamba.training.task import Task
 
 NAME = "sharded"
+_JUDGE = "judge"  # see `LanguageModel`
 _HOOKS = (
     "_forward_pre_hooks",
     "_forward_hooks",
@@ -98,6 +99,7 @@ class ShardedStrategy(DDPStrategy):
                 continue
             for hooks in _HOOKS:
                 getattr(module, hooks).clear()
+            vars(module).pop(_JUDGE, None)  # that of the class is left
             for name, share in shares.items():
                 if share not in found:
                     found[share] = nn.Parameter(whole(share), requires_grad=share.requires_grad)
@@ -111,7 +113,7 @@ def shard(model: nn.Module, device: torch.device) -> None:
     """Share out a model's parameters among all processes, block by block.
 
     Args:
-        model: Its `forward` gathers what is not a block's.
+        model: Its `forward` gathers what is not a block's, and its `judge` if it has one.
         device: Of this process.
     """
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
@@ -120,6 +122,8 @@ def shard(model: nn.Module, device: torch.device) -> None:
         if isinstance(module, Block | SharedTransformer):
             fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh)
+    if hasattr(model, _JUDGE):
+        register_fsdp_forward_method(model, _JUDGE)
     for name, parameter in model.named_parameters():
         vars(parameter).update(marks[name])  # what the optimiser must know, see `parameter_groups`
 
