@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from audio.class_rows import ClassesSideBySide, ClassRows, ClassState
 from audio.noise_guard import GuardConfig, GuardedGeneration, Setback, Stretch, is_noise
 from audio.waveform_model import Network, WaveformModel
 from seqmamba.errors import UserError
 from seqmamba.inference import Decoder, Generation, SamplingConfig, begin
 from seqmamba.nn.options import is_number, require, require_whole
+from seqmamba.nn.state import concatenate_states
 
 MOST_ROWS = 2**24
 """Recordings of one class that have random numbers of their own."""
@@ -65,7 +67,7 @@ class WaveformBlock(NamedTuple):
 
 
 class Generator:
-    """Makes recordings of one class side by side.
+    """Makes recordings side by side, of one class or of several.
 
     Args:
         model: What to draw from, on the device where it is to run.
@@ -73,6 +75,7 @@ class Generator:
         label: Class; None for none.
         rows: Number of recordings.
         first_row: Number of the first among all of its class.
+        beside: Recordings of other classes that are made in the same batch, behind these.
         prefix: Codes that all continue; None starts from silence.
         on_block: Called whenever a block was drawn, with the number of its samples.
 
@@ -88,28 +91,32 @@ class Generator:
         label: str | None = None,
         rows: int = 1,
         first_row: int = 0,
+        beside: Sequence[ClassRows] = (),
         prefix: Int[Tensor, " length"] | None = None,
         on_block: Callable[[int], None] | None = None,
     ) -> None:
-        require_whole("rows", rows)
-        fits = first_row + rows <= MOST_ROWS
-        require(fits, "rows", f"at most {MOST_ROWS:,} recordings of a class", first_row + rows)
-        self._model, self._config, self._rows = model, config, rows
+        self._groups = (ClassRows(label, rows, first_row), *beside)
+        for group in self._groups:
+            require_whole("rows", group.rows)
+            end = group.first_row + group.rows
+            require(end <= MOST_ROWS, "rows", f"at most {MOST_ROWS:,} recordings of a class", end)
+            model.class_number(group.label)  # refuses what it does not know
+        self._model, self._config = model, config
         self.n_samples = round(config.seconds * model.config.rate)
         self._block = max(1, round(config.block_seconds * model.config.rate))
         if self.n_samples < 1:
             raise UserError(
                 f"seconds: expected at least a sample (1/{model.config.rate} s), got {config.seconds}"
             )
-        network = model.of_class(label)
-        self._network: Network = network
-        self._first_row = model.class_number(label) * MOST_ROWS + first_row
+        self._network: Network | ClassesSideBySide = (
+            ClassesSideBySide(model) if beside else model.of_class(label)
+        )
         self._prefix, self._on_block = prefix, on_block
         self.restarts = 0
         """How often a recording was set back because it was noise."""
         self.setbacks: list[Setback] = []
         """Where, and how often each was made again."""
-        self.noisy = torch.zeros(rows, dtype=torch.bool)
+        self.noisy = torch.zeros(sum(group.rows for group in self._groups), dtype=torch.bool)
         """Which recordings are noise all the same."""
 
     def blocks(self) -> Iterator[WaveformBlock]:
@@ -127,7 +134,17 @@ class Generator:
     def _begin(self) -> Generation:
         silence = torch.tensor([self._model.config.silence])
         prompt = silence if self._prefix is None else torch.cat((silence, self._prefix.cpu()))
-        return begin(self._network, prompt[None], batch_size=self._rows, first_row=self._first_row)
+        starts, classes = [], []
+        for group in self._groups:
+            number = self._model.class_number(group.label)
+            first = number * MOST_ROWS + group.first_row
+            network = self._model.of_class(group.label)
+            starts.append(begin(network, prompt[None], batch_size=group.rows, first_row=first))
+            classes += [number] * group.rows
+        if len(starts) == 1:
+            return starts[0]
+        start = concatenate_states(starts)
+        return start._replace(model=ClassState(start.tokens.new_tensor(classes), start.model))
 
     def _unguarded(self, start: Generation) -> Iterator[Stretch]:
         decoder = Decoder(self._network, start, self._config.sampling)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from audio.class_rows import ClassRows, full_batches
 from audio.files import describe, read
 from audio.generation import (
     GenerationConfig,
@@ -26,7 +27,7 @@ from audio.waveform_model import WaveformModel
 from audio.writer import Writer, WriterConfig
 from seqmamba.errors import UserError
 from seqmamba.finished import require_new
-from seqmamba.nn.options import require_whole
+from seqmamba.nn.options import require, require_whole
 from seqmamba.progress import Progress
 from seqmamba.results import how_made
 from seqmamba.training.hardware import describe_device, software_versions
@@ -70,6 +71,7 @@ class GenerationJob:
 
     def __post_init__(self) -> None:
         require_whole("count", self.count)
+        require(len(set(self.labels)) == len(self.labels), "labels", "distinct classes", self.labels)
 
 
 @dataclass
@@ -117,15 +119,18 @@ def run_generation(model: WaveformModel, job: GenerationJob, output: Path) -> Ge
     report = GenerationReport(Speed(model.config.rate))
     each = job.count if job.choice is None else candidates_for(job.count, **asdict(job.choice))
     n_samples = round(job.generation.seconds * model.config.rate)
-    run = _Run(model, job, report, Progress(each * len(job.labels) * n_samples, unit="samples"))
     single = job.count == 1 and len(job.labels) == 1
-    for label in job.labels:
-        paths = [output] if single else _paths(output, label, job.count)
+    paths = {label: [output] if single else _paths(output, label, job.count) for label in job.labels}
+    run = _Run(model, job, report, Progress(each * len(job.labels) * n_samples, unit="samples"), paths)
+    for batch in full_batches(job.labels, each, job.generation.batch_size):
         if job.choice is None:
-            run.write_along(label, paths)
+            run.write_along(batch)
         else:
-            run.write_chosen(label, paths, each, job.choice)
+            run.hold(batch, each, job.choice)
     run.progress.finish()
+    order = {label: number for number, label in enumerate(job.labels)}
+    report.samples.sort(key=lambda sample: (order[sample.label], sample.number))
+    report.events.sort(key=lambda event: (order[event.label], event.number))
     if not single:
         write_samples(output, report.samples)
         _record(model, job, report).save(output)
@@ -133,53 +138,69 @@ def run_generation(model: WaveformModel, job: GenerationJob, output: Path) -> Ge
 
 
 @dataclass
+class _Held:
+    """A candidate: its waveform, its mean bits, and whether it is noise."""
+
+    waveform: Tensor
+    bits: float
+    noise: bool
+
+
+@dataclass
 class _Run:
-    """Everything that making the recordings of one class needs."""
+    """Everything that making the recordings needs; ``paths`` are the files of each class."""
 
     model: WaveformModel
     job: GenerationJob
     report: GenerationReport
     progress: Progress
+    paths: dict[str | None, list[Path]]
+    held: dict[str | None, list[_Held]] = field(default_factory=dict)
 
-    def write_along(self, label: str | None, paths: list[Path]) -> None:
-        """Make as many recordings as there are paths, each written while it is made."""
-        for first in range(0, len(paths), self.job.generation.batch_size):
-            batch = paths[first : first + self.job.generation.batch_size]
-            generator = self._generator(label, len(batch), first)
-            total = torch.zeros(len(batch), dtype=torch.float64)
-            with ExitStack() as stack:
-                writers = [stack.enter_context(self._writer(path)) for path in batch]
-                for block in self._blocks(generator, label, first):
-                    total += block.bits.double().sum(dim=1)
-                    for writer, row in zip(writers, block.waveform, strict=True):
-                        writer.write(row[:, None])
-            bits = (total / generator.n_samples).tolist()
-            for row, path in enumerate(batch):
-                self._report(path, label, first + row, bits[row], bool(generator.noisy[row]))
+    def write_along(self, batch: Sequence[ClassRows]) -> None:
+        """Make recordings, each written while it is made."""
+        generator, numbers = self._generator(batch), _numbers(batch)
+        total = torch.zeros(len(numbers), dtype=torch.float64)
+        paths = [self.paths[label][number] for label, number in numbers]
+        with ExitStack() as stack:
+            writers = [stack.enter_context(self._writer(path)) for path in paths]
+            for block in self._blocks(generator, numbers):
+                total += block.bits.double().sum(dim=1)
+                for writer, waveform in zip(writers, block.waveform, strict=True):
+                    writer.write(waveform[:, None])
+        bits, noise = (total / generator.n_samples).tolist(), generator.noisy.tolist()
+        for row, (label, number) in enumerate(numbers):
+            self._report(paths[row], label, number, bits[row], noise[row])
 
-    def write_chosen(self, label: str | None, paths: list[Path], candidates: int, choice: Choice) -> None:
-        """Make candidates, hold them, and write the chosen ones."""
-        waveforms, bits, noise = [], [], []
-        for first in range(0, candidates, self.job.generation.batch_size):
-            rows = min(self.job.generation.batch_size, candidates - first)
-            generator = self._generator(label, rows, first)
-            blocks = list(self._blocks(generator, label, first))
-            waveforms += list(torch.cat([block.waveform for block in blocks], dim=1))
-            bits += torch.cat([block.bits for block in blocks], dim=1).double().mean(dim=1).tolist()
-            noise += generator.noisy.tolist()
-        kept = keep_likely(bits, **asdict(choice))[: len(paths)]
+    def hold(self, batch: Sequence[ClassRows], candidates: int, choice: Choice) -> None:
+        """Make candidates and hold them; of a class that has all of its own, write the chosen ones."""
+        generator, numbers = self._generator(batch), _numbers(batch)
+        blocks = list(self._blocks(generator, numbers))
+        waveforms = torch.cat([block.waveform for block in blocks], dim=1)
+        bits = torch.cat([block.bits for block in blocks], dim=1).double().mean(dim=1).tolist()
+        noise = generator.noisy.tolist()
+        for row, (label, _) in enumerate(numbers):
+            self.held.setdefault(label, []).append(_Held(waveforms[row], bits[row], noise[row]))
+        for label in [label for label, held in self.held.items() if len(held) == candidates]:
+            self._write_chosen(label, self.held.pop(label), choice)
+
+    def _write_chosen(self, label: str | None, held: Sequence[_Held], choice: Choice) -> None:
+        paths = self.paths[label]
+        kept = keep_likely([candidate.bits for candidate in held], **asdict(choice))[: len(paths)]
         for path, number in zip(paths, kept, strict=True):
             with self._writer(path) as writer:
-                writer.write(waveforms[number][:, None])
-            self._report(path, label, number, bits[number], noise[number])
+                writer.write(held[number].waveform[:, None])
+            self._report(path, label, number, held[number].bits, held[number].noise)
 
-    def _generator(self, label: str | None, rows: int, first: int) -> Generator:
+    def _generator(self, batch: Sequence[ClassRows]) -> Generator:
+        first, *beside = batch
         return Generator(
             self.model,
             self.job.generation,
-            label=label,
-            rows=rows,
-            first_row=first,
+            label=first.label,
+            rows=first.rows,
+            first_row=first.first_row,
+            beside=beside,
             prefix=self.job.prefix,
             on_block=self._count,
         )
@@ -188,11 +209,13 @@ class _Run:
         self.report.speed.count(samples)
         self.progress.advance(samples)
 
-    def _blocks(self, generator: Generator, label: str | None, first: int) -> Iterator[WaveformBlock]:
+    def _blocks(
+        self, generator: Generator, numbers: Sequence[tuple[str | None, int]]
+    ) -> Iterator[WaveformBlock]:
         yield from generator.blocks()
         rate = self.model.config.rate
         self.report.events += [
-            NoiseEvent(label, first + back.row, back.token / rate, back.tries, back.replaced)
+            NoiseEvent(*numbers[back.row], back.token / rate, back.tries, back.replaced)
             for back in generator.setbacks
         ]
         self.report.made += len(generator.noisy)
@@ -209,6 +232,11 @@ class _Run:
     def _report(self, path: Path, label: str | None, number: int, bits: float, noise: bool) -> None:
         seconds = self.job.generation.seconds
         self.report.samples.append(Sample(path, label, number, seconds, bits, noise))
+
+
+def _numbers(batch: Sequence[ClassRows]) -> list[tuple[str | None, int]]:
+    """Return class and number of each recording of a batch."""
+    return [number for rows in batch for number in rows.numbers]
 
 
 def check_output(output: Path, *, single: bool, overwrite: bool) -> None:

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int | None:
 
     limit_threads()
     model = _load(args.model, args.device)
-    labels = model.config.classes if args.each_class else tuple(args.label or (None,))
+    labels = model.config.classes if args.each_class else tuple(dict.fromkeys(args.label or (None,)))
     single = args.count == 1 and len(labels) == 1
     output = args.output.expanduser()
     check_output(output, single=single, overwrite=args.overwrite)

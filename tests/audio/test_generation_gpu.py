@@ -5,6 +5,7 @@ import torch
 from streaming_models import small_classifier, sound
 from waveform_models import NETWORKS, small_model
 
+from audio.class_rows import ClassRows
 from audio.generation import GenerationConfig, Generator
 from audio.hops import StreamingConfig
 from audio.noise_guard import GuardConfig
@@ -30,6 +31,19 @@ def test_a_gpu_scores_what_it_generates_and_repeats_it(kind):
     assert torch.equal(generated(model, "b", GuardConfig())[0], waveform)
     codes = model.encode(waveform[..., None]).cuda()
     expected = model.surprise(codes, condition=torch.ones(3, dtype=torch.int64, device="cuda"))
+    torch.testing.assert_close(bits, expected.detach().cpu(), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("guard", [None, GuardConfig()])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_classes_side_by_side_are_made_of_their_own_class_on_a_gpu(kind, guard):
+    model = small_model(kind, classes=("a", "b"), scale=4.0).cuda()
+    config = GenerationConfig(0.2, sampling=SamplingConfig(seed=5), guard=guard, block_seconds=0.05)
+    generator = Generator(model, config, label="a", rows=2, beside=[ClassRows("b", 1)])
+    blocks = list(generator.blocks())
+    waveform, bits = (torch.cat(parts, 1) for parts in zip(*blocks, strict=True))
+    codes = model.encode(waveform[..., None]).cuda()
+    expected = model.surprise(codes, condition=torch.tensor([0, 0, 1], device="cuda"))
     torch.testing.assert_close(bits, expected.detach().cpu(), rtol=1e-2, atol=1e-2)
 
 

@@ -3,6 +3,7 @@ import soundfile
 import torch
 from waveform_models import small_model
 
+from audio.class_rows import ClassesSideBySide, ClassRows, full_batches
 from audio.files import describe, read
 from audio.generation import GenerationConfig, Generator
 from audio.generation_run import Choice, GenerationJob, check_output, read_prefix, run_generation
@@ -136,3 +137,61 @@ def test_a_table_that_names_files_elsewhere_removes_none_of_them(tmp_path):
     (tmp_path / "out" / "samples.tsv").write_text("file\n../other.wav\n")
     check_output(tmp_path / "out", single=False, overwrite=True)
     assert other.exists()
+
+
+def test_classes_share_the_batches_that_none_of_them_fills():
+    def dealt(each, size, labels="abc"):
+        return [
+            [(rows.label, rows.first_row, rows.rows) for rows in batch]
+            for batch in full_batches(labels, each, size)
+        ]
+
+    assert dealt(1, 64) == [[("a", 0, 1), ("b", 0, 1), ("c", 0, 1)]]
+    assert dealt(2, 5) == [[("a", 0, 2), ("b", 0, 2)], [("c", 0, 2)]]
+    assert dealt(4, 4) == [[("a", 0, 4)], [("b", 0, 4)], [("c", 0, 4)]]
+    assert dealt(5, 4, "ab") == [[("a", 0, 4)], [("b", 0, 4)], [("a", 4, 1), ("b", 4, 1)]]
+    assert ClassRows("a", 2, 4).numbers == [("a", 4), ("a", 5)]
+
+
+def test_each_class_of_a_few_recordings_is_one_batch(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        "audio.generation_run.Generator", lambda *a, **k: begun.append(k) or Generator(*a, **k)
+    )
+    job = GenerationJob(config(64), labels=("b", None, "a"), count=2)
+    report = run_generation(MODEL, job, tmp_path / "out")
+    assert len(begun) == 1
+    assert [(sample.label, sample.number) for sample in report.samples] == [
+        (label, number) for label in ("b", None, "a") for number in range(2)
+    ]
+    for label, folder in (("a", "a"), ("b", "b"), (None, ".")):
+        for number, expected in enumerate(waveforms(label, 2), 1):
+            assert close(tmp_path / "out" / folder / f"{number:04}.wav", expected)
+
+
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_candidates_of_several_classes_are_chosen_each_among_its_own(tmp_path, batch_size):
+    choice = Choice(0.5, 0.25)
+    together = GenerationJob(config(batch_size), labels=("a", "b"), count=2, choice=choice)
+    report = run_generation(MODEL, together, tmp_path / "both")
+    assert report.made == 16
+    for label in ("a", "b"):
+        alone = GenerationJob(config(batch_size), labels=(label,), count=2, choice=choice)
+        found = run_generation(MODEL, alone, tmp_path / label).samples
+        expected = [(sample.label, sample.number) for sample in found]
+        assert [(s.label, s.number) for s in report.samples if s.label == label] == expected
+
+
+def test_a_class_that_is_named_twice_is_refused():
+    with pytest.raises(UserError, match="labels: expected distinct classes"):
+        GenerationJob(config(), labels=("a", "a"))
+
+
+def test_the_state_of_no_class():
+    model = ClassesSideBySide(MODEL)
+    tokens = torch.tensor([[5, 7], [1, 2]])
+    logits, state = model(tokens, state=model.init_state(2), return_state=True)
+    assert state.classes.tolist() == [2, 2]
+    torch.testing.assert_close(logits, MODEL(tokens))
+    last = model(tokens, state=model.init_state(2), last_only=True)
+    torch.testing.assert_close(last, logits[:, -1:])
