@@ -42,8 +42,8 @@ CASES: tuple[dict[str, Any], ...] = (
     {**_FOUR, "length": 2**19, "peer": True},
     {**_SIXTEEN, "length": 2**20, "budget": 60},
     {**_SIXTEEN, "length": 2**22, "budget": 74},
-    {**_FOUR, "length": 2**20, "peer": True},
 )
+TOO_LARGE = ({**_FOUR, "length": 2**20, "peer": True},)  # for 80 GB
 # As many tokens a step up to a window of as many, and one plan for all: that of the longest.
 SWEEP = tuple(
     {**_FOUR, "length": 2**power, "batch": max(2 ** (20 - power), 1), "fixed": True}
@@ -193,9 +193,13 @@ def exactness(device: torch.device, width: int, layers: int, length: int) -> dic
         for module in learner.modules():
             if isinstance(module, BidirectionalMamba) and name == "mixers by autograd":
                 module._fuses = lambda *_: False  # type: ignore[method-assign]
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss = learner(batch)
-        loss.backward()
+        try:
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                loss = learner(batch)
+            loss.backward()
+        except RuntimeError as failure:
+            print(f"{name}: {str(failure)[:300]}", flush=True)
+            continue
         own = [each.grad for each in learner.parameters() if each.grad is not None]
         expected = expected or own
         pairs = zip(own, expected, strict=True)
@@ -287,7 +291,7 @@ def main() -> None:
     device = torch.device("cpu" if given.tiny else "cuda")
     name = "CPU" if given.tiny else torch.cuda.get_device_name()
     found: dict[str, Any] = {"device": name, "torch": torch.__version__, "rows": []}
-    cases = list(TINY) if given.tiny else [*CASES, *SWEEP]
+    cases = TINY if given.tiny else (*CASES, *SWEEP, *TOO_LARGE)
     found["exact"] = exactness(device, 16 if given.tiny else 256, 4, 64 if given.tiny else 2**15)
     print(found["exact"], flush=True)
     for case in cases:
