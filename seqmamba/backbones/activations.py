@@ -27,6 +27,7 @@ PROBE = 65_536
 _GIB = 2**30
 _STREAMS = 2  # tensors as large as the residual stream beside the blocks: its end, and its gradient
 _ON_THE_WAY = 2  # inputs of blocks that are on the device though they lie on the host
+_COUNTS = 16  # of blocks, that are tried
 _MARGIN = 0.03  # of the budget, for what is not foreseen of batches that follow
 _SCAN_SHARE = 0.5  # of a block's forward pass, in time
 _SPARING_SHARE = 0.12  # the same, of what is computed again to spare memory
@@ -101,12 +102,14 @@ def choose_plan(
 @lru_cache
 def _in_order_of_time(layers: int, with_scans: bool) -> list[tuple[int, int, int, bool]]:
     """Return plans: blocks that run again, those of them that keep scans, inputs on the host, sparing."""
+    counts = [*range(0, layers, -(-layers // _COUNTS)), layers]  # of a deep stack not every one
     plans = [
         (again, scans, offloaded, spares)
-        for again in range(layers + 1)
-        for scans in range(again + 1 if with_scans else 1)
-        for offloaded in range(again + 1)
+        for again in counts
+        for scans in (counts if with_scans else (0,))
+        for offloaded in counts
         for spares in (False, True)
+        if max(scans, offloaded) <= again
     ]
     share = _SPARING_SHARE * layers
     return sorted(

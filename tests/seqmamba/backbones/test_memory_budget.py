@@ -45,6 +45,14 @@ def test_less_memory_takes_more_time_and_never_more_memory_than_there_is() -> No
     assert all(0 <= each.scans <= each.recomputed and each.offloaded <= each.recomputed for each in plans)
 
 
+def test_deep_stacks_are_planned_in_coarser_steps() -> None:
+    deep = choose_plan(COSTS, SPARING, 100, 1, 500_000)
+    assert deep.fits
+    assert 0 < deep.recomputed < 100
+    assert deep.recomputed % 7 == 0
+    assert choose_plan(COSTS, SPARING, 100, 1, 30_000).recomputed == 100
+
+
 def test_what_cannot_fit_says_what_the_thriftiest_takes() -> None:
     least = plan(10_000)
     assert not least.fits
