@@ -8,7 +8,7 @@ from pathlib import Path
 from genomics.alphabet import decode
 from genomics.attribution_run import Explained
 from genomics.logos import best_window, logo, track
-from seqmamba.atomic import atomic_path
+from seqmamba.report.figure_files import save_figure
 
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
@@ -30,10 +30,4 @@ def draw(one: Explained, folder: Path, ylabel: str) -> list[Path]:
     figures = {"logo": logo(decode(one.tokens), one.scores, window=window, ylabel=ylabel)}
     if window != (0, len(one.scores)):
         figures["track"] = track(one.scores, window=window, ylabel=ylabel)
-    files = []
-    for kind, figure in figures.items():
-        path = folder / f"{name}.{kind}.svg"
-        with atomic_path(path) as part:
-            figure.savefig(part, format="svg", metadata={"Date": None})
-        files.append(path)
-    return files
+    return [save_figure(figure, folder / f"{name}.{kind}.svg") for kind, figure in figures.items()]

@@ -293,6 +293,7 @@ def draw_rows(rows: Sequence[MotifRow], path: Path, what: str = "output") -> Non
         path: The file.
         what: What changes, in words.
     """
+    from seqmamba.report.figure_files import save_figure
     from seqmamba.report.plots import comparison
 
     known = [row for row in rows if np.isfinite(row.change.value)]
@@ -306,5 +307,4 @@ def draw_rows(rows: Sequence[MotifRow], path: Path, what: str = "output") -> Non
     colours = {f"{row.motif}, {row.experiment}": SERIES[kinds.index(row.experiment)] for row in chosen}
     figure = comparison(estimates, colours)
     figure.axes[0].set_xlabel(f"change of the {what}")
-    with atomic_path(path) as part:
-        figure.savefig(part, format=path.suffix.removeprefix(".") or "svg")
+    save_figure(figure, path)

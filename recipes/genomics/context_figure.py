@@ -9,6 +9,7 @@ from pathlib import Path
 from genomics.plots import against_context
 from seqmamba.errors import UserError
 from seqmamba.metrics import Estimate
+from seqmamba.report.figure_files import save_figure
 
 Lines = Mapping[str, Mapping[int, Estimate]]
 """Name of a line -> bases of context -> what was found."""
@@ -32,7 +33,7 @@ def run_figure(description: str | None, read: Read, words: Sequence[str] | None)
     args = parser.parse_args(words)
     try:
         lines, said = read(args.runs, args.metric)
-        against_context(lines, ylabel=args.metric.replace("_", " ")).savefig(args.output)
+        save_figure(against_context(lines, ylabel=args.metric.replace("_", " ")), args.output)
         print("\n".join(said))
     except UserError as error:
         raise SystemExit(f"error: {error.message}") from None

@@ -34,7 +34,7 @@ _DTYPES = {"cuda": "bfloat16", "cpu": "float32"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a sub-verb for each operator, ``generate``, ``plan`` and ``table``."""
+    """Add a sub-verb for each operator, ``generate``, ``plan``, ``table`` and ``plot``."""
     verbs = parser.add_subparsers(dest="bench_verb", metavar="OPERATOR", required=True)
     for name, summary in OPERATORS.items():
         _add_options(verbs.add_parser(name, help=summary, description=f"Time {summary}."), name)
@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     planned = verbs.add_parser("plan", help=_PLAN, description=f"Estimate {_PLAN}.")
     bench_plan.add_arguments(planned)
     table = verbs.add_parser("table", help="print result files as Markdown")
-    table.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON written by -o")
+    plot = verbs.add_parser("plot", help="draw result files of operators: throughput against length")
+    for verb in (table, plot):
+        verb.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON written by -o")
+    add_output(plot, "FIGURE", "figure to write: .svg, .pdf or .png")
+    add_again(plot, "FIGURE", resumes=False)
 
 
 def _add_options(verb: argparse.ArgumentParser, name: str) -> None:
@@ -75,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.bench_verb == "table":
         return _print_tables(args.files)
+    if args.bench_verb == "plot":
+        return _draw(args)
     if args.bench_verb == "generate":
         return bench_generate.run(args)
     if args.bench_verb == "plan":
@@ -176,4 +182,15 @@ def _print_tables(files: list[Path]) -> int:
         for document in documents
     ]
     print("\n\n".join(tables))
+    return 0
+
+
+def _draw(args: argparse.Namespace) -> int:
+    from seqmamba.benchmarks.plots import throughput
+    from seqmamba.benchmarks.results import read
+    from seqmamba.report.figure_files import save_figure
+
+    output: Path = args.output.expanduser()
+    require_new(output, overwrite=args.overwrite)
+    print(save_figure(throughput([read(file) for file in args.files]), output))
     return 0

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqmamba.benchmarks import comparison, operators, peers
+from seqmamba.benchmarks import comparison, operators, peers, plots
 from seqmamba.benchmarks.candidates import Candidate
 from seqmamba.benchmarks.comparison import Settings, compare
 from seqmamba.benchmarks.correctness import relative_errors, verdict
@@ -22,6 +22,7 @@ from seqmamba.benchmarks.floors import Limits, floors
 from seqmamba.benchmarks.inputs import Arguments, Draw
 from seqmamba.benchmarks.operators import OPERATORS
 from seqmamba.benchmarks.peers import Peer, PeerUnavailable, import_without_init, is_out_of_memory
+from seqmamba.benchmarks.plots import throughput
 from seqmamba.benchmarks.results import Row, rank, read
 from seqmamba.benchmarks.shapes import CPU_SHAPES, GPU_SHAPES, Shape, Widths, default_shapes, parse_shape
 from seqmamba.benchmarks.tables import comparison_text, markdown
@@ -390,3 +391,39 @@ def test_a_file_of_earlier_measurements_stays(
     assert main(["bench", verb, "-o", str(file)]) == 2
     assert f"{file}: exists already" in capsys.readouterr().err
     assert file.read_text() == "mine"
+
+
+def test_throughput_against_length(
+    document: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figure = throughput([document])
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        f"{name}, batch {batch}" for batch in (1, 2) for name in ("numba", "reference")
+    ]
+    row = document["comparisons"][1]["rows"][0]
+    (point,) = axes.containers[2].lines[0].get_xydata()
+    assert point.tolist() == pytest.approx([9, 1e3 * 2 * 9 / row["times"]["sum"]["median_ms"]])
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["9", "16"]
+
+    file, output = tmp_path / "scan.json", tmp_path / "length.svg"
+    file.write_text(json.dumps(document))
+    words = ["bench", "plot", str(file), "-o"]
+    for _ in range(2):
+        assert main([*words, str(output), "--overwrite"]) == 0
+    first = output.read_bytes()
+    assert main([*words, str(tmp_path / "again.svg")]) == 0
+    assert first.startswith(b"<?xml")
+    assert (tmp_path / "again.svg").read_bytes() == first
+    assert main([*words, str(output)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "length.gif.xyz")]) == 2
+    assert "expected one of the endings" in capsys.readouterr().err
+    file.write_text(json.dumps({**document, "comparisons": []}))
+    assert main([*words, str(tmp_path / "none.svg")]) == 2
+    assert "expected 1 to 8 lines" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "text"), [(5, "5"), (16384, "16.4k"), (1_048_576, "1.05M"), (3e9, "3G")])
+def test_counts_in_few_letters(number: float, text: str) -> None:
+    assert plots._count(number) == text
