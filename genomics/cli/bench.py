@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("name", nargs="?", help="FAMILY/TASK, for example gue/mouse4; without it, list them")
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder of runs and table")
+    parser.add_argument("--json", action="store_true", help="without NAME: list them as JSON")
     data = parser.add_argument_group("data")
     data.add_argument(
         "--source", metavar="PATH", help="a copy of the release (default: what `recipes prepare` fetched)"
@@ -115,7 +117,7 @@ def _add_model_arguments(model: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int | None:
     """Run what is not finished, and print the table."""
     if args.name is None:
-        _list()
+        _list(as_json=args.json)
         return 0
     if args.output is None:
         raise UserError("bench: expected -o FOLDER, where the runs and the table go")
@@ -175,10 +177,17 @@ def _run_task(args: argparse.Namespace) -> int:
     return 0
 
 
-def _list() -> None:
+def _list(*, as_json: bool) -> None:
     from genomics.benchmarks import BENCHMARKS
     from genomics.benchmarks.task_bench import TASKS
 
+    if as_json:
+        read = [
+            {"name": name, "metric": one.metric, "windowed": one.windowed} for name, one in BENCHMARKS.items()
+        ]
+        frozen = [{"name": name, "metric": None, "windowed": True} for name in TASKS]
+        print(json.dumps([*read, *frozen], indent=1))
+        return
     width = max(map(len, [*BENCHMARKS, *TASKS]))
     for name, benchmark in BENCHMARKS.items():
         print(f"{name:{width}}  {benchmark.metric}{', NAME@BASES' if benchmark.windowed else ''}")

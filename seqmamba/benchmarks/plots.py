@@ -72,7 +72,7 @@ def _lines(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[Point]]:
                         f"batch {shape.batch}",
                         f"{shape.dim} channels",
                     )
-                    found.setdefault(parts, []).append((shape.length, *spread))  # type: ignore[arg-type]
+                    found.setdefault(parts, []).append((shape.length, *spread))
     columns = list(zip(*found, strict=True))
     differ = [number == 1 or len(set(column)) > 1 for number, column in enumerate(columns)]
     return {

@@ -79,3 +79,12 @@ def add_again(parser: argparse.ArgumentParser, what: str = "the output", *, resu
     if resumes:
         again.add_argument("--resume", action="store_true", help=f"go on with {what}, if it was interrupted")
     again.add_argument("--overwrite", action="store_true", help=f"replace {what}")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add whether to print for machines, as ``json``.
+
+    Args:
+        parser: Of a verb that prints a table; with it, stdout has JSON alone.
+    """
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

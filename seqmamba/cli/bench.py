@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqmamba.cli import bench_generate, bench_plan
-from seqmamba.cli.arguments import add_again, add_device, add_output
+from seqmamba.cli.arguments import add_again, add_device, add_json, add_output
 from seqmamba.errors import UserError
 from seqmamba.finished import require_new
 
@@ -63,6 +64,7 @@ def _add_options(verb: argparse.ArgumentParser, name: str) -> None:
     verb.add_argument("--seed", type=int, default=0, help="of the inputs")
     add_output(verb, "FILE", "write everything as JSON", required=False)
     add_again(verb, "FILE", resumes=False)
+    add_json(verb)
     if name in ("scan", "bidirectional", "ssd"):
         verb.add_argument("--state", type=int, help="state size")
     if name == "ssd":
@@ -112,16 +114,19 @@ def run(args: argparse.Namespace) -> int:
         "load_before": load_average(),
         **describe_run(settings.device, limits),
     }
-    print(header_text(header))
+    out = sys.stderr if args.json else sys.stdout
+    print(header_text(header), file=out)
     comparisons: list[Comparison] = []
     document: dict[str, Any] = {}
     for shape in shapes:
         comparisons.append(compare(operator, shape, settings, limits))
         against = args.against or _usual_peer(operator, comparisons)
         document = as_document({**header, "load_after": load_average()}, comparisons, against)
-        print(f"\n{comparison_text(document['comparisons'][-1], against)}", flush=True)
+        print(f"\n{comparison_text(document['comparisons'][-1], against)}", file=out, flush=True)
         if args.output is not None:
             write(args.output, document)  # after every shape: a later one may be interrupted
+    if args.json:
+        print(json.dumps(document))
     return int(any(_is_wrong(row) for comparison in document["comparisons"] for row in comparison["rows"]))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from seqmamba.cli.arguments import add_again, add_device, add_output
+from seqmamba.cli.arguments import add_again, add_device, add_json, add_output
 from seqmamba.errors import UserError
 from seqmamba.finished import require_new
 
@@ -43,6 +44,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--seed", type=int, default=0, help="of weights and prompt")
     add_output(verb, "FILE", "write everything as JSON", required=False)
     add_again(verb, "FILE", resumes=False)
+    add_json(verb)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,15 +75,21 @@ def run(args: argparse.Namespace) -> int:
         "load_before": load_average(),
         **describe_run(device, measure_limits(device)),
     }
-    print(f"bench generate: {header['hardware']['name']}, {args.dtype}, {header['model']}")
-    print(_aligned(_COLUMNS), flush=True)
+    out = sys.stderr if args.json else sys.stdout
+    print(f"bench generate: {header['hardware']['name']}, {args.dtype}, {header['model']}", file=out)
+    print(_aligned(_COLUMNS), file=out, flush=True)
     rows: list[dict[str, Any]] = []
     for row in measure(settings, args.impls):
         rows.append(row)
-        print(_line(row, args.sample_rate), flush=True)
+        print(_line(row, args.sample_rate), file=out, flush=True)
         if args.output is not None:
             write(args.output, {**header, "load_after": load_average(), "rows": rows})
-    print(f"  (x real time: at {args.sample_rate} tokens a second; ratio: speed over the fastest peer)")
+    print(
+        f"  (x real time: at {args.sample_rate} tokens a second; ratio: speed over the fastest peer)",
+        file=out,
+    )
+    if args.json:
+        print(json.dumps({**header, "load_after": load_average(), "rows": rows}))
     return int(any(row["status"] not in ("ok", "absent") and row["name"] not in PEERS for row in rows))
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from seqmamba.cli import recipe_run
+from seqmamba.cli.arguments import add_json
 from seqmamba.cli.recipe_listing import as_json, listing, results_text
 from seqmamba.cli.recipe_results import FILE, read_results
 from seqmamba.errors import UserError
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = verbs.add_parser("ls", help="list the recipes with their numbers")
     show = verbs.add_parser("show", help="print a recipe's README, YAML files and recorded numbers")
     for verb in (listing, show):
-        verb.add_argument("--json", action="store_true", help="print what is recorded as JSON")
+        add_json(verb)
     copy = verbs.add_parser("cp", help="copy a recipe into a folder of your own, to edit it")
     prepare = verbs.add_parser("prepare", help="fetch a recipe's data, verify them and write the data set")
     train = verbs.add_parser("run", help="prepare, train, test and report in one go; go on where it stopped")

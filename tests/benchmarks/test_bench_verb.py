@@ -427,3 +427,20 @@ def test_throughput_against_length(
 @pytest.mark.parametrize(("number", "text"), [(5, "5"), (16384, "16.4k"), (1_048_576, "1.05M"), (3e9, "3G")])
 def test_counts_in_few_letters(number: float, text: str) -> None:
     assert plots._count(number) == text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bench norm --device cpu --shapes 1x16x4 --impls reference --peers --seconds 0.01",
+        "bench generate --device cpu --d-model 8 --layers 1 --vocab 7 --batch 2 --position 5 --impls steps "
+        "--seconds 0.01",
+    ],
+)
+def test_json_for_machines(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words.split(), "--json"]) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert document["operator"] == words.split()[1]
+    assert "torch" in document["versions"]
+    assert {"reference", "steps"} & set(printed.err.split())  # the table, for whoever watches

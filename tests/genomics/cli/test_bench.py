@@ -187,6 +187,10 @@ def test_without_a_name_it_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["genomics", "bench"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["gue/mouse4", "mcc"] for line in lines)
+    assert main(["genomics", "bench", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in listed] == [line.split()[0] for line in lines]
+    assert {"name": "gue/mouse4", "metric": "mcc", "windowed": False} in listed
 
 
 @pytest.mark.parametrize(
