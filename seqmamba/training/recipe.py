@@ -31,6 +31,7 @@ from seqmamba.training.metrics_csv import MetricsCSV
 from seqmamba.training.run_folder import RunFolder
 from seqmamba.training.shared_order import ResumedPlace
 from seqmamba.training.task import Task
+from seqmamba.training.termination import Termination
 
 _NOT_IN_CONFIG = ("ckpt_path", "weights_only", "overwrite", "verbose", "return_predictions", "config")
 """Options of one invocation, which a run's config.yaml does not keep."""
@@ -134,7 +135,11 @@ class RecipeCLI(LightningCLI):
             )
         keeps_files = self.keeps_files = self.subcommand == "fit" and not options["fast_dev_run"]
         attended = sys.stdout.isatty() and options["enable_progress_bar"] is not False
-        callbacks: list[L.Callback] = [*_as_list(options["callbacks"]), EpochSeeds(self._seed())]
+        callbacks: list[L.Callback] = [
+            *_as_list(options["callbacks"]),
+            EpochSeeds(self._seed()),
+            Termination(),
+        ]
         if (size := self.config[self.subcommand]["context_parallel"]) != 1:
             callbacks.append(ContextParallel(size))
         if self.subcommand == "fit" and (budget := self.config[self.subcommand]["memory_budget"]) is not None:
