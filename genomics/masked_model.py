@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from genomics.equivariance import APART_FROM, mirror, reverse_complement_tokens
+from genomics.equivariance import mirror, reverse_complement_tokens
 from genomics.vocabulary import CADUCEUS, Vocabulary
 from seqmamba.backbones import Backbone, BackboneConfig, HubModel, LanguageModel, LanguageModelConfig
+from seqmamba.backbones.activations import LONG
 from seqmamba.distributed import ContextGroup, Piece, mirror_pieces
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require, require_bool
@@ -205,7 +206,7 @@ class MaskedModel(nn.Module, HubModel):
         plan = self.backbone.activation_plan(stream.expand(2 * rows, length, width))
         if plan.fits and not (plan.recomputed or plan.spares):
             return "together"
-        if tokens.numel() >= APART_FROM:
+        if tokens.numel() >= LONG or not plan.fits:
             with memory.before(1):
                 if self.backbone.activation_plan(stream.expand(rows, length, width)).fits:
                     return "apart"

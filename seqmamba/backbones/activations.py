@@ -9,6 +9,7 @@ compute the cheaper half of their intermediate results again, one direction afte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,14 +25,18 @@ from seqmamba.errors import UserError
 PROBE = 65_536
 """Positions on which the costs of a block are measured, if a batch has as many."""
 
+LONG = 2**19
+"""Positions of a batch from which a device takes longer for a block than its host for the launches."""
+
 _GIB = 2**30
 _STREAMS = 2  # tensors as large as the residual stream beside the blocks: its end, and its gradient
 _ON_THE_WAY = 2  # inputs of blocks that are on the device though they lie on the host
 _COUNTS = 16  # of blocks, that are tried
 _MARGIN = 0.03  # of the budget, for what is not foreseen of batches that follow
-_SCAN_SHARE = 0.5  # of a block's forward pass, in time
+_SCAN_SHARE = 0.6  # of a block's forward pass, in time; these are from runs on an H100
 _SPARING_SHARE = 0.12  # the same, of what is computed again to spare memory
-_COPY_SHARE = 0.02  # the same, of a copy to the host and back: it runs beside the computation
+_COPY_SHARE = 0.2  # the same, of a copy to the host and back, which runs beside the computation
+_SHORT_COPY_SHARE = 1.0  # the same of batches below `LONG`
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class BlockCosts:
     Args:
         stream: Of its input.
         kept: What its forward pass leaves for the backward pass, its input not included.
-        work: The peak of both passes of the block alone, its input not included.
+        work: The peak of both passes of the block alone, but for its input, output and the output's gradient.
         scans: What its scans give.
     """
 
@@ -89,7 +94,8 @@ def choose_plan(
         The plan; if nothing fits, the one that takes least, with `ActivationPlan.fits` false.
     """
     least = ActivationPlan(fits=False)
-    for recomputed, scans, offloaded, spares in _in_order_of_time(layers, costs.scans > 0):
+    order = _in_order_of_time(layers, costs.scans > 0, positions >= LONG)
+    for recomputed, scans, offloaded, spares in order:
         chosen = sparing if spares else costs
         peak = int(_peak(chosen, layers, recomputed, scans, offloaded, turns) * positions)
         plan = ActivationPlan(recomputed, offloaded, peak <= free, peak, scans, spares)
@@ -100,7 +106,7 @@ def choose_plan(
 
 
 @lru_cache
-def _in_order_of_time(layers: int, with_scans: bool) -> list[tuple[int, int, int, bool]]:
+def _in_order_of_time(layers: int, with_scans: bool, long: bool) -> list[tuple[int, int, int, bool]]:
     """Return plans: blocks that run again, those of them that keep scans, inputs on the host, sparing."""
     counts = [*range(0, layers, -(-layers // _COUNTS)), layers]  # of a deep stack not every one
     plans = [
@@ -111,9 +117,9 @@ def _in_order_of_time(layers: int, with_scans: bool) -> list[tuple[int, int, int
         for spares in (False, True)
         if max(scans, offloaded) <= again
     ]
-    share = _SPARING_SHARE * layers
+    sparing, copy = _SPARING_SHARE * layers, _COPY_SHARE if long else _SHORT_COPY_SHARE
     return sorted(
-        plans, key=lambda plan: plan[0] - _SCAN_SHARE * plan[1] + _COPY_SHARE * plan[2] + share * plan[3]
+        plans, key=lambda plan: plan[0] - _SCAN_SHARE * plan[1] + copy * plan[2] + sparing * plan[3]
     )
 
 
@@ -165,7 +171,7 @@ def measure_costs(
                 found[f"work {name}"] = (torch.cuda.max_memory_allocated(device) - before) / positions
                 del y
     stream = x[0, 0].nbytes
-    work = max(found["work all"], found["work scans"])
+    work = max(found["work all"], found["work scans"]) - 2 * stream
     return BlockCosts(stream, found["all"], work, max(found["scans"] - stream, 0.0))
 
 
@@ -181,6 +187,7 @@ class StackMemory:
         self.budget, self.share = budget, share
         self.costs: tuple[BlockCosts, BlockCosts] | None = None  # of a block, and of one that spares memory
         self.turns = 1
+        self._held = 0
         self.last: ActivationPlan | None = None  # for the last batch
 
     def plan(
@@ -206,7 +213,8 @@ class StackMemory:
         positions = hidden.shape[0] * hidden.shape[1]
         # what is still to come beside the activations: gradients, and at first the moments of AdamW
         pending = sum(3 * each.nbytes for each in parameters if each.requires_grad and each.grad is None)
-        free = int((self.budget - torch.cuda.memory_allocated(hidden.device) - pending) * self.share)
+        self._held = torch.cuda.memory_allocated(hidden.device) + pending
+        free = (self.budget - self._held) * self.share
         free = int(free * (1 - _MARGIN * (self.turns - 1)))  # the last of the turns must not be refused
         costs, sparing_costs = self.costs
         plan = choose_plan(costs, sparing_costs, layers, positions, free, self.turns)
@@ -234,10 +242,10 @@ class StackMemory:
             plan: The thriftiest.
         """
         rows, length = hidden.shape[:2]
-        held = torch.cuda.memory_allocated(hidden.device)
+        needed = math.ceil(10 * (plan.peak / self.share + self._held) / _GIB) / 10
         return UserError(
-            f"memory_budget: expected {(plan.peak / self.share + held) / _GIB:.1f} GiB or more for a batch "
-            f"of {rows} x {length:,} positions, got {self.budget / _GIB:.1f} GiB",
+            f"memory_budget: expected {needed:.1f} GiB or more for a batch of {rows} x {length:,} positions, "
+            f"{self._held / _GIB:.1f} of them for parameters and the like, got {self.budget / _GIB:.1f} GiB",
             hint="make the batch smaller, or share out sequences among devices (--context_parallel)",
         )
 
