@@ -57,8 +57,15 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        result: Any = self.model(tokens, labels=labels, return_dict=False)
-        return result[0]
+        result: Any = self.model(tokens, labels=labels, return_dict=True)
+        return result.loss
+
+
+class _Result(types.SimpleNamespace):
+    """What a model of transformers returns: fields by name, and by their place."""
+
+    def __getitem__(self, place: int) -> Any:
+        return list(vars(self).values())[place]
 
 
 @contextmanager
@@ -82,7 +89,7 @@ def _in_place_of_transformers() -> Iterator[None]:
 
     base.PretrainedConfig, base.PreTrainedModel = PretrainedConfig, PreTrainedModel  # type: ignore[attr-defined]
     for name in ("BaseModelOutputWithNoAttention", "MaskedLMOutput", "SequenceClassifierOutput"):
-        setattr(outputs, name, dict)
+        setattr(outputs, name, _Result)
     before = {name: sys.modules.pop(name, None) for name in ("transformers", "transformers.modeling_outputs")}
     sys.modules.update({"transformers": base, "transformers.modeling_outputs": outputs})
     try:
