@@ -117,9 +117,26 @@ def results_text(results: RecipeResults) -> str:
 def markdown(recipes: Iterable[Recipe]) -> str:
     """Return the table of a README: a row a recipe, in order."""
     headings = ("recipe", "task", "data", "held out", "licence", "CPU", "GPU", "metric", "to beat", "ours")
+    return _markdown_table(headings, (_markdown_cells(recipe) for recipe in recipes))
+
+
+def provenance(recipes: Iterable[Recipe]) -> str:
+    """Return a table of how our number of each recipe came about, for those that have one."""
+    headings = ("recipe", "command", "seeds", "hardware", "commit of the run", "recorded in")
+    rows = []
+    for recipe in recipes:
+        ours = read_results(recipe.folder).ours
+        if ours is not None:
+            seeds = None if ours.seeds is None else ", ".join(map(str, ours.seeds))
+            command = None if ours.command is None else f"`{ours.command}`"
+            facts = (command, seeds, ours.hardware, ours.commit, ours.recorded_in)
+            rows.append((recipe.name, *(NOT_RECORDED if fact is None else fact for fact in facts)))
+    return _markdown_table(headings, rows)
+
+
+def _markdown_table(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
-    lines += ["| " + " | ".join(_markdown_cells(recipe)) + " |" for recipe in recipes]
-    return "\n".join(lines)
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def number_text(row: Result) -> str:
