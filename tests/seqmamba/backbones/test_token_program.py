@@ -254,7 +254,9 @@ def test_how_a_batch_is_spread(batch: int, cluster: int, rows: int) -> None:
     assert Shape.of(batch, clusters=False).cluster == 1
 
 
-@pytest.mark.parametrize(("cluster", "rows", "weights"), [(1, 1, 0), (8, 1, 0), (2, 1, 1), (1, 8, 0), (1, 8, 1)])
+@pytest.mark.parametrize(
+    ("cluster", "rows", "weights"), [(1, 1, 0), (8, 1, 0), (2, 1, 1), (1, 8, 0), (1, 8, 1)]
+)
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 def test_it_compiles_without_spilling(architecture: str, cluster: int, rows: int, weights: int) -> None:
     if cluster > 1 and architecture == "sm_80":
