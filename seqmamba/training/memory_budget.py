@@ -51,10 +51,14 @@ class MemoryBudget(L.Callback):
         if self._stacks and trainer.is_global_zero:
             plans = [stack.memory.last for stack in self._stacks if stack.memory and stack.memory.last]
             layers = sum(len(stack.layers) for stack in self._stacks)
-            again, host = (sum(getattr(each, n) for each in plans) for n in ("recomputed", "offloaded"))
+            again, scans, host = (
+                sum(getattr(each, name) for each in plans) for name in ("recomputed", "scans", "offloaded")
+            )
+            spares = ", mixers spare memory" if any(each.spares for each in plans) else ""
             print(
-                f"memory: {again} of {layers} blocks run again in the backward pass, the inputs of {host} "
-                f"are in host memory; a budget of {self.budget / 2**30:.1f} GiB",
+                f"memory: {again} of {layers} blocks run again in the backward pass, {scans} of them but for their "
+                f"scans, the inputs of {host} are in host memory{spares}; a budget of "
+                f"{self.budget / 2**30:.1f} GiB",
                 file=sys.stderr,
             )
         self._stacks = []

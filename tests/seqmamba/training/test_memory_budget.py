@@ -49,12 +49,12 @@ def test_what_the_first_batch_took_is_said_once(capsys: pytest.CaptureFixture[st
     budget, backbone = MemoryBudget("2GiB"), Backbone(BackboneConfig(4, 3))
     budget.on_fit_start(trainer("cuda"), backbone)  # type: ignore[arg-type]
     assert backbone.memory is not None
-    backbone.memory.last = ActivationPlan(recomputed=2, offloaded=1)
+    backbone.memory.last = ActivationPlan(recomputed=2, offloaded=1, scans=1, spares=True)
     for _ in range(2):
         budget.on_train_batch_end(trainer("cuda"))  # type: ignore[arg-type]
     assert capsys.readouterr().err == (
-        "memory: 2 of 3 blocks run again in the backward pass, the inputs of 1 are in host memory; a budget "
-        "of 2.0 GiB\n"
+        "memory: 2 of 3 blocks run again in the backward pass, 1 of them but for their scans, the inputs of 1 "
+        "are in host memory, mixers spare memory; a budget of 2.0 GiB\n"
     )
 
 
