@@ -56,8 +56,8 @@ class MemoryBudget(L.Callback):
             )
             spares = ", mixers spare memory" if any(each.spares for each in plans) else ""
             print(
-                f"memory: {again} of {layers} blocks run again in the backward pass, {scans} of them but for their "
-                f"scans, the inputs of {host} are in host memory{spares}; a budget of "
+                f"memory: {again} of {layers} blocks run again in the backward pass, {scans} of them but for "
+                f"their scans, the inputs of {host} are in host memory{spares}; a budget of "
                 f"{self.budget / 2**30:.1f} GiB",
                 file=sys.stderr,
             )

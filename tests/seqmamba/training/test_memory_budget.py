@@ -53,8 +53,8 @@ def test_what_the_first_batch_took_is_said_once(capsys: pytest.CaptureFixture[st
     for _ in range(2):
         budget.on_train_batch_end(trainer("cuda"))  # type: ignore[arg-type]
     assert capsys.readouterr().err == (
-        "memory: 2 of 3 blocks run again in the backward pass, 1 of them but for their scans, the inputs of 1 "
-        "are in host memory, mixers spare memory; a budget of 2.0 GiB\n"
+        "memory: 2 of 3 blocks run again in the backward pass, 1 of them but for their scans, the inputs of "
+        "1 are in host memory, mixers spare memory; a budget of 2.0 GiB\n"
     )
 
 
