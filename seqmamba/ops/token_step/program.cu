@@ -24,7 +24,7 @@ struct Shared {
   bool done[ROWS];   // which rows have met a stop token
 };
 constexpr int HEADER = 1024;  // bytes
-static_assert(sizeof(Shared) <= HEADER, "program.py's HEADER_BYTES");
+static_assert(sizeof(Shared) <= HEADER, "cuda.py's _HEADER_BYTES");
 
 // What moves without arithmetic: every block does it for itself.
 DEVICE void move(const Instruction& what, float* memory, const Shared& header, int64 first_row, int rows) {
