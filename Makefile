@@ -3,10 +3,11 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+PROCESSES ?= auto
 PACKAGES := seqmamba genomics audio recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-gpu lint types contracts wheel clean
+.PHONY: help install demo test test-slow test-gpu lint types contracts docs wheel clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +39,7 @@ demo: $(VENV)/.runtime ## train a DNA classifier on real data, write its report 
 	@echo "predictions:  $(DEMO)/new_predictions.tsv"
 
 test: $(VENV)/.dev ## the tests that CI runs: no GPU, a quarter of an hour on two cores
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 test-slow: $(VENV)/.dev ## benchmarks with thresholds and training runs to their result
 	$(BIN)/python -m pytest -m slow
@@ -56,8 +57,11 @@ types: $(VENV)/.dev ## static types of the four packages
 contracts: $(VENV)/.dev ## which package may import which
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.dev ## the documentation site, in docs/_build
+	$(BIN)/sphinx-build -b html -W --keep-going -q docs docs/_build
+
 wheel: $(VENV)/.dev ## build dist/*.whl
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean: ## remove the environment, caches and the demo run
-	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(DEMO) docs/_build build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

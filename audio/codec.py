@@ -24,7 +24,7 @@ _LEGACY_MARGIN = 0.01
 def mu_law_encode(waveform: Float[Tensor, "*shape"], bits: int = BITS) -> Int[Tensor, "*shape"]:
     """Quantise a waveform on the mu-law curve, which spends its levels on quiet samples.
 
-    ITU-T G.711's curve in its continuous form, sign(x) log(1 + mu |x|) / log(1 + mu), mu = 2^bits - 1.
+    ITU-T G.711's curve in its continuous form, ``sign(x) log(1 + mu |x|) / log(1 + mu)``, mu = 2^bits - 1.
 
     Args:
         waveform: Floating samples; those outside [-1, 1] are clipped.

@@ -28,6 +28,9 @@ def command_lines(text: str) -> list[str]:
     return [re.split(r"\s{2,}|#", line)[0].strip() for line in lines]
 
 
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if command_lines(page.read_text())]
+
+
 def test_the_python_runs() -> None:
     blocks = re.findall(r"```python\n(.*?)```", MAIN, flags=re.DOTALL)
     assert blocks
@@ -37,7 +40,7 @@ def test_the_python_runs() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("readme", [*READMES, *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_command_lines_parse(readme: Path) -> None:
     lines = command_lines(readme.read_text())
     assert lines
