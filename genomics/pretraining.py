@@ -251,6 +251,8 @@ class Objectives:
         weights = torch.where(lower[:, 1:], self._config.repeat_weight, 1.0) * known_bases(tokens[:, 1:])
         total = mean_over_processes(weights.sum()).clamp_min(1e-6)
         positions = tokens.shape[1] - 1
+        if positions < 1:
+            raise UserError("windows.length: expected 2 bases or more to guess the next one, got 1")
         size = min(self._config.backprop.length or positions, positions)
 
         def segment(number: int, state: Any) -> tuple[Tensor, Any]:

@@ -233,3 +233,12 @@ def test_refuses_to_go_on_with_a_model_for_another_objective(tmp_path: Path) -> 
     build_model(MASKED).save_pretrained(tmp_path / "masked")
     with pytest.raises(UserError, match="is equivariant, which does not fit strand forward"):
         build_model(replace(MASKED, strand="forward", init_from=str(tmp_path / "masked")))
+
+
+def test_a_window_of_one_base_has_no_next_one() -> None:
+    config = PretrainingConfig(
+        BackboneConfig(8, 1), objective="next_base", strand="forward", backprop=BackpropConfig(length=4)
+    )
+    ask = Objectives(build_model(config), config)
+    with pytest.raises(UserError, match="windows.length: expected 2 bases or more to guess the next one, got 1"):
+        ask.loss_in_segments(windows(length=1))
