@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 PROCESSES ?= auto
+CONSTRAINTS := $(if $(LOCKED),--constraint requirements.lock)
 PACKAGES := seqmamba genomics audio recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-gpu lint types contracts docs wheel clean
+.PHONY: help install lock demo test test-slow test-gpu lint types contracts docs wheel clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,14 +18,20 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable ".[dev]"
 	@touch $(VENV)/.runtime $@
 
 install: $(VENV)/.runtime ## make the virtual environment and install seqmamba into it
+
+lock: ## renew requirements.lock from an environment of its own
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check .
+	{ sed -n '/^#/p' requirements.lock; build/lock/bin/python -m pip freeze | grep -v '@'; } > build/lock.txt
+	mv build/lock.txt requirements.lock
 
 # Real human ChIP-seq peaks (Oct4 against MafK): fetch, train, report on two held-out chromosomes, predict a FASTA.
 # Interrupted, it continues where it was; finished, it only says where the results are.

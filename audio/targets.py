@@ -80,7 +80,8 @@ def no_labels() -> UserError:
     """Return what to raise where labels are needed and there are none."""
     return UserError(
         "the recordings have no labels",
-        hint="put them into a folder for each class, or write a table with a label for each",
+        hint="put them into a folder for each class, write a table with a label for each, or say where "
+        "their names have it (--pattern)",
     )
 
 
