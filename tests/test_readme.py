@@ -17,6 +17,7 @@ READMES = [
     ROOT / "README.md",
     ROOT / "genomics/README.md",
     ROOT / "audio/README.md",
+    ROOT / "seqmamba/serving/README.md",
     *sorted((ROOT / "recipes").rglob("README.md")),
 ]
 MAIN = READMES[0].read_text()

@@ -33,6 +33,7 @@ VERBS = {
     "export": "seqmamba.cli.export",
     "push": "seqmamba.cli.push",
     "pull": "seqmamba.cli.pull",
+    "serve": "seqmamba.cli.serve",
     "bench": "seqmamba.cli.bench",
 }
 """Verbs of the core: name -> module."""
