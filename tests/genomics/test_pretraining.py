@@ -240,7 +240,5 @@ def test_a_window_of_one_base_has_no_next_one() -> None:
         BackboneConfig(8, 1), objective="next_base", strand="forward", backprop=BackpropConfig(length=4)
     )
     ask = Objectives(build_model(config), config)
-    with pytest.raises(
-        UserError, match="expected 2 bases or more to guess the next one, got 1"
-    ):
+    with pytest.raises(UserError, match="expected 2 bases or more to guess the next one, got 1"):
         ask.loss_in_segments(windows(length=1))
