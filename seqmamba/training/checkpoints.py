@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +56,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         Its content, tensors on the CPU.
 
     Raises:
-        UserError: When the file is missing, damaged, holds code or objects, or is no Lightning checkpoint.
+        UserError: When the file is missing, damaged or altered, holds code or objects, or is no training
+            checkpoint.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint", hint="check the path")
+    _verify(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -78,6 +82,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: not a training checkpoint", hint="use RUN/checkpoints/last.ckpt or best.ckpt"
         )
     return checkpoint
+
+
+def _verify(path: Path) -> None:
+    """Compare the file's content with the checksums in it, which torch writes but does not look at.
+
+    Files without them, which end too early or are older than torch 1.6, are left to ``torch.load``.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a readable checkpoint", hint="the file is damaged or incomplete"
+        ) from error
+    if altered is not None:
+        raise UserError(
+            f"{path}: refused, because {altered} in it does not match its checksum",
+            hint="the file was damaged or altered after it was written",
+        )
 
 
 class RunCheckpoint(Checkpoint):

@@ -78,6 +78,21 @@ def test_what_is_no_checkpoint_is_refused_in_one_sentence(tmp_path: Path, conten
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("where", ["state_dict", "central directory"])
+def test_an_altered_checkpoint_is_refused(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "altered.ckpt"
+    DataOnlyCheckpointIO().save_checkpoint({**GOOD, "state_dict": {"w": torch.full((64,), 0.7)}}, path)
+    content = bytearray(path.read_bytes())
+    mark = torch.full((64,), 0.7).numpy().tobytes() if where == "state_dict" else b"PK\x01\x02"
+    content[content.index(mark)] ^= 1  # torch itself loads the other weight without a word
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"altered\.ckpt: ") as caught:
+        read_checkpoint(path)
+    assert "\n" not in caught.value.message
+    if where == "state_dict":
+        assert "does not match its checksum" in caught.value.message
+
+
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.ckpt: there is no such checkpoint"):
         read_checkpoint(tmp_path / "none.ckpt")
