@@ -15,6 +15,7 @@ from seqmamba.distributed import ContextGroup, own_piece
 from seqmamba.errors import UserError
 from seqmamba.nn import AttentionOptions, GridOptions, Mamba2Options, S4Options, pool, reset_from_lengths
 from seqmamba.nn.context import spread_context
+from seqmamba.nn.mixers import MIXERS
 from seqmamba.nn.pooling import AttentionPool
 from seqmamba.nn.state import map_state
 
@@ -33,6 +34,10 @@ CASES: dict[str, dict[str, Any]] = {
     **{
         f"{mixer} {direction}": {"mixer": mixer, "direction": direction}
         for mixer in ("mamba", "mamba2", "s4", "attention", "lstm", "gru")
+        for direction in BOTH
+    },
+    **{
+        f"low rank {direction}": {"mixer": "s4", "direction": direction, "s4": S4Options(8, form="dplr")}
         for direction in BOTH
     },
     "vision": {"mixer": "vision_mamba", "direction": "bidirectional"},
@@ -130,6 +135,12 @@ def assert_same(ranks: list[Any], expected: dict[str, Tensor], tolerance: float,
         joined = torch.cat(found, dim=1) if part == "y" else sum(found)
         scale = float(value.abs().max().clamp_min(1))
         torch.testing.assert_close(joined, value, rtol=tolerance, atol=tolerance * scale, msg=say)
+
+
+def test_no_mixer_is_left_out() -> None:
+    options = [{"mixer": "mamba", "direction": "causal", **case} for case in (*CASES.values(), GRID)]
+    compared = {(case["mixer"], case["direction"]) for case in options}
+    assert {(name, direction) for name, offers in MIXERS.items() for direction in offers} <= compared
 
 
 @pytest.mark.parametrize(("size", "kinds"), [(2, ("whole", "padded")), (4, ("packed",))])
