@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import sys
 import threading
@@ -33,6 +34,8 @@ from seqmamba.training.shared_order import ResumedPlace
 from seqmamba.training.task import Task
 from seqmamba.training.termination import Termination
 
+# as torch.utils.data says it, not what a worker raised itself
+_WORKER_LOST = re.compile(r"DataLoader worker \(pid")
 _NOT_IN_CONFIG = ("ckpt_path", "weights_only", "overwrite", "verbose", "return_predictions", "config")
 """Options of one invocation, which a run's config.yaml does not keep."""
 
@@ -196,10 +199,14 @@ class RecipeCLI(LightningCLI):
             name_file(failure, self.folder.path)
             raise
         except RuntimeError as failure:
-            if not lost_a_process(failure):
-                raise
             hint = self._how_to_resume() if subcommand == "fit" else None
-            raise UserError("the connection to another process of this run is lost", hint=hint) from failure
+            if lost_a_process(failure):
+                lost = "the connection to another process of this run is lost"
+            elif _WORKER_LOST.search(str(failure)):
+                lost = "a process that loads data was killed or ended, as happens where memory runs out"
+            else:
+                raise
+            raise UserError(lost, hint=hint) from failure
 
     def _how_to_resume(self) -> str:
         return f"go on with: seqmamba fit --config {self.folder.config} --ckpt_path last"

@@ -14,10 +14,10 @@ from processes import fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
-def struck(moment: str, epoch: int = 1, number: int = signal.SIGKILL) -> str:
+def struck(moment: str, epoch: int = 1, number: int = signal.SIGKILL, workers: bool = False) -> str:
     return (
         "--trainer.callbacks+={class_path: tiny_recipe.SignalAt, init_args: "
-        f"{{moment: {moment}, epoch: {epoch}, signal: {int(number)}}}}}"
+        f"{{moment: {moment}, epoch: {epoch}, signal: {int(number)}, workers: {str(workers).lower()}}}}}"
     )
 
 
@@ -113,6 +113,18 @@ def test_terminate_then_resume(tmp_path: Path, uninterrupted: dict[str, Any]) ->
     assert "terminated; go on with: seqmamba fit --config" in (tmp_path / "log.txt").read_text()
     assert fit(recipe, "--ckpt_path", "last") == 0
     assert differences(outcome(recipe), uninterrupted) == []
+
+
+def test_a_killed_loader_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    whole, broken = (tiny_recipe.recipe(tmp_path / name, workers=1) for name in ("whole", "broken"))
+    assert fit(whole) == 0
+    assert fit(broken, struck("batch 0", workers=True)) == 2
+    log = (broken.parent / "log.txt").read_text()
+    assert "error: a process that loads data was killed or ended" in log
+    assert "--ckpt_path last" in log
+    assert "Traceback" not in log
+    assert fit(broken, "--ckpt_path", "last") == 0
+    assert differences(outcome(broken), outcome(whole)) == []
 
 
 def test_killed_again_and_again_at_random_moments(tmp_path: Path, uninterrupted: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,14 +142,16 @@ class TinyData(L.LightningDataModule):
 
 
 class SignalAt(L.Callback):
-    """Sends this process a signal at a chosen moment of a chosen epoch."""
+    """Sends this process, or those that load its data, a signal at a chosen moment of a chosen epoch."""
 
-    def __init__(self, moment: str, epoch: int = 1, signal: int = 9) -> None:
-        self.moment, self.epoch, self.signal = moment, epoch, signal
+    def __init__(self, moment: str, epoch: int = 1, signal: int = 9, workers: bool = False) -> None:
+        self.moment, self.epoch, self.signal, self.workers = moment, epoch, signal, workers
 
     def strike(self, moment: str, epoch: int) -> None:
         if moment == self.moment and epoch == self.epoch:
-            os.kill(os.getpid(), self.signal)
+            workers = [worker.pid for worker in multiprocessing.active_children()]
+            for process in workers if self.workers else [os.getpid()]:
+                os.kill(process, self.signal)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         rename = os.replace
