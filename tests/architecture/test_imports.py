@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,15 @@ def _modules_after(statement: str) -> set[str]:
 def test_import_loads_no_heavy_package(statement: str) -> None:
     heavy = {"torch", "lightning", "numba", "matplotlib", "torchaudio", "Bio", "pyfaidx"}
     assert _modules_after(statement) & heavy == set()
+
+
+@pytest.mark.parametrize("words", [["-c", "import seqmamba"], ["-m", "seqmamba", "-h"]])
+def test_starting_takes_under_half_a_second(words: list[str]) -> None:
+    before = os.times()
+    subprocess.run([sys.executable, *words], capture_output=True, check=True)
+    after = os.times()  # processor time: a busy machine does not change it much
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert 0 < used < 0.5
 
 
 @pytest.mark.parametrize("package", ["seqmamba.backbones", "seqmamba.ops", "seqmamba.inference"])
