@@ -17,6 +17,9 @@ from audio.predictions import PredictConfig
 from seqmamba.errors import UserError
 from seqmamba.serving.limits import Limits
 
+_SAMPLES_A_SECOND = 96_000  # two channels at 48 kHz: a recording may have more, if it is as much shorter
+_SAMPLES_TOGETHER = 2**23
+
 
 class RecordingAnswerer:
     """Answers a recording, in any format that libsndfile knows, with its class or value.
@@ -33,8 +36,8 @@ class RecordingAnswerer:
         self._answers = FileAnswers(model.eval(), model.predict, PredictConfig().crops)
         self.task, self.classes = model.config.task, model.config.classes
 
-    def read(self, body: Path) -> list[tuple[str, Path]]:
-        """Return the recording.
+    def read(self, body: Path) -> list[tuple[str, tuple[Path, int]]]:
+        """Return the recording and how many samples it has, before it is decoded.
 
         Args:
             body: The file.
@@ -42,16 +45,29 @@ class RecordingAnswerer:
         Raises:
             UserError: If it is none, or is beyond the limits.
         """
-        seconds = describe(body).seconds
-        if seconds > self._limits.audio_seconds:
+        info, most = describe(body), self._limits.audio_seconds
+        if info.seconds > most:
+            raise UserError(f"body: expected at most {most:,} seconds of sound, got {info.seconds:,.0f}")
+        samples = info.frames * info.channels
+        if samples > most * _SAMPLES_A_SECOND:
             raise UserError(
-                f"body: expected at most {self._limits.audio_seconds:,} seconds of sound, got {seconds:,.0f}"
+                f"body: expected at most {most * _SAMPLES_A_SECOND:,} samples of all channels, got "
+                f"{samples:,}"
             )
-        return [("recording", body)]
+        return [("recording", (body, samples))]
 
-    def predict(self, items: Sequence[Path]) -> list[Float[np.ndarray, " classes"] | str]:
+    def predict(self, items: Sequence[tuple[Path, int]]) -> list[Float[np.ndarray, " classes"] | str]:
         """Return probabilities, or values, of each recording; the reason where it cannot be read."""
-        return self._answers.of([Clip(path) for path in items], stop=False)
+        found: list[np.ndarray | str] = []
+        group: list[Clip] = []
+        held = 0
+        for path, samples in items:
+            if group and held + samples > _SAMPLES_TOGETHER:  # memory must not grow with who asks at once
+                found += self._answers.of(group, stop=False)
+                group, held = [], 0
+            group.append(Clip(path))
+            held += samples
+        return found + self._answers.of(group, stop=False)
 
 
 def answerer(model: nn.Module, limits: Limits) -> RecordingAnswerer | None:

@@ -44,8 +44,10 @@ class SequenceAnswerer:
         with body.open("rb") as file:
             if file.read(2) == _GZIP:
                 raise UserError("body: expected plain FASTA, got gzip")
-        found = []
+        found: list[tuple[str, TokenArray]] = []
         for record in read_fasta(body):
+            if len(found) == self._limits.items:
+                raise UserError(f"body: expected at most {self._limits.items:,} sequences, got more")
             if len(record.sequence) > self._limits.bases:
                 raise UserError(
                     f"body: expected sequences of at most {self._limits.bases:,} bases, got "

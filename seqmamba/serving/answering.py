@@ -86,33 +86,40 @@ def find_answerer(model: nn.Module, limits: Limits) -> Answerer:
     )
 
 
-def answer_bodies(answerer: Answerer, bodies: Sequence[Path], limits: Limits) -> list[Answer]:
+def answer_bodies(answerer: Answerer, bodies: Sequence[Path]) -> list[Answer]:
     """Answer some requests at once: their items share the batches of the model.
 
     Args:
         answerer: Reads and predicts.
         bodies: A file each.
-        limits: Of the server.
     """
-    read: list[list[tuple[str, Any]] | Answer] = []
-    for body in bodies:
-        try:
-            found = answerer.read(body)
-            if len(found) > limits.items:
-                raise UserError(f"body: expected at most {limits.items:,} items, got {len(found):,}")
-            read.append(found)
-        except UserError as error:
-            read.append(Answer(400, error=_without_path(str(error), body)))
+    read = [_read(answerer, body) for body in bodies]
     items = [item for found in read if isinstance(found, list) for _, item in found]
-    outputs = iter(answerer.predict(items) if items else [])
+    try:
+        outputs = iter(answerer.predict(items) if items else [])
+    except Exception as failure:  # of the model: the process lives on, and says so
+        failed = Answer(500, error=f"the model failed: {type(failure).__name__}")
+        return [found if isinstance(found, Answer) else failed for found in read]
     answers = []
-    for body, found_or_error in zip(bodies, read, strict=True):
-        if isinstance(found_or_error, Answer):
-            answers.append(found_or_error)
+    for body, found in zip(bodies, read, strict=True):
+        if isinstance(found, Answer):
+            answers.append(found)
         else:
-            names = [name for name, _ in found_or_error]
+            names = [name for name, _ in found]
             answers.append(_answer(answerer, names, [next(outputs) for _ in names], body))
     return answers
+
+
+def _read(answerer: Answerer, body: Path) -> list[tuple[str, Any]] | Answer:
+    """Read a body; whatever is wrong with it concerns nobody else."""
+    try:
+        return answerer.read(body)
+    except UserError as error:
+        return Answer(400, error=_without_path(str(error), body))
+    except FileNotFoundError:  # who asked did not wait, and took it along
+        return Answer(504, error="body: it is gone")
+    except Exception as failure:
+        return Answer(500, error=f"body: it could not be read: {type(failure).__name__}")
 
 
 def _answer(answerer: Answerer, names: list[str], outputs: list[Any], body: Path) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from seqmamba.serving.limits import Limits
 from seqmamba.serving.workers import Worker, WorkerLost
 
 _TRIES = 2
+_IDLE_SECONDS = 1.0  # after which a worker is looked at
 
 
 @dataclass
@@ -75,13 +77,23 @@ class Batcher:
 
     async def _serve(self, worker: Worker) -> None:
         while True:
-            first = await self._queue.get()
+            try:
+                first = await asyncio.wait_for(self._queue.get(), _IDLE_SECONDS)
+            except TimeoutError:
+                await self._revive(worker)
+                continue
             batch = [first]
             while first.tries == 0 and len(batch) < self.limits.together and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             batch = [each for each in batch if not each.answer.done()]  # whoever asked may be gone
             if batch:
                 await self._answer(worker, batch)
+
+    async def _revive(self, worker: Worker) -> None:
+        if not worker.ready:
+            self.counts["workers lost"] += 1
+            with suppress(Exception):  # tried again at the next request, which says what is wrong
+                await worker.revive()
 
     async def _answer(self, worker: Worker, batch: list[_Waiting]) -> None:
         try:

@@ -40,7 +40,13 @@ class Worker:
         self._process: Any = None
         self._connection: Connection | None = None
         self.starts = 0
-        self.ready = False
+        self._loaded = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a process that has the model."""
+        process = self._process
+        return self._loaded and process is not None and process.is_alive()
 
     @property
     def process_id(self) -> int | None:
@@ -66,6 +72,12 @@ class Worker:
         """
         return await self._in_thread(self._answer, bodies)
 
+    async def revive(self) -> None:
+        """Start another process if this one has died; called while nobody asks for anything."""
+        if not self.ready:
+            await self._in_thread(self._end)
+            await self._in_thread(self._start)
+
     async def stop(self) -> None:
         """End the process."""
         await self._in_thread(self._end)
@@ -84,7 +96,7 @@ class Worker:
         said = self._receive(_START_SECONDS)
         if "error" in said:
             raise UserError(said["error"], hint=said["hint"])
-        self.ready = True
+        self._loaded = True
         return said
 
     def _answer(self, bodies: Sequence[Path]) -> list[Answer]:
@@ -106,7 +118,7 @@ class Worker:
         return self._connection.recv()
 
     def _end(self) -> None:
-        self.ready = False
+        self._loaded = False
         if self._process is not None:
             self._process.kill()
             self._process.join(_END_SECONDS)
@@ -133,4 +145,4 @@ def _work(connection: Connection, model: str, device: str, limits: Limits) -> No
             bodies = connection.recv()
         except EOFError:
             return
-        connection.send(answer_bodies(answerer, bodies, limits))
+        connection.send(answer_bodies(answerer, bodies))

@@ -5,11 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("seqmamba", "genomics", "audio", "recipes")
+
+
+def tracked(prefix: str) -> set[str]:
+    """Files that git knows."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("no git checkout")
+    return {name for name in done.stdout.splitlines() if name.startswith(prefix) and (ROOT / name).is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +65,26 @@ def test_packages_come_from_the_wheel(installed: Path, tmp_path: Path) -> None:
         assert Path(file).is_relative_to(installed)
 
 
-def test_kernel_sources_come_along(installed: Path) -> None:
-    kernels = [path for kind in ("cu", "cuh") for path in (ROOT / "seqmamba").rglob(f"*.{kind}")]
-    assert ROOT / "seqmamba/ops/cuda/primitives.cuh" in kernels
-    for path in kernels:
-        assert (installed / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_file_of_a_package_comes_along(installed: Path, package: str) -> None:
+    names = tracked(f"{package}/")
+    assert names
+    for name in names:
+        assert (installed / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+def test_the_source_distribution_has_them_too(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for name in tracked(""):
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((ROOT / name).read_bytes())
+    words = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(copy)]
+    subprocess.run(words, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as source:
+        names = {name.partition("/")[2] for name in source.getnames()}
+    wanted = {name for package in PACKAGES for name in tracked(f"{package}/")} | {"pyproject.toml", "LICENSE"}
+    assert wanted - names == set()
 
 
 def test_recipes_are_found_shown_and_copied(installed: Path, tmp_path: Path) -> None:

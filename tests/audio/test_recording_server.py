@@ -36,7 +36,7 @@ def test_the_numbers_are_those_of_predict(model: WaveformClassifier, tmp_path: P
     recording = tone(tmp_path / "body", 0.5)
     noise = tmp_path / "noise"
     noise.write_bytes(b"no recording")
-    good, bad = answer_bodies(found, [recording, noise], Limits())
+    good, bad = answer_bodies(found, [recording, noise])
     predict_files(model, [recording], tmp_path / "table.tsv", PredictConfig())
     row = (tmp_path / "table.tsv").read_text().splitlines()[1].split("\t")
     assert good.status == 200
@@ -54,6 +54,23 @@ def test_long_recordings_are_refused_before_they_are_decoded(
     assert found is not None
     with pytest.raises(UserError, match="at most 1 seconds of sound, got 3"):
         found.read(tone(tmp_path / "long", 3.0))
+    wide = tmp_path / "wide"
+    soundfile.write(wide, np.zeros((16_000, 10), dtype=np.float32), 16_000, format="WAV")
+    with pytest.raises(UserError, match="at most 96,000 samples of all channels, got 160,000"):
+        found.read(wide)
+
+
+def test_many_recordings_at_once_are_decoded_in_groups(
+    model: WaveformClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = answerer(model, Limits())
+    assert found is not None
+    recordings = [tone(tmp_path / str(number), 0.1 * (number + 1)) for number in range(4)]
+    together = answer_bodies(found, recordings)
+    monkeypatch.setattr("audio.serving._SAMPLES_TOGETHER", 4_000)
+    apart = answer_bodies(found, recordings)
+    for one, other in zip(together, apart, strict=True):
+        assert one.rows[0]["probabilities"] == pytest.approx(other.rows[0]["probabilities"], abs=1e-5)
 
 
 def test_other_models(model: WaveformClassifier) -> None:

@@ -73,7 +73,7 @@ def test_a_table_if_that_is_wanted(client: TestClient) -> None:
         (b">a\nAC1T\n", 400, "body:2"),
         (b"\x1f\x8b\x08\x00", 400, "expected plain FASTA, got gzip"),
         (b">a\n" + b"A" * 101 + b"\n", 400, "at most 100 bases, got 101 in 'a'"),
-        (b"".join(b">%d\nA\n" % i for i in range(11)), 400, "at most 10 items, got 11"),
+        (b"".join(b">%d\nA\n" % i for i in range(11)), 400, "at most 10 sequences, got more"),
         (b">a\n" + b"A" * 3_000, 413, "at most 2,000 bytes"),
     ],
 )
@@ -124,10 +124,20 @@ def test_a_killed_worker_is_replaced(client: TestClient, server: Server) -> None
     [worker] = server._workers
     assert worker.process_id is not None
     os.kill(worker.process_id, signal.SIGKILL)
-    time.sleep(0.2)
     assert client.post("/predict", content=FASTA).status_code == 200
     assert "seqmamba_workers_lost_total 1" in client.get("/metrics").text
     assert worker.starts == 2
+
+
+def test_a_worker_that_dies_while_nobody_asks_is_replaced_too(client: TestClient, server: Server) -> None:
+    [worker] = server._workers
+    starts = worker.starts
+    os.kill(worker.process_id or 0, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while worker.starts == starts or not worker.ready:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert client.get("/ready").json() == {"workers": 1}
 
 
 def test_a_folder_without_a_model_is_one_sentence(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 from seqmamba.errors import UserError
-from seqmamba.serving.answering import answer_bodies, find_answerer
+from seqmamba.serving.answering import Answer, answer_bodies, find_answerer
 from seqmamba.serving.limits import Limits
 
 
@@ -46,7 +46,7 @@ def bodies(folder: Path, *texts: str) -> list[Path]:
 
 def test_each_request_gets_its_own_rows_from_one_batch(tmp_path: Path) -> None:
     answerer = Lengths()
-    answers = answer_bodies(answerer, bodies(tmp_path, "a\nabc", "", "bad\nab", "xy"), Limits())
+    answers = answer_bodies(answerer, bodies(tmp_path, "a\nabc", "", "bad\nab", "xy"))
     assert [answer.status for answer in answers] == [200, 400, 400, 200]
     assert answerer.calls == 1
     assert answers[0].rows[1] == {
@@ -59,9 +59,18 @@ def test_each_request_gets_its_own_rows_from_one_batch(tmp_path: Path) -> None:
     assert answers[2].error == "unreadable"
 
 
-def test_too_many_items_are_refused(tmp_path: Path) -> None:
-    [answer] = answer_bodies(Lengths(), bodies(tmp_path, "a\nb\nc"), Limits(items=2))
-    assert answer.error == "body: expected at most 2 items, got 3"
+def test_what_fails_concerns_nobody_else(tmp_path: Path) -> None:
+    good, gone = bodies(tmp_path, "abc", "x")
+    gone.unlink()
+    answers = answer_bodies(Lengths(), [gone, good])
+    assert [answer.status for answer in answers] == [504, 200]
+
+    class Broken(Lengths):
+        def predict(self, items: Sequence[Any]) -> list[np.ndarray | str]:
+            raise RuntimeError("out of memory")
+
+    [answer] = answer_bodies(Broken(), [good])
+    assert answer == Answer(500, error="the model failed: RuntimeError")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +78,7 @@ def test_too_many_items_are_refused(tmp_path: Path) -> None:
     [("multilabel", ["long"]), ("regression", {"short": 0.25, "long": 0.75})],
 )
 def test_other_tasks(tmp_path: Path, task: str, prediction: Any) -> None:
-    [answer] = answer_bodies(Lengths(task), bodies(tmp_path, "abc"), Limits())
+    [answer] = answer_bodies(Lengths(task), bodies(tmp_path, "abc"))
     assert answer.rows[0]["prediction"] == prediction
 
 
