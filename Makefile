@@ -45,7 +45,7 @@ demo: $(VENV)/.runtime ## train a DNA classifier on real data, write its report 
 	@echo "report:       $(DEMO)/report.html"
 	@echo "predictions:  $(DEMO)/new_predictions.tsv"
 
-test: $(VENV)/.dev ## the tests that CI runs: no GPU, a quarter of an hour on two cores
+test: $(VENV)/.dev ## the tests that CI runs: no GPU, ten minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 test-slow: $(VENV)/.dev ## benchmarks with thresholds and training runs to their result

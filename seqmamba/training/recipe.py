@@ -36,6 +36,7 @@ from seqmamba.training.termination import Termination
 
 # as torch.utils.data says it, not what a worker raised itself
 _WORKER_LOST = re.compile(r"DataLoader worker \(pid")
+_LOADER_LOST = "a process that loads data was killed or ended, as happens where memory runs out"
 _NOT_IN_CONFIG = ("ckpt_path", "weights_only", "overwrite", "verbose", "return_predictions", "config")
 """Options of one invocation, which a run's config.yaml does not keep."""
 
@@ -195,18 +196,22 @@ class RecipeCLI(LightningCLI):
             if isinstance(request.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt(self._how_to_resume() if subcommand == "fit" else "") from None
             raise
+        except (ConnectionError, EOFError) as failure:  # a loader died while it handed over a batch
+            raise self._lost(_LOADER_LOST, subcommand) from failure
         except OSError as failure:
             name_file(failure, self.folder.path)
             raise
         except RuntimeError as failure:
-            hint = self._how_to_resume() if subcommand == "fit" else None
             if lost_a_process(failure):
                 lost = "the connection to another process of this run is lost"
             elif _WORKER_LOST.search(str(failure)):
-                lost = "a process that loads data was killed or ended, as happens where memory runs out"
+                lost = _LOADER_LOST
             else:
                 raise
-            raise UserError(lost, hint=hint) from failure
+            raise self._lost(lost, subcommand) from failure
+
+    def _lost(self, what: str, subcommand: str) -> UserError:
+        return UserError(what, hint=self._how_to_resume() if subcommand == "fit" else None)
 
     def _how_to_resume(self) -> str:
         return f"go on with: seqmamba fit --config {self.folder.config} --ckpt_path last"
