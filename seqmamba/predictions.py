@@ -111,8 +111,7 @@ class Predictions:
         return [*map(_cell, (self.names[i], self.splits[i], *words)), *probabilities]
 
     def _join(self, scores: np.ndarray) -> str:
-        chosen = [name for name, score in zip(self.classes, scores, strict=True) if score > THRESHOLD]
-        return SEPARATOR.join(chosen) or NO_CLASS
+        return SEPARATOR.join(classes_above(self.classes, scores)) or NO_CLASS
 
     @classmethod
     def load(cls, path: str | Path, task: str, classes: tuple[str, ...]) -> Predictions:
@@ -160,6 +159,16 @@ class Predictions:
             labels=np.asarray(labels, dtype=kind).reshape(shape),
             outputs=np.asarray(outputs, dtype=np.float64).reshape(len(names), len(classes)),
         )
+
+
+def classes_above(classes: Sequence[str], scores: Float[np.ndarray, " k"]) -> list[str]:
+    """Return the classes that a multi-label model, or a row of labels, says are there.
+
+    Args:
+        classes: Their names.
+        scores: A probability, or 0 or 1, each.
+    """
+    return [name for name, score in zip(classes, scores, strict=True) if score > THRESHOLD]
 
 
 def _parse(row: list[str], task: str, classes: tuple[str, ...]) -> tuple[int | list[float], list[float]]:

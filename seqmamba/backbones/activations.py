@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from seqmamba.backbones.recomputation import run_again, sparingly
+from seqmamba.distributed import is_distributed
 from seqmamba.errors import UserError
 
 PROBE = 65_536
@@ -260,7 +261,7 @@ class StackMemory:
 
 def _agreed(plan: ActivationPlan, device: torch.device) -> ActivationPlan:
     """Return the thriftiest plan of all processes: blocks that run again meet in their collectives."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not is_distributed() or dist.get_world_size() == 1:
         return plan
     own = [plan.recomputed, plan.offloaded, not plan.fits, plan.peak, -plan.scans, plan.spares]
     most = torch.tensor(own, device=device)

@@ -7,7 +7,7 @@
 from seqmamba.distributed.collectives import gather, total
 from seqmamba.distributed.convolution import causal_conv1d
 from seqmamba.distributed.dual import ssd
-from seqmamba.distributed.group import ContextGroup, mean_over_processes
+from seqmamba.distributed.group import ContextGroup, is_distributed, mean_over_processes
 from seqmamba.distributed.pieces import Piece, gather_pieces, mirror_pieces, own_piece, piece_bounds
 from seqmamba.distributed.scan import bidirectional_scan, selective_scan
 from seqmamba.distributed.time_invariant import bidirectional_lti, lti
@@ -20,6 +20,7 @@ __all__ = [
     "causal_conv1d",
     "gather",
     "gather_pieces",
+    "is_distributed",
     "lti",
     "mean_over_processes",
     "mirror_pieces",

@@ -110,6 +110,11 @@ class ContextGroup:
         return self.gather(torch.tensor(own, device=device)).tolist()
 
 
+def is_distributed() -> bool:
+    """Tell whether torch.distributed has been set up, for one process or several."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def mean_over_processes(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     """Return the mean over all processes, without a gradient; x itself of one.
 
@@ -119,7 +124,7 @@ def mean_over_processes(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]
     Args:
         x: This process's, of a floating-point type.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_distributed():
         return x
     everyone = ContextGroup.of()
     return everyone.sum(x.detach()) / everyone.size

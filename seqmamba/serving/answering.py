@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import nn
 
 from seqmamba.errors import UserError
-from seqmamba.predictions import THRESHOLD
+from seqmamba.predictions import classes_above
 from seqmamba.serving.limits import Limits
 
 GROUP = "seqmamba.servers"
@@ -135,7 +135,7 @@ def _row(answerer: Answerer, name: str, output: Float[np.ndarray, " classes"]) -
     if answerer.task == "regression":
         return {"name": name, "prediction": values}
     if answerer.task == "multilabel":
-        chosen = [label for label, value in values.items() if value > THRESHOLD]
+        chosen = classes_above(answerer.classes, output)
         return {"name": name, "prediction": chosen, "probabilities": values}
     return {"name": name, "prediction": answerer.classes[int(output.argmax())], "probabilities": values}
 

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from seqmamba.distributed import is_distributed
 from seqmamba.errors import UserError
 from seqmamba.training.optimisation import OptimiserConfig
 from seqmamba.training.skippable import KeptBuffers, PausableLambdaLR, SkippableAdamW
@@ -124,7 +125,7 @@ class FiniteSteps(L.Callback):
             norm = get_total_norm(gradients)
             found[1] = norm.full_tensor() if isinstance(norm, DTensor) else norm
         self._losses.clear()
-        if dist.is_available() and dist.is_initialized():
+        if is_distributed():
             dist.all_reduce(found)  # not `strategy.reduce`, which makes the host wait at a barrier
         return found
 

@@ -214,7 +214,7 @@ class RecipeCLI(LightningCLI):
         return UserError(what, hint=self._how_to_resume() if subcommand == "fit" else None)
 
     def _how_to_resume(self) -> str:
-        return f"go on with: seqmamba fit --config {self.folder.config} --ckpt_path last"
+        return f"go on with: {self.folder.resume_command}"
 
     def _check_resume(self, options: Any) -> None:
         """Turn ``--ckpt_path last`` into the file, or into a fresh start where no epoch was finished yet."""

@@ -55,6 +55,11 @@ class RunFolder:
         return self.checkpoints / "best.ckpt"
 
     @property
+    def resume_command(self) -> str:
+        """The command line that goes on with the run's training."""
+        return f"seqmamba fit --config {self.config} --ckpt_path last"
+
+    @property
     def last(self) -> Path:
         """Complete state at the end of the last finished epoch; training resumes here."""
         return self.checkpoints / "last.ckpt"
@@ -140,6 +145,6 @@ def exported_model(folder: str | Path) -> Path:
     if not run.pretrained.is_dir() and run.checkpoints.is_dir():
         raise UserError(
             f"{run.path}: the run has no exported model yet",
-            hint=f"finish its training: seqmamba fit --config {run.config} --ckpt_path last",
+            hint=f"finish its training: {run.resume_command}",
         )
     return run.pretrained if run.pretrained.is_dir() else run.path

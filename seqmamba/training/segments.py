@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils import _pytree
 
+from seqmamba.distributed import is_distributed
 from seqmamba.errors import UserError
 from seqmamba.nn.options import require_bool, require_whole
 from seqmamba.nn.state import map_state
@@ -107,7 +108,7 @@ class CarriedState:
         Every process must ask.
         """
         own = map_state(Tensor.cpu, self._state)
-        if not (dist.is_available() and dist.is_initialized()):
+        if not is_distributed():
             return [own]
         states: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(states, own)

@@ -35,8 +35,7 @@ class Termination(L.Callback):
         """Begin to listen, in runs of several processes."""
         if trainer.world_size > 1 and self._sender is None:
             if stage == "fit":
-                config = RunFolder.of(trainer).config
-                self._hint = f"\nhint: go on with: seqmamba fit --config {config} --ckpt_path last"
+                self._hint = f"\nhint: go on with: {RunFolder.of(trainer).resume_command}"
             self.listen()
 
     def listen(self) -> None:

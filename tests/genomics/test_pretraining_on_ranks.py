@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from genome_files import write_genome
+from genome_files import write_pretraining_recipe
 from ranks import seqmamba_on_ranks
 from safetensors.torch import load_file
 
@@ -21,34 +21,9 @@ pytestmark = pytest.mark.filterwarnings(
 
 def recipe(folder: Path) -> Path:
     """Two epochs of four steps."""
-    fasta = write_genome(folder / "genome.fa")
-    backbone = {"d_model": 8, "n_layers": 2, "d_state": 2, "direction": "bidirectional"}
+    genome = {"validation": ["chr2"], "test": ["chr3"]}
     windows = {"length": 64, "tokens_per_batch": 128, "steps_per_epoch": 4, "evaluation_windows": 6}
-    content = {
-        "model": {
-            "class_path": "genomics.pretraining_task.PretrainingTask",
-            "init_args": {
-                "model": {"backbone": {**backbone, "scan_impl": "chunked"}},
-                "optimiser": {"lr": 5e-3},
-            },
-        },
-        "data": {
-            "class_path": "genomics.datasets.GenomeWindowDataModule",
-            "init_args": {
-                "genomes": [{"fasta": str(fasta), "validation": ["chr2"], "test": ["chr3"]}],
-                "windows": windows,
-            },
-        },
-        "trainer": {
-            "accelerator": "cpu",
-            "max_epochs": 2,
-            "log_every_n_steps": 1,
-            "callbacks": [{"class_path": "ranks.KeepFirstEpoch"}],
-        },
-    }
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return write_pretraining_recipe(folder, genome, windows, [{"class_path": "ranks.KeepFirstEpoch"}])
 
 
 def fit(config: Path, run: str, size: int, *words: str) -> Path:

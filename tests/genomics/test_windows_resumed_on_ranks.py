@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from genome_files import write_genome
+from genome_files import write_pretraining_recipe
 from ranks import seqmamba_on_ranks
 from resumed_runs import assert_goes_on
 
@@ -21,32 +21,9 @@ def recipe(folder: Path) -> Path:
         "class_path": "seqmamba.training.step_checkpoint.StepCheckpoint",
         "init_args": {"every_n_steps": 2},
     }
-    backbone = {"d_model": 8, "n_layers": 2, "d_state": 2, "direction": "bidirectional"}
-    content = {
-        "model": {
-            "class_path": "genomics.pretraining_task.PretrainingTask",
-            "init_args": {
-                "model": {"backbone": {**backbone, "scan_impl": "chunked"}},
-                "optimiser": {"lr": 5e-3},
-            },
-        },
-        "data": {
-            "class_path": "genomics.datasets.GenomeWindowDataModule",
-            "init_args": {
-                "genomes": [{"fasta": str(write_genome(folder / "genome.fa")), "validation": ["chr2"]}],
-                "windows": {"length": 32, "steps_per_epoch": 5, "evaluation_windows": 6},
-            },
-        },
-        "trainer": {
-            "accelerator": "cpu",
-            "max_epochs": 2,
-            "log_every_n_steps": 1,
-            "callbacks": [step, {"class_path": "ranks.KeepSteps"}],
-        },
-    }
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    windows = {"length": 32, "steps_per_epoch": 5, "evaluation_windows": 6}
+    callbacks = [step, {"class_path": "ranks.KeepSteps"}]
+    return write_pretraining_recipe(folder, {"validation": ["chr2"]}, windows, callbacks)
 
 
 def fit(config: Path, run: str, ranks: int, *words: str) -> Path:
